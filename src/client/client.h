@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The client's core, over one env: sessions, lanes, requests, deadlines, breaker. It is what the
+ * progress thread runs (thread.c), what a caller-driven client runs in his own thread, and what the
+ * simulator runs. ctxkv.c is the public face of it.
+ *
+ * Threads    The thread that polls env.
+ * Failure    Every failure of the server, the network or the transport ends as statuses of items;
+ *            the op's RESULT event comes at its deadline at the latest.
+ */
+#ifndef CLIENT_CLIENT_H
+#define CLIENT_CLIENT_H
+
+#include "../../include/ctxkv.h"
+#include "../xprt/xprt.h"
+
+struct client;
+
+/* Where to and as whom: a parsed URL and key file (url.c). */
+struct client_target {
+	char host[128]; /* or a Unix socket's path, or a loop address */
+	uint16_t port;
+	char tenant[WIRE_TENANT_MAX];
+	struct auth_secret secret;
+	bool is_numeric; /* host needs no resolution */
+};
+
+struct client_opts {
+	struct client_target target;
+	const struct xprt_ops *xprt; /* tcp; loop in the simulator */
+	uint32_t lanes;
+	uint32_t inflight_max;
+	uint64_t probe_timeout_ns;
+	uint64_t timeout_ns;
+	uint64_t connect_timeout_ns;
+	uint64_t release_wait_ns; /* after a cancel, before the lanes of a silent server are closed
+				   */
+	/* From the loop, never out of a call: op has this news. */
+	void (*event)(void *ctx, struct ctxkv_op *op, uint32_t what);
+	void *ctx;
+};
+
+int client_create(struct env *env, const struct client_opts *opts,
+		  struct client **client_out) MUST_USE;
+/* Every op still in flight is finished (events are delivered) before it returns. */
+void client_destroy(struct client **client);
+
+/* 0, or -EAGAIN (inflight_max). Refusals of the op itself come as its event. */
+int client_submit(struct client *client, struct ctxkv_op *op) MUST_USE;
+void client_cancel(struct client *client, struct ctxkv_op *op);
+/* Begin to connect now rather than at the first op. */
+void client_connect(struct client *client);
+
+int client_region_declare(struct client *client, void *base, uint64_t size,
+			  struct ctxkv_region **region_out) MUST_USE;
+int client_region_undeclare(struct client *client, struct ctxkv_region **region);
+
+/* STAT of the server: done comes once. text is borrowed by the callback. */
+struct client_text {
+	void (*done)(struct client_text *text, int rc, const char *bytes, uint32_t size);
+	uint64_t timeout_ns;
+	struct list node;
+	struct env_timer timer;
+	uint64_t request;
+};
+void client_server_stat(struct client *client, struct client_text *text);
+
+void client_get_stat(const struct client *client, struct ctxkv_stat *stat);
+
+#endif

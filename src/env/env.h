@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The only door to the outside: memory, time, chance, block devices, sockets, the event loop.
+ *
+ * One struct env is one thread's event loop (a reactor, a client's progress thread, a command). All
+ * code above it is a reaction to its callbacks and never blocks. Implementations: env/posix (epoll
+ * and a small thread pool), env/uring (part 2), test/sim (virtual clock, faulty disks and nets).
+ *
+ * Threads    An env and everything opened on it belong to the thread that calls env->ops->poll().
+ *            Only wake() may be called by another.
+ * Callbacks  Run from poll(), one at a time, never out of the middle of a call made by the user of
+ *            the env. A callback may call anything here but poll().
+ * Memory     Request structs (env_timer, env_task, env_io, env_resolve) belong to the caller, are
+ *            zeroed or initialised by him, and are borrowed until their callback runs. Socket and
+ *            block handles are owned by the env and given back by close.
+ * Errors     0 or a count, or a negative errno or ERR_* code. -EAGAIN: not now, nothing was taken.
+ */
+#ifndef ENV_ENV_H
+#define ENV_ENV_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "../base/base.h"
+#include "../base/list.h"
+
+struct env;
+struct env_sock;
+struct env_blk;
+
+/* Largest number of pieces in one env_io or one sock_send/sock_recv. */
+#define ENV_IOV_MAX 64
+
+/*
+ * A timer fires once, at or after when_ns. The fields are the timer heap's (env/timers.h); a zeroed
+ * timer with fire set is idle.
+ */
+struct env_timer {
+	void (*fire)(struct env_timer *timer);
+	uint64_t when_ns;
+	struct env_timer *child;
+	struct env_timer *sibling;
+	struct env_timer *prev; /* parent or left sibling; NULL when idle or root */
+	bool is_set;
+};
+
+/* Work to be done from the loop, soon. Zeroed with run set is idle; deferring twice is once. */
+struct env_task {
+	void (*run)(struct env_task *task);
+	struct list node;
+	bool is_queued;
+};
+
+enum env_io_kind { ENV_READ = 1, ENV_WRITE, ENV_FLUSH, ENV_DISCARD };
+
+/*
+ * One block I/O. Reads and writes are whole: result is the number of bytes asked for, or negative.
+ * Offset, size and every piece are multiples of PAGE_SIZE, pieces are page aligned in memory. A
+ * write is not durable before a flush that was submitted after its completion has completed.
+ */
+struct env_io {
+	void (*done)(struct env_io *io);
+	struct list node; /* the env's while in flight, else the user's */
+	struct env_blk *blk;
+	enum env_io_kind kind;
+	uint64_t offset;
+	uint64_t size; /* sum of the pieces; DISCARD: bytes to discard; FLUSH: 0 */
+	const struct iovec *iov;
+	uint32_t iov_count;
+	int64_t result;
+	struct env_io *batch_next; /* the env's own */
+};
+
+enum env_blk_flag {
+	ENV_BLK_CREATE = 1u << 0,    /* a file that does not exist is made */
+	ENV_BLK_READ_ONLY = 1u << 1, /* no exclusive lock either */
+	ENV_BLK_BUFFERED = 1u << 2,  /* O_DIRECT not wanted (tests on file systems without it) */
+};
+
+struct env_blk_info {
+	uint64_t size;     /* bytes */
+	bool is_device;    /* block device, not a file */
+	bool is_direct;    /* O_DIRECT is in use */
+	uint32_t discards; /* 1 when ENV_DISCARD does something */
+};
+
+/* Bits for sock_watch() and the ready callback. */
+enum env_sock_event {
+	ENV_SOCK_IN = 1u << 0,
+	ENV_SOCK_OUT = 1u << 1,
+	ENV_SOCK_ERR = 1u << 2, /* hang-up or error: recv tells which; always watched */
+};
+
+/* Level triggered. events: what is ready of what is watched. */
+typedef void (*env_sock_ready)(struct env_sock *sock, void *ctx, uint32_t events);
+
+/* Name resolution off the loop's thread. */
+struct env_resolve {
+	void (*done)(struct env_resolve *resolve);
+	const char *host; /* borrowed until done */
+	uint16_t port;
+	int result;        /* 0 or negative */
+	char address[128]; /* first address found, in the form sock_connect() takes */
+	void *env_priv;
+};
+
+/* What a core may ask of its thread's time: see poll(). */
+#define ENV_FOREVER UINT64_MAX
+
+struct env_ops {
+	const char *name; /* "posix", "uring", "sim" */
+
+	/* Memory: for start-up; after seal() alloc panics. Zeroed, 64-byte aligned. */
+	void *(*alloc)(struct env *env, size_t size);
+	void (*free)(struct env *env, void *ptr);
+	/* Large page-aligned memory, touched, so that no later first touch costs. NULL: none left.
+	 */
+	void *(*map)(struct env *env, size_t size);
+	void (*unmap)(struct env *env, void *ptr, size_t size);
+	void (*seal)(struct env *env);
+
+	/* Clock and chance. */
+	uint64_t (*now_ns)(struct env *env); /* monotonic */
+	uint64_t (*wall_s)(struct env *env); /* seconds since 1970, for expiry */
+	void (*random)(struct env *env, void *bytes, size_t size); /* good enough for nonces */
+
+	/* Loop. poll() runs what is ready, waiting at most timeout_ns for the first event. */
+	int (*poll)(struct env *env, uint64_t timeout_ns);
+	/* ANY_THREAD: make poll() return soon and run the task given to on_wake() (set once). */
+	void (*wake)(struct env *env);
+	void (*on_wake)(struct env *env, struct env_task *task);
+	void (*timer_set)(struct env *env, struct env_timer *timer,
+			  uint64_t when_ns); /* moves it */
+	void (*timer_clear)(struct env *env, struct env_timer *timer);
+	void (*defer)(struct env *env, struct env_task *task);
+	void (*undefer)(struct env *env, struct env_task *task);
+
+	/*
+	 * Block devices and files. open takes an exclusive lock (flock; O_EXCL on a device) unless
+	 * read-only: -ERR_IN_USE. The sync calls are for setup, recovery and close only.
+	 */
+	int (*blk_open)(struct env *env, const char *path, uint32_t flags,
+			struct env_blk **blk_out);
+	void (*blk_close)(struct env *env, struct env_blk *blk); /* no I/O in flight */
+	void (*blk_info)(struct env *env, struct env_blk *blk, struct env_blk_info *info_out);
+	/* Files only: make it size bytes, allocated unless sparse. */
+	int (*blk_resize)(struct env *env, struct env_blk *blk, uint64_t size, bool is_sparse);
+	int (*blk_read)(struct env *env, struct env_blk *blk, void *buf, size_t size,
+			uint64_t offset);
+	int (*blk_write)(struct env *env, struct env_blk *blk, const void *buf, size_t size,
+			 uint64_t offset);
+	int (*blk_flush)(struct env *env, struct env_blk *blk);
+	void (*blk_submit)(struct env *env, struct env_io *io); /* always ends in io->done */
+
+	/*
+	 * Stream sockets. Addresses: "HOST:PORT" with a numeric host ("127.0.0.1:9900",
+	 * "[::1]:9900"), or "unix:PATH". None of these calls blocks.
+	 */
+	int (*sock_listen)(struct env *env, const char *address, struct env_sock **sock_out);
+	int (*sock_accept)(struct env *env, struct env_sock *listener, struct env_sock **sock_out);
+	/* Returns at once; ready with OUT when connected, ERR when not. */
+	int (*sock_connect)(struct env *env, const char *address, struct env_sock **sock_out);
+	void (*sock_watch)(struct env *env, struct env_sock *sock, uint32_t events,
+			   env_sock_ready ready, void *ctx);
+	/* Bytes moved; 0 from recv: end of stream; -EAGAIN; or why the stream is broken. */
+	ssize_t (*sock_recv)(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			     uint32_t iov_count);
+	ssize_t (*sock_send)(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			     uint32_t iov_count);
+	void (*sock_close)(struct env *env, struct env_sock *sock);
+	/* The peer's or the own address as text. */
+	void (*sock_name)(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
+			  size_t buf_size);
+	/* An open descriptor as a socket (handed over, or a pair's end); taken. */
+	int (*sock_adopt)(struct env *env, int fd, struct env_sock **sock_out);
+
+	void (*resolve)(struct env *env, struct env_resolve *resolve);
+};
+
+struct env {
+	const struct env_ops *ops;
+};
+
+static inline uint64_t env_now_ns(struct env *env)
+{
+	return env->ops->now_ns(env);
+}
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * env over epoll, a small thread pool for block I/O and name resolution, and an eventfd: what every
+ * kernel and every container profile allows.
+ */
+#ifndef ENV_POSIX_H
+#define ENV_POSIX_H
+
+#include "../env.h"
+
+struct env_posix_opts {
+	uint32_t io_thread_count; /* pool for block I/O and resolve; 0: no block I/O. Started lazily
+				   */
+	uint32_t sock_max;        /* sockets open at once */
+	bool has_huge_pages;      /* map() tries MAP_HUGETLB first, then transparent ones */
+};
+
+int env_posix_create(const struct env_posix_opts *opts, struct env **env_out) MUST_USE;
+void env_posix_destroy(struct env **env);
+
+/* The epoll descriptor: readable when poll(env, 0) has work. For a caller with a loop of his own;
+ * timers are not in it, ask env_posix_timeout_ns(). */
+int env_posix_fd(struct env *env);
+uint64_t env_posix_timeout_ns(struct env *env); /* until the next timer; ENV_FOREVER: none */
+
+/* Call ready when fd is readable (signalfd, eventfd of others). One watch a descriptor. */
+struct env_posix_watch {
+	int fd;
+	void (*ready)(struct env_posix_watch *watch);
+};
+int env_posix_watch_add(struct env *env, struct env_posix_watch *watch) MUST_USE;
+void env_posix_watch_remove(struct env *env, struct env_posix_watch *watch);
+
+#endif

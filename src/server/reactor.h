@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reactor: one thread's shards, sessions, requests and buffers over one env. It is a pure
+ * reaction to env's callbacks, so that the simulator runs it as it is. docs/design.md tells the
+ * path of a get and of a put.
+ *
+ * Threads    All by the thread that polls env, but reactor_get_metrics through server.c's mailbox.
+ * Memory     Everything is taken in reactor_create(): reactor_memory_size() says how much.
+ * Failure    A bad frame ends its session; a failed read is a miss of that block; no buffers: the
+ *            request waits, in order of arrival, until its budget is spent.
+ */
+#ifndef SERVER_REACTOR_H
+#define SERVER_REACTOR_H
+
+#include "../store/store.h"
+#include "../tbl/metrics.h"
+#include "../xprt/xprt.h"
+#include "tenants.h"
+
+struct reactor;
+
+struct reactor_listen {
+	const struct xprt_ops *ops;
+	const char *address;
+};
+
+struct reactor_opts {
+	uint8_t server[16]; /* UUID */
+	uint64_t incarnation;
+	uint32_t weight;
+	uint16_t index; /* of this reactor */
+	uint16_t reactor_count;
+	struct shard *const *shards; /* opened on the same env; borrowed until destroy */
+	uint32_t shard_count;
+	const struct tenants *tenants; /* borrowed */
+	const struct reactor_listen *listens;
+	uint32_t listen_count;
+	enum store_verify verify;
+	uint64_t buffer_bytes; /* for blocks under way; a quarter is at least the largest block */
+	uint32_t session_max;
+	uint32_t lane_max;      /* of a session */
+	uint32_t request_max;   /* in flight in a session */
+	uint32_t operation_max; /* blocks under way in the reactor */
+	uint32_t pending_max;   /* connections that have not finished hello */
+	uint64_t hello_ns;      /* a connection that has not finished hello by then is closed */
+	uint64_t stall_ns;      /* a grant ends so long after its last progress (2 s) */
+	uint64_t idle_ns;       /* a session without lanes ends after so long */
+	uint32_t stall_ms;      /* told in welcome: the watchdog's bound */
+};
+
+void reactor_opts_init(struct reactor_opts *opts); /* defaults for all but the pointers */
+uint64_t reactor_memory_size(const struct reactor_opts *opts);
+
+/* Listens when it returns. message_out says what was wrong. */
+int reactor_create(struct env *env, const struct reactor_opts *opts, struct reactor **reactor_out,
+		   char message_out[256]) MUST_USE;
+
+/* Stop listening, tell the sessions, finish what is under way. */
+void reactor_drain(struct reactor *reactor);
+bool reactor_is_idle(const struct reactor *reactor);
+
+/* End all sessions and operations at once, free. The shards stay the caller's. */
+void reactor_destroy(struct reactor **reactor);
+
+void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_out);
+
+/* Address listened on, with the real port. */
+void reactor_listener_name(const struct reactor *reactor, uint32_t index, char *buf,
+			   size_t buf_size);
+
+#endif

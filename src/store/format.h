@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The medium as structs: little endian, overlaid on pages. docs/disk-format.md is normative; each
+ * field's offset is asserted in format.c and golden bytes stand in test/unit/test_format.c.
+ *
+ *   medium   = label page | its copy | shard extents
+ *   extent   = super slot 0 | super slot 1 (each DISK_SUPER_SIZE) | segments
+ *   segment  = span … | footer (at the end of the segment)
+ *   span     = span header page (draws a nonce) | records
+ *   record   = header page (1 … DISK_GROUP_MAX entries, their stride checksums) | payloads, each on
+ * a page of its own, zero padded to the next
+ *
+ * A segment's life begins with a span header at its offset 0 and a fresh random nonce, written and
+ * flushed before its first record. Going on behind a crash or a clean stop begins a further span in
+ * the same segment, with a nonce of its own, that names the nonce before it. Records count only
+ * under the nonce of the span they stand in; footers only under the nonce of the last span.
+ * Every header carries a CRC32C of its whole page (or pages), computed with that field zero.
+ */
+#ifndef STORE_FORMAT_H
+#define STORE_FORMAT_H
+
+#include "../base/base.h"
+
+#define DISK_VERSION         1
+#define DISK_LABEL_MAGIC     UINT64_C(0x314c424c56585443) /* "CTXVLBL1" */
+#define DISK_SUPER_MAGIC     UINT64_C(0x3150555356585443) /* "CTXVSUP1" */
+#define DISK_SPAN_MAGIC      UINT64_C(0x314e505356585443) /* "CTXVSPN1" */
+#define DISK_REC_MAGIC       UINT64_C(0x3143455256585443) /* "CTXVREC1" */
+#define DISK_FOOT_MAGIC      UINT64_C(0x31544f4656585443) /* "CTXVFOT1" */
+
+#define DISK_SHARD_MAX       64
+#define DISK_SUPER_SIZE      (8 * KiB) /* a slot */
+#define DISK_EXTENT_ALIGN    MiB
+#define DISK_DROP_MAX        100         /* rows of dropped namespaces */
+#define DISK_GROUP_MAX       21          /* entries of one record */
+#define DISK_GROUP_BLOCK_MAX (256 * KiB) /* blocks below it may share a record */
+#define DISK_STRIDE          (64 * KiB)
+#define DISK_STRIDE_BIG      (128 * KiB) /* of blocks above 32 MiB */
+#define DISK_STRIDE_MAX      512         /* checksums in a record header */
+#define DISK_SEGMENT_MIN     (16 * MiB)  /* payload room of a segment */
+#define DISK_SEGMENT_MAX     GiB
+#define DISK_SEGMENTS_MIN    32 /* a shard */
+
+/* First page of a medium, and its copy in the second. */
+struct disk_label {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t crc;       /* of the page with this field zero */
+	uint8_t medium[16]; /* UUID */
+	uint8_t server[16]; /* UUID of the server it belongs to */
+	uint64_t size;      /* bytes of the medium at setup */
+	uint64_t created_s; /* seconds since 1970 */
+	uint32_t shard_count;
+	uint32_t block_max;   /* bytes */
+	uint64_t incarnation; /* of the server that has, or last had, it open */
+	uint8_t reserved[40];
+	struct disk_extent {
+		uint64_t offset;
+		uint64_t size;
+	} extents[DISK_SHARD_MAX];
+	uint8_t reserved1[2952];
+};
+
+/* State of a shard that is not in the log. Written to the slots in turn; the higher count wins. */
+struct disk_super {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t crc;          /* of the slot with this field zero */
+	uint8_t shard[16];     /* UUID */
+	uint64_t count;        /* of this writing */
+	uint64_t seed;         /* of identity hashes; secret */
+	uint64_t segment_room; /* payload bytes of a segment, power of two */
+	uint64_t segment_size; /* bytes of a segment, span header and footer included */
+	uint32_t segment_count;
+	uint32_t index; /* of the shard in its server */
+	uint32_t drop_count;
+	uint32_t
+		is_clean; /* 1: stopped cleanly; cleared at open, before anything else is written */
+	uint64_t reserved[5];
+	struct disk_drop {
+		uint8_t domain[16];
+		uint8_t ns[16];
+		uint64_t sequence; /* records of the namespace before it are forgotten */
+	} drops[DISK_DROP_MAX];
+	uint8_t reserved1[4072];
+};
+
+struct disk_span {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t crc; /* of the page with this field zero */
+	uint8_t shard[16];
+	uint64_t nonce[2];
+	uint64_t previous[2]; /* nonce of the span before in this segment; zero: first of this life
+			       */
+	uint32_t segment;
+	uint32_t page;     /* where in the segment this span begins, pages */
+	uint64_t sequence; /* every record of this span has at least this one */
+	uint64_t opened; /* sequence at which this life of the segment began: the order of segments
+			  */
+	uint64_t incarnation;
+	uint8_t reserved[4000];
+};
+
+enum disk_entry_flag {
+	DISK_ENTRY_TOMBSTONE = 1u << 0, /* drop of this key; no payload */
+	DISK_ENTRY_NO_CRC = 1u << 1,    /* written without checksums (verify none) */
+	DISK_ENTRY_SHARED = 1u << 2,    /* class shared */
+};
+
+/* One block of a record. */
+struct disk_entry {
+	uint8_t key[32];
+	uint8_t ns[16];
+	uint8_t domain[16];
+	uint8_t payer[16];
+	uint8_t place[16];
+	uint64_t chain;
+	uint64_t sequence;
+	uint64_t expiry_s; /* seconds since 1970; 0: never */
+	uint32_t depth;
+	uint32_t size;         /* payload bytes */
+	uint32_t crc;          /* of the payload */
+	uint32_t page;         /* of the payload, in the segment */
+	uint32_t flags;        /* enum disk_entry_flag */
+	uint16_t stride_first; /* index of its first checksum in the page's strides */
+	uint16_t stride_count;
+	uint8_t reserved[16];
+};
+
+/* Header page of a record. */
+struct disk_record {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t crc; /* of the page with this field zero */
+	uint8_t shard[16];
+	uint64_t nonce[2];
+	uint32_t segment;
+	uint32_t page;       /* where in the segment this page stands */
+	uint32_t page_count; /* of the whole record, this page included */
+	uint32_t entry_count;
+	uint32_t stride_count;
+	uint32_t flags;
+	uint8_t reserved[56];
+	/* entry_count disk_entry, then stride_count uint32_t, then zero. */
+	uint8_t body[3968];
+};
+
+/*
+ * Footer, at the end of a segment: entry pages, then this page as the last of the segment. It
+ * covers the records before page tail. is_sealed 0: the segment was left at a clean stop and goes
+ * on at tail with a new span.
+ */
+struct disk_footer {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t crc; /* of this page with this field zero */
+	uint8_t shard[16];
+	uint64_t nonce[2]; /* of the last span it covers */
+	uint32_t segment;
+	uint32_t entry_count;
+	uint32_t first_page;  /* where its entries begin, in the segment */
+	uint32_t entries_crc; /* of all entry pages */
+	uint32_t tail;        /* page behind the last record */
+	uint32_t is_sealed;
+	uint32_t name_count; /* rows of names */
+	uint32_t reserved0;
+	uint64_t opened; /* as in the spans */
+	uint64_t sequence_max;
+	uint8_t reserved[4000];
+};
+
+/* Names (domain, payer, namespace) that entries of the same footer refer to by row. */
+struct disk_name {
+	uint8_t bytes[16];
+};
+
+/* What the index needs of a block: name_count disk_name, padded to 64 bytes, then entries. */
+struct disk_foot_entry {
+	uint64_t hash[2]; /* identity under the shard's seed: index_hash() */
+	uint64_t sequence;
+	uint32_t page;
+	uint32_t size;
+	uint32_t crc;
+	uint32_t chain; /* folded */
+	uint32_t expiry_s;
+	uint32_t depth;
+	uint32_t flags;  /* enum disk_entry_flag */
+	uint16_t domain; /* rows */
+	uint16_t payer;
+	uint16_t ns;
+	uint16_t reserved;
+	uint32_t record_page; /* of its record header */
+};
+
+_Static_assert(sizeof(struct disk_label) == PAGE_SIZE, "one page");
+_Static_assert(sizeof(struct disk_super) == DISK_SUPER_SIZE, "one slot");
+_Static_assert(sizeof(struct disk_span) == PAGE_SIZE, "one page");
+_Static_assert(sizeof(struct disk_record) == PAGE_SIZE, "one page");
+_Static_assert(sizeof(struct disk_footer) == PAGE_SIZE, "one page");
+_Static_assert(sizeof(struct disk_entry) == 160, "DISK_GROUP_MAX of them fit");
+_Static_assert(sizeof(struct disk_foot_entry) == 64, "one cache line");
+
+/* CRC32C of size bytes at page with the u32 at crc_offset taken as zero. */
+uint32_t disk_crc(const void *page, size_t size, size_t crc_offset);
+
+#endif

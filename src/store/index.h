@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Index of a shard: identity hash to where the block is. 56-byte entries, nine to a bucket of 512
+ * bytes, two candidate buckets a hash, entries moved between them to reach a fill of 0.9: at most
+ * 64 bytes a block with empty slots counted.
+ *
+ * Forgetting a segment does not walk the index: an entry is live only when its sequence is at least
+ * the first sequence of its segment's present life (index_segments). Stale entries miss, and their
+ * slots are taken by later inserts.
+ */
+#ifndef STORE_INDEX_H
+#define STORE_INDEX_H
+
+#include "../base/hash.h"
+#include "../env/env.h"
+
+struct index;
+
+enum index_flag {
+	INDEX_BUFFERED = 1u << 0, /* not yet on the medium: the log's directory has its put */
+	INDEX_DURABLE = 1u << 1,
+	INDEX_NO_CRC = 1u << 2,
+	INDEX_SUSPECT = 1u << 3, /* verify at the next get */
+	INDEX_SHARED = 1u << 4,
+	INDEX_TOMBSTONE = 1u << 5, /* during recovery only */
+};
+
+/* An entry unpacked. */
+struct index_entry {
+	struct hash128 hash;
+	uint64_t sequence; /* 48 bits */
+	uint32_t segment;  /* 24 bits */
+	uint32_t page;     /* of the payload, in the segment; 20 bits */
+	uint32_t size;
+	uint32_t crc;
+	uint32_t chain;    /* folded: policy only */
+	uint32_t expiry_s; /* 0: never */
+	uint16_t domain;   /* interned */
+	uint16_t payer;
+	uint16_t ns;
+	uint16_t depth;  /* saturating */
+	uint16_t flags;  /* enum index_flag */
+	uint8_t hits;    /* since written, saturating */
+	uint16_t leases; /* 12 bits */
+};
+
+/* First sequence of each segment's present life; UINT64_MAX: free, nothing in it is live. The
+ * log's; the index only reads it. */
+struct index_segments {
+	const uint64_t *first_sequence;
+	uint32_t count;
+};
+
+/* Bytes that index_create takes for entry_count entries. */
+uint64_t index_size(uint64_t entry_count);
+int index_create(struct env *env, uint64_t entry_count, const struct index_segments *segments,
+		 struct index **index_out) MUST_USE;
+void index_destroy(struct index **index);
+
+bool index_find(const struct index *index, const struct hash128 *hash,
+		struct index_entry *entry_out);
+
+/* Insert, or replace the entry of the same hash. -ENOSPC: both buckets are full of live entries
+ * that cannot be moved; nothing is changed: forget a segment and try again. */
+int index_insert(struct index *index, const struct index_entry *entry) MUST_USE;
+
+/* Change flags, hits or leases of the entry with this hash and sequence; false when it is gone. */
+bool index_update(struct index *index, const struct index_entry *entry);
+
+/* Remove the entry of hash, if its sequence is below before (UINT64_MAX: whatever it is). */
+bool index_remove(struct index *index, const struct hash128 *hash, uint64_t before);
+
+/* Live entries, exactly only after index_walk(); and room. */
+uint64_t index_count(const struct index *index);
+uint64_t index_room(const struct index *index);
+
+/* Visit every live entry; the visitor returns false to have it removed. Recovery and tests. */
+void index_walk(struct index *index, bool (*visit)(void *ctx, const struct index_entry *entry),
+		void *ctx);
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: media and the shards on them. A shard is an index and a segment log on one extent; in
+ * memory mode the segments are memory. See docs/disk-format.md for the bytes, log.c for the path of
+ * a put, recovery.c for what a restart believes.
+ *
+ * Threads    A shard belongs to one reactor; everything here is called by it. medium_* and
+ *            shard_open/close may block (start-up and stop); nothing else does.
+ * Memory     Taken at shard_open; afterwards only pools. Request structs are the caller's, borrowed
+ *            until their callback. Callbacks come from the loop, never out of a call.
+ * Failure    Whatever goes wrong with one block (I/O error, checksum) becomes -ERR_CORRUPT or -EIO
+ * of that block, its index entry is dropped and a counter moves. A failed flush takes the shard
+ * offline: all lookups miss, puts are refused with -ERR_OFFLINE.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "../base/hash.h"
+#include "../env/env.h"
+#include "format.h"
+
+struct medium;
+struct shard;
+
+/* --- media --- */
+
+struct medium_spec {
+	const char *path;
+	uint64_t size;         /* of a file to make; 0: what is there (device, existing file) */
+	uint32_t shard_count;  /* 0: 1 */
+	uint64_t segment_room; /* 0: largest power of two in range that gives 64 segments or more */
+	uint64_t block_max;    /* 0: MIN(64 MiB, segment_room / 4) */
+	uint32_t shard_first;  /* index of its first shard in the server */
+	uint8_t server[16];    /* UUID */
+	bool is_sparse;        /* do not allocate and write a file once */
+	bool is_forced;        /* overwrite what is foreign (never what is in use) */
+	void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
+	void *ctx;
+};
+
+struct medium_info {
+	uint8_t medium[16];
+	uint8_t server[16];
+	uint64_t size;
+	uint32_t shard_count;
+	uint32_t block_max;
+	uint64_t segment_room;
+	uint32_t segment_count; /* of each shard */
+	bool is_direct;
+};
+
+/*
+ * Make a medium ready; info_out says what came of it. -ERR_FOREIGN: holds other data and not
+ * forced; -ERR_IN_USE; -ENOSPC: too small for DISK_SEGMENTS_MIN segments. message_out: a sentence
+ * for people.
+ */
+int medium_setup(struct env *env, const struct medium_spec *spec, struct medium_info *info_out,
+		 char message_out[256]) MUST_USE;
+
+/* Open exclusively and write incarnation into the label. -ERR_FORMAT, -ERR_VERSION, -ERR_IN_USE. */
+int medium_open(struct env *env, const char *path, uint64_t incarnation, struct medium **medium_out,
+		char message_out[256]) MUST_USE;
+void medium_close(struct medium **medium); /* its shards are closed */
+void medium_get_info(const struct medium *medium, struct medium_info *info_out);
+
+/* --- identity --- */
+
+/* Names a block inside a store. 16-byte names: auth_domain_id(), auth_namespace_id(). */
+struct store_id {
+	uint8_t domain[16];
+	uint8_t ns[16];
+	uint8_t key[32];
+};
+
+/* --- shards --- */
+
+enum store_verify { STORE_VERIFY_NONE = 0, STORE_VERIFY_MEDIUM = 1, STORE_VERIFY_ALL = 2 };
+
+struct shard_opts {
+	uint64_t index_entries;  /* 0: MAX(capacity / MiB, 1 M) */
+	uint32_t queue_depth;    /* write commands in flight; reads are not limited here */
+	uint32_t put_max;        /* puts between begin and their end: their structs' tables */
+	uint64_t write_size;     /* bytes of a write command, 256 KiB … 1 MiB */
+	uint64_t group_delay_ns; /* a buffered small put waits at most so long for company */
+	enum store_verify verify;
+};
+
+/* Memory mode: instead of a medium. */
+struct shard_memory {
+	uint64_t size;         /* bytes for segments */
+	uint64_t segment_room; /* 0: as for media */
+	uint64_t block_max;
+};
+
+/* All counters are since shard_open. Rows of src/tbl/metrics.def are filled from here. */
+struct shard_stats {
+	uint64_t capacity;    /* payload bytes of all segments */
+	uint64_t block_count; /* live */
+	uint64_t block_bytes; /* live payload */
+	uint64_t segments_free;
+	uint64_t segments_total;
+	uint64_t puts; /* committed */
+	uint64_t put_bytes;
+	uint64_t written_bytes; /* to the medium: headers, padding and footers included */
+	uint64_t padding_bytes;
+	uint64_t read_bytes;
+	uint64_t flushes;
+	uint64_t forgotten; /* blocks whose segment was taken for new ones */
+	uint64_t forgotten_index_full;
+	uint64_t expired;
+	uint64_t dropped;
+	uint64_t corrupt; /* reads dropped because a checksum did not match */
+	uint64_t io_errors;
+	uint64_t recovered;         /* blocks found at open */
+	uint64_t recovered_scanned; /* of these, in unsealed segments: verified at first get */
+	uint64_t recovery_ns;
+	uint64_t recovery_bytes; /* read from the medium by recovery */
+	uint64_t index_entries;  /* room */
+	uint64_t index_bytes;
+	uint64_t memory_bytes; /* all that shard_open took */
+	uint64_t oldest_s;     /* age of the oldest segment in use, seconds */
+	bool is_offline;
+};
+
+/* Recovers what is on the extent. Exactly one of medium and memory is given. */
+int shard_open(struct env *env, struct medium *medium, uint32_t index,
+	       const struct shard_memory *memory, const struct shard_opts *opts,
+	       struct shard **shard_out) MUST_USE;
+
+/* Bytes shard_open will take for these, for the sum that start prints. */
+uint64_t shard_memory_size(const struct medium_info *info, const struct shard_memory *memory,
+			   const struct shard_opts *opts);
+
+/*
+ * Write what is buffered, seal or leave a footer, flush, mark clean. No request is under way but
+ * writes of committed puts. is_crash: do nothing of that, only free (tests, a medium that fails).
+ */
+int shard_close(struct shard **shard, bool is_crash);
+
+void shard_get_stats(const struct shard *shard, struct shard_stats *stats_out);
+void shard_get_uuid(const struct shard *shard, uint8_t uuid_out[16]);
+uint32_t shard_block_max(const struct shard *shard);
+bool shard_is_memory(const struct shard *shard);
+
+/* --- lookup --- */
+
+/* A found block. Valid until the next call into the loop, or as long as it is pinned. */
+struct shard_ref {
+	uint64_t sequence; /* names the record: wire_record.sequence */
+	uint32_t segment;
+	uint32_t page; /* of the payload, in the segment */
+	uint32_t size;
+	uint32_t crc;
+	uint32_t flags; /* enum shard_ref_flag */
+	struct hash128 hash;
+	struct shard_put *put; /* SHARD_REF_BUFFERED: whose buffers hold it */
+};
+
+enum shard_ref_flag {
+	SHARD_REF_MEMORY = 1u << 0,   /* shard_view() gives its bytes: memory mode */
+	SHARD_REF_BUFFERED = 1u << 1, /* shard_view() gives its bytes: not yet written */
+	SHARD_REF_DURABLE = 1u << 2,
+	SHARD_REF_NO_CRC = 1u << 3,
+	SHARD_REF_SUSPECT = 1u << 4, /* from an unsealed segment: verified at this get whatever */
+};
+
+/* True and *ref_out when the block is there (not expired, not dropped). Counts no hit. */
+bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out);
+
+/* Count a hit of the block, for reclaim. */
+void shard_hit(struct shard *shard, const struct shard_ref *ref);
+
+/* Keep what ref names in place (segment not reused, buffers not freed). Every pin is unpinned. */
+void shard_pin(struct shard *shard, struct shard_ref *ref);
+void shard_unpin(struct shard *shard, struct shard_ref *ref);
+
+/* MEMORY or BUFFERED, pinned: pieces of [offset, offset + size) of the block; returns how many
+ * (at most iov_max). */
+uint32_t shard_view(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
+		    uint32_t size, struct iovec *iov, uint32_t iov_max);
+
+/* --- read from the medium --- */
+
+/*
+ * Reads a range of a pinned block into the caller's buffers and checks it as verify says: a whole
+ * block by its CRC, a range by its strides (the header is read first). piece() comes for every
+ * buffer, in any order, once its bytes are there; in_order and a range: in order and checked.
+ * done() comes last, with the verdict: bytes given out before are worth nothing unless it is 0.
+ *
+ * buffers hold the range rounded out to align(): shard_read_span() says how much that is. Each is
+ * page aligned, each but the last the same multiple of the stride (or one buffer for all).
+ */
+struct shard_read {
+	struct shard_ref ref;
+	uint32_t offset; /* range in the block */
+	uint32_t size;
+	bool is_in_order; /* pieces in order, each checked before piece() */
+	struct iovec *buffers;
+	uint32_t buffer_count;
+	/* rc of piece: bytes [begin, begin + size) of the block are at data. */
+	void (*piece)(struct shard_read *read, uint32_t begin, uint32_t size, void *data);
+	void (*done)(struct shard_read *read, int rc);
+	uint32_t crc_out; /* of exactly the range; valid when crc_valid_out */
+	bool crc_valid_out;
+	/* The store's own. */
+	struct shard *shard;
+	struct list node;
+	struct read_state *state;
+};
+
+/* Bytes of buffer that a read of this range fills. */
+uint64_t shard_read_span(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
+			 uint32_t size);
+/* -EAGAIN: too many reads under way (a limit of the pool); nothing was taken. */
+int shard_read_start(struct shard *shard, struct shard_read *read) MUST_USE;
+/* MEMORY and BUFFERED blocks with verify ALL: check and CRC of a range in place. 0 or -ERR_CORRUPT;
+ * the entry is dropped then. */
+int shard_check(struct shard *shard, const struct shard_ref *ref, uint32_t offset, uint32_t size,
+		uint32_t *crc_out);
+
+/* --- put --- */
+
+enum shard_put_state {
+	SHARD_PUT_IDLE = 0,
+	SHARD_PUT_FILLING,   /* begun: the caller brings the payload to iov */
+	SHARD_PUT_FOLLOWING, /* another put of the same block is filling; its outcome comes by done
+			      */
+	SHARD_PUT_COMMITTED, /* readable; being written */
+	SHARD_PUT_DONE,
+};
+
+struct shard_put {
+	struct store_id id;
+	uint8_t payer[16];
+	uint8_t place[16];
+	uint64_t chain;
+	uint32_t depth;
+	uint32_t size;
+	uint64_t expiry_s;
+	uint32_t flags;  /* DISK_ENTRY_SHARED */
+	bool is_durable; /* done() waits for the flush */
+	/*
+	 * Medium: the caller's buffers, page aligned, each a multiple of PAGE_SIZE but for the
+	 * bytes used; set before commit; lent until released(). Memory mode: set by begin, at most
+	 * SHARD_PUT_IOV_MAX pieces of the segment.
+	 */
+	struct iovec *iov;
+	uint32_t iov_count;
+	/* The result: 0, or why not. Comes once, from the loop, after begin returned 0 (a follower
+	 * that inherits the put gets filling() instead). existed_out: nothing was moved. */
+	void (*done)(struct shard_put *put, int rc);
+	/* The put was FOLLOWING and the first was aborted: it is FILLING now. */
+	void (*filling)(struct shard_put *put);
+	/* The buffers (and this struct) are the caller's again; the last callback. It comes after
+	 * done(), also when done() had an error. */
+	void (*released)(struct shard_put *put);
+	uint64_t sequence_out;
+	bool existed_out;
+	bool durable_out;
+	/* The store's own. */
+	struct shard *shard;
+	enum shard_put_state state;
+	struct hash128 hash;
+	struct list node;      /* table of puts in flight, then the log's queue */
+	struct list followers; /* or node in the leader's list */
+	uint32_t segment;
+	uint32_t page;
+	uint32_t crc;
+	uint32_t pin_count;
+	uint32_t strides[DISK_STRIDE_MAX + 1];
+	struct log_record *record;
+	struct env_task task;
+	int rc;
+	struct iovec view; /* memory mode */
+};
+
+/*
+ * Begin a put. On 0 look at put->state: FILLING (bring the payload, then commit or abort),
+ * FOLLOWING (wait), or DONE with existed_out (done() and released() are on their way; durable:
+ * after the flush). Refusals take nothing: -ERR_TOO_LARGE, -ERR_OFFLINE, -ERR_BUSY (put_max),
+ * -EAGAIN (no segment is free just now: shard_on_room() tells when).
+ */
+int shard_put_begin(struct shard *shard, struct shard_put *put) MUST_USE;
+/* The payload is complete: give it a place in the log and publish it. -EAGAIN: no segment is free
+ * just now; call again from shard_on_room(). Anything else is told by done(). */
+int shard_put_commit(struct shard *shard, struct shard_put *put) MUST_USE;
+/* Give up a FILLING or FOLLOWING put; done(rc) and released() follow. */
+void shard_put_abort(struct shard *shard, struct shard_put *put, int rc);
+
+/* task is deferred whenever room appears after an -EAGAIN. One a shard. */
+void shard_on_room(struct shard *shard, struct env_task *task);
+
+/* --- drop --- */
+
+struct shard_drop {
+	struct store_id id;
+	bool is_namespace;                             /* key is not looked at */
+	void (*done)(struct shard_drop *drop, int rc); /* durable; 0 also when it was not there */
+	bool existed_out;
+	/* The store's own. */
+	struct shard *shard;
+	struct list node;
+	struct shard_put *tombstone;
+	struct env_task task;
+	uint64_t sequence;
+	int rc;
+};
+
+/* Misses from the return on; done() when it survives a crash. -ERR_BUSY: namespace table or pool
+ * full, nothing was done. */
+int shard_drop_start(struct shard *shard, struct shard_drop *drop) MUST_USE;
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A transport carries control frames both ways and moves payload between the server's memory and
+ * the client's. One const struct xprt_ops per kind (loop, tcp; part 3: shm; rdma), each in its
+ * folder; xprt_list.c is the registry.
+ *
+ * A connection is a lane; the lanes of one session share a group. Control frames of one lane arrive
+ * in order; nothing is ordered between lanes, or between control frames and moves.
+ *
+ * The server moves the data. push() brings bytes to where the client's request wants them: request,
+ * item and offset say it; the segments too, for transports that reach the client's memory
+ * directly. pull() fetches bytes the same way. A move's pieces and the move itself are borrowed
+ * until its done callback, which says that no byte of it is read or written by anybody any more:
+ *   tcp   push: the kernel has the bytes. pull: they have arrived (GRANT was sent, DATA_PUT came).
+ *   loop  they have landed in the other's memory, at some simulated moment.
+ *   shm   copied, or the drive's own DMA is done. rdma: the completion of WRITE or READ.
+ *
+ * Client side of tcp: DATA_GET frames are received straight to where locate() says, GRANT frames
+ * are answered with DATA_PUT from where locate() says, striped over the lanes of the group. For
+ * direct transports neither happens: the server reaches the declared regions.
+ *
+ * Nothing here blocks. A call that cannot go on returns -EAGAIN and takes nothing; the user tries
+ * again after user->writable(). Upcalls come from env->poll(), never out of the middle of a call.
+ *
+ * Failure: whatever breaks a lane ends in one user->closed(lane, why), after every move of that
+ * lane is done with a negative result. close() ends a lane at once, without the upcall; its moves
+ * are done (-ECANCELED) before it returns. After either no byte lands through that lane any more,
+ * except where caps lacks XPRT_CAP_CLOSE_FENCES.
+ */
+#ifndef XPRT_XPRT_H
+#define XPRT_XPRT_H
+
+#include "../env/env.h"
+#include "../wire/auth.h"
+#include "../wire/wire.h"
+
+enum xprt_cap {
+	XPRT_CAP_DIRECT = 1u << 0,       /* the server reaches declared regions by itself */
+	XPRT_CAP_SYNC_RELEASE = 1u << 1, /* the client's own calls fill its memory: a finished
+					    operation is released at once */
+	XPRT_CAP_CLOSE_FENCES = 1u
+				<< 2, /* after close() nothing lands, even from a silent server */
+	XPRT_CAP_MAC = 1u << 3,       /* frames carry MACs once secured */
+};
+
+#define XPRT_MOVE_IOV_MAX 17 /* pieces of a move: at most WIRE_DATA_MAX bytes */
+#define XPRT_MOVE_SEG_MAX WIRE_SEG_MAX
+
+struct xprt_lane;
+struct xprt_listener;
+struct xprt_group;
+
+/* Some bytes of one block, at most WIRE_DATA_MAX. */
+struct xprt_move {
+	struct list node; /* the transport's while under way */
+	uint64_t request;
+	uint32_t item;
+	uint32_t size;   /* bytes */
+	uint64_t offset; /* tcp: in the range (GET) or block (PUT), from the first byte wanted */
+	struct iovec iov[XPRT_MOVE_IOV_MAX]; /* the server's memory; consumed by the transport */
+	uint32_t iov_count;
+	const struct wire_seg *segs; /* DIRECT: the client's memory of the whole item */
+	uint32_t seg_count;
+	void (*done)(struct xprt_move *move, int rc);
+	/* The transport's own. */
+	struct xprt_lane *lane;
+	uint64_t moved;
+	union {
+		uint8_t frame[sizeof(struct wire_header) + sizeof(struct wire_data)];
+		uint64_t words[8];
+	} priv;
+};
+
+/* A frame as it arrived. All pointers are valid until the upcall returns. */
+struct xprt_frame {
+	const struct wire_header *header;
+	const void *body;    /* checked by wire_check_body() */
+	const void *payload; /* inline payload of a PUT; NULL when none */
+};
+
+/* What a transport asks of who uses it. All required; unused ones may ASSERT(false). */
+struct xprt_user {
+	/* Server: a connection with its preface; rc < 0 refuses (and closes it). */
+	int (*accepted)(struct xprt_listener *listener, struct xprt_lane *lane,
+			const struct wire_preface *preface);
+	/* Client: connect() succeeded; the preface is on its way. */
+	void (*opened)(struct xprt_lane *lane);
+	/* A control frame (every kind but DATA_* and, on a tcp client, GRANT). rc < 0: the lane is
+	 * broken by it (a protocol error); it is closed with that code. */
+	int (*frame)(struct xprt_lane *lane, const struct xprt_frame *frame);
+	/*
+	 * Client, not DIRECT: the caller's memory of size bytes from offset of an item. Up to
+	 * iov_max pieces; returns how many. Negative: the operation is gone (bytes of a get go to a
+	 * sink; a grant is not answered). kind: WIRE_DATA_GET or WIRE_GRANT.
+	 */
+	int (*locate)(struct xprt_lane *lane, enum wire_kind kind, uint64_t request, uint32_t item,
+		      uint64_t offset, uint32_t size, struct iovec *iov, uint32_t iov_max);
+	/* Client, not DIRECT: that piece of a get has arrived whole (and was not sunk), or the
+	 * granted piece of a put has been handed to the kernel. */
+	void (*landed)(struct xprt_lane *lane, enum wire_kind kind, uint64_t request, uint32_t item,
+		       uint64_t offset, uint32_t size);
+	/* send() may be tried again after it returned -EAGAIN. */
+	void (*writable)(struct xprt_lane *lane);
+	void (*closed)(struct xprt_lane *lane, int why);
+};
+
+/* Beginning of every transport's lane. */
+struct xprt_lane {
+	const struct xprt_ops *ops;
+	const struct xprt_user *user;
+	struct env *env;
+	struct xprt_group *group; /* set by the user once the session is known; before: NULL */
+	void *ctx;                /* the user's */
+	uint64_t backlog_size;    /* bytes of moves and frames not yet handed on: for striping */
+	uint64_t progress_ns;     /* when the peer last took or sent a byte */
+	uint64_t bytes_in;
+	uint64_t bytes_out;
+};
+
+/* The lanes of one session. Owned by the session (either side). */
+struct xprt_group {
+	struct xprt_lane *lanes[WIRE_LANE_MAX]; /* NULL: none with that number */
+	uint32_t lane_count;                    /* highest number + 1 */
+	struct list pulls;                      /* tcp server: moves that wait for DATA_PUT */
+	void *regions;                          /* the transport's: what the client declared */
+	void *ctx;                              /* the user's */
+};
+
+struct xprt_listener {
+	const struct xprt_ops *ops;
+	const struct xprt_user *user;
+	struct env *env;
+	void *ctx;
+};
+
+struct xprt_region {
+	void *base;
+	uint64_t size;
+	uint32_t id;
+	struct wire_declare declare; /* filled by declare(): what to tell the server */
+};
+
+struct xprt_ops {
+	const char *name;              /* "tcp" */
+	enum wire_transport transport; /* its bit */
+	uint32_t caps;                 /* enum xprt_cap */
+	uint32_t seg_max;              /* segments of an item it can serve */
+
+	/* Server. listen: at start-up; lanes come from a pool of lane_max. */
+	int (*listen)(struct env *env, const char *address, uint32_t lane_max,
+		      const struct xprt_user *user, void *ctx, struct xprt_listener **out);
+	void (*unlisten)(struct xprt_listener **listener);
+	/* The address listened on, with the real port. */
+	void (*listener_name)(struct xprt_listener *listener, char *buf, size_t buf_size);
+
+	/* Client. The preface is sent once connected. */
+	int (*connect)(struct env *env, const char *address, const struct wire_preface *preface,
+		       const struct xprt_user *user, void *ctx, struct xprt_lane **out);
+
+	/* Both. Copies header, body and payload (a PUT's inline bytes: the only frames with any),
+	 * and fills in magic and MAC; or -EAGAIN, and writable() follows. */
+	int (*send)(struct xprt_lane *lane, struct wire_header *header, const void *body,
+		    const struct iovec *payload, uint32_t payload_count);
+	void (*close)(struct xprt_lane **lane);
+	/* MACs from the next frame on, both directions; taken. NULL: none (Unix sockets, loop).
+	 * REFUSE never carries one. */
+	void (*secure)(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in);
+	/* Stop and go on delivering frames: back-pressure. Moves go on. */
+	void (*pause)(struct xprt_lane *lane, bool is_paused);
+	void (*peer_name)(struct xprt_lane *lane, char *buf, size_t buf_size);
+
+	/* Server, on a lane whose group is set. */
+	void (*push)(struct xprt_lane *lane, struct xprt_move *move);
+	void (*pull)(struct xprt_lane *lane, struct xprt_move *move);
+	/* Give up a move that has not begun, at once; one under way ends by itself. The result of
+	 * either comes by done(). */
+	void (*revoke)(struct xprt_move *move);
+
+	/* Required by XPRT_CAP_DIRECT, NULL without it. Client: make memory reachable. Server: note
+	 * what the client declared, of this group; -ERR_PROTOCOL when it is no good. */
+	int (*declare)(struct xprt_lane *lane, struct xprt_region *region);
+	void (*undeclare)(struct xprt_lane *lane, struct xprt_region *region);
+	int (*region_add)(struct xprt_group *group, const struct wire_declare *declare);
+	int (*region_remove)(struct xprt_group *group, uint32_t region);
+};
+
+/* All transports in this binary, best first. */
+extern const struct xprt_ops *const xprt_list[];
+extern const size_t xprt_count;
+
+extern const struct xprt_ops xprt_tcp;
+extern const struct xprt_ops xprt_loop;
+
+const struct xprt_ops *xprt_find(const char *name);
+
+/* NULL when ops is well formed, else what is wrong with it. Run at start-up and by the tests. */
+const char *xprt_ops_check(const struct xprt_ops *ops);
+
+void xprt_group_init(struct xprt_group *group, void *ctx);
+
+/* The lane of the group with the smallest backlog: where the next move goes. NULL: none is left. */
+struct xprt_lane *xprt_group_pick(const struct xprt_group *group);
+
+#endif
