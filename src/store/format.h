@@ -204,4 +204,23 @@ _Static_assert(sizeof(struct disk_foot_entry) == 64, "one cache line");
 /* CRC32C of size bytes at page with the u32 at crc_offset taken as zero. */
 uint32_t disk_crc(const void *page, size_t size, size_t crc_offset);
 
+/*
+ * Geometry. A segment is its room (power of two, DISK_SEGMENT_MIN … DISK_SEGMENT_MAX) and 0.3 %,
+ * in whole pages, for span headers, record headers and the footer: room / size blocks of 2 MiB or
+ * more always fit, each with a header page of its own. Segments follow the super slots without a
+ * gap.
+ */
+#define DISK_SEGMENTS_OFFSET (2 * DISK_SUPER_SIZE) /* of segment 0, in the extent */
+
+uint64_t disk_segment_size(uint64_t segment_room);
+
+/* Segments of segment_size that an extent holds. */
+uint64_t disk_segment_count(uint64_t extent_size, uint64_t segment_size);
+
+/* Where the names end and the entries begin, bytes from the first entry page of a footer. */
+uint64_t disk_foot_entries_offset(uint32_t name_count);
+
+/* Pages of a footer, its own page included. */
+uint32_t disk_foot_pages(uint32_t name_count, uint32_t entry_count);
+
 #endif

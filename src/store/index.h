@@ -15,6 +15,7 @@
 #include "../env/env.h"
 
 struct index;
+struct store_id; /* store.h */
 
 enum index_flag {
 	INDEX_BUFFERED = 1u << 0, /* not yet on the medium: the log's directory has its put */
@@ -50,6 +51,9 @@ struct index_segments {
 	const uint64_t *first_sequence;
 	uint32_t count;
 };
+
+/* The hash of an identity under the shard's seed (disk_super.seed). */
+struct hash128 index_hash(uint64_t seed, const struct store_id *id);
 
 /* Bytes that index_create takes for entry_count entries. */
 uint64_t index_size(uint64_t entry_count);
