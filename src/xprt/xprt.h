@@ -23,9 +23,10 @@
  * again after user->writable(). Upcalls come from env->poll(), never out of the middle of a call.
  *
  * Failure: whatever breaks a lane ends in one user->closed(lane, why), after every move of that
- * lane is done with a negative result. close() ends a lane at once, without the upcall; its moves
- * are done (-ECANCELED) before it returns. After either no byte lands through that lane any more,
- * except where caps lacks XPRT_CAP_CLOSE_FENCES.
+ * lane is done with a negative result; the lane is gone when closed() returns. close() ends a lane
+ * at once, without the upcall; its moves are done (-ECANCELED) before it returns, control frames
+ * before them are handed on as far as that is possible without waiting. After either no byte lands
+ * through that lane any more, except where caps lacks XPRT_CAP_CLOSE_FENCES.
  */
 #ifndef XPRT_XPRT_H
 #define XPRT_XPRT_H
@@ -65,6 +66,9 @@ struct xprt_move {
 	/* The transport's own. */
 	struct xprt_lane *lane;
 	uint64_t moved;
+	uint64_t order; /* tcp push: control bytes of the lane that go before it */
+	int rc;         /* tcp: waits to be handed to done() */
+	bool is_begun;
 	union {
 		uint8_t frame[sizeof(struct wire_header) + sizeof(struct wire_data)];
 		uint64_t words[8];
@@ -80,7 +84,8 @@ struct xprt_frame {
 
 /* What a transport asks of who uses it. All required; unused ones may ASSERT(false). */
 struct xprt_user {
-	/* Server: a connection with its preface; rc < 0 refuses (and closes it). */
+	/* Server: a connection with its preface; rc < 0 refuses: the peer is sent a REFUSE with
+	 * that code and the lane is gone, without closed(). */
 	int (*accepted)(struct xprt_listener *listener, struct xprt_lane *lane,
 			const struct wire_preface *preface);
 	/* Client: connect() succeeded; the preface is on its way. */
@@ -90,7 +95,8 @@ struct xprt_user {
 	int (*frame)(struct xprt_lane *lane, const struct xprt_frame *frame);
 	/*
 	 * Client, not DIRECT: the caller's memory of size bytes from offset of an item. Up to
-	 * iov_max pieces; returns how many. Negative: the operation is gone (bytes of a get go to a
+	 * iov_max pieces; returns how many. Where more are needed they cover the beginning, and it
+	 * is called again for the rest. Negative: the operation is gone (bytes of a get go to a
 	 * sink; a grant is not answered). kind: WIRE_DATA_GET or WIRE_GRANT.
 	 */
 	int (*locate)(struct xprt_lane *lane, enum wire_kind kind, uint64_t request, uint32_t item,
@@ -111,8 +117,10 @@ struct xprt_lane {
 	struct env *env;
 	struct xprt_group *group; /* set by the user once the session is known; before: NULL */
 	void *ctx;                /* the user's */
-	uint64_t backlog_size;    /* bytes of moves and frames not yet handed on: for striping */
-	uint64_t progress_ns;     /* when the peer last took or sent a byte */
+	/* Bytes of moves and frames not yet handed on, for striping. UINT64_MAX: the lane is broken
+	 * and closed() is about to be called; moves given to it fail. */
+	uint64_t backlog_size;
+	uint64_t progress_ns; /* when the peer last took or sent a byte */
 	uint64_t bytes_in;
 	uint64_t bytes_out;
 };
@@ -146,7 +154,9 @@ struct xprt_ops {
 	uint32_t caps;                 /* enum xprt_cap */
 	uint32_t seg_max;              /* segments of an item it can serve */
 
-	/* Server. listen: at start-up; lanes come from a pool of lane_max. */
+	/* Server. listen: at start-up; lanes come from a pool of lane_max. listen_size: bytes that
+	 * listen() will take. */
+	uint64_t (*listen_size)(uint32_t lane_max);
 	int (*listen)(struct env *env, const char *address, uint32_t lane_max,
 		      const struct xprt_user *user, void *ctx, struct xprt_listener **out);
 	void (*unlisten)(struct xprt_listener **listener);
@@ -176,6 +186,15 @@ struct xprt_ops {
 	 * either comes by done(). */
 	void (*revoke)(struct xprt_move *move);
 
+	/*
+	 * Client. Required without XPRT_CAP_DIRECT, NULL with it. A request ends although its data
+	 * may be under way: when it returns, no lane of the group reads or writes the caller's
+	 * memory for that request any more. Call it while locate() still answers for the request
+	 * (it may be asked once more, for the rest of a frame that is half sent), and let locate()
+	 * be negative for it from then on. Cheap when nothing is under way.
+	 */
+	void (*forget)(struct xprt_group *group, uint64_t request);
+
 	/* Required by XPRT_CAP_DIRECT, NULL without it. Client: make memory reachable. Server: note
 	 * what the client declared, of this group; -ERR_PROTOCOL when it is no good. */
 	int (*declare)(struct xprt_lane *lane, struct xprt_region *region);
@@ -198,7 +217,8 @@ const char *xprt_ops_check(const struct xprt_ops *ops);
 
 void xprt_group_init(struct xprt_group *group, void *ctx);
 
-/* The lane of the group with the smallest backlog: where the next move goes. NULL: none is left. */
+/* The lane of the group with the smallest backlog: where the next move goes. NULL: none is left
+ * (broken ones do not count). */
 struct xprt_lane *xprt_group_pick(const struct xprt_group *group);
 
 #endif
