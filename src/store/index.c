@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A cuckoo table of buckets. A bucket is eight cache lines: a word of nine 7-bit tags, then nine
+ * packed entries. The two halves of a hash choose its two buckets (multiply and shift, so that any
+ * number of buckets will do), the low bits of one half its tag; tag 0 is an empty slot.
+ *
+ * Find       Compares the nine tags of a bucket at once and looks only at entries whose tag
+ *            agrees: usually one line of tags and one of an entry, in the first or second bucket.
+ * Insert     1. The same hash in either bucket: replace it there. A hash stands in the table at
+ *            most once, live or stale.
+ *            2. An empty slot in the bucket that has more of them.
+ *            3. Breadth first from both buckets: a node is a bucket, reached because an entry of
+ *            its parent could move into it. The first node with an empty or stale slot ends the
+ *            search; then the entries on the way to it move one step each, the farthest first, so
+ *            that every entry is in the table, in one of its two buckets, after every step.
+ *            4. WALK_MAX nodes without one: -ENOSPC, nothing was changed.
+ * Stale      An entry whose segment was forgotten since (see index.h). Find and update pass over
+ *            it; insert and walk take its slot.
+ */
+#include "index.h"
+
+#include <string.h>
+
+#include "store.h"
+
+#define INDEX_MAGIC  0x696e6478u
+#define BUCKET_SLOTS 9u
+#define TAG_BITS     7u
+#define TAG_LANES    UINT64_C(0x0102040810204081) /* 1 in each of nine 7-bit lanes */
+#define WALK_MAX     192u                         /* nodes: two roots and most of three levels */
+
+/* Fill that inserts reach: BUCKET_SLOTS * 9 / 10 entries a bucket. */
+#define FILL_NUM 9u
+#define FILL_DEN 10u
+
+struct packed {
+	uint64_t hash_lo;
+	uint64_t hash_hi;
+	uint64_t sequence_flags; /* 48, 16 */
+	uint64_t where;          /* segment 24, page 20, hits 8, leases 12 */
+	uint32_t size;
+	uint32_t crc;
+	uint32_t chain;
+	uint32_t expiry_s;
+	uint16_t domain;
+	uint16_t payer;
+	uint16_t ns;
+	uint16_t depth;
+};
+_Static_assert(sizeof(struct packed) == 56, "nine and the tags are a bucket");
+
+struct bucket {
+	uint64_t tags; /* lane i: of slot i */
+	struct packed slots[BUCKET_SLOTS];
+};
+_Static_assert(sizeof(struct bucket) == 512, "eight cache lines");
+_Static_assert(BUCKET_SLOTS *TAG_BITS < 64, "all tags in a word");
+
+struct index {
+	uint32_t magic;
+	struct env *env;
+	const struct index_segments *segments;
+	struct bucket *buckets;
+	uint64_t bucket_count;
+	uint64_t used; /* slots that are not empty */
+};
+
+/* A bucket on the way of an insert. */
+struct node {
+	uint64_t bucket;
+	uint16_t parent; /* node whose entry would move here; of a root: itself */
+	uint8_t slot;    /* of that entry */
+};
+
+/* A slot of the table; bucket NULL: none. */
+struct place {
+	struct bucket *bucket;
+	uint32_t slot;
+};
+
+static uint64_t bucket_count_of(uint64_t entry_count)
+{
+	uint64_t per_den = BUCKET_SLOTS * FILL_NUM;
+
+	return MAX((entry_count * FILL_DEN + per_den - 1) / per_den, 2);
+}
+
+static uint64_t scale(uint64_t half, uint64_t count)
+{
+	return (uint64_t)(((unsigned __int128)half * count) >> 64);
+}
+
+/* The two buckets of a hash, never the same. */
+static void buckets_of(const struct index *index, uint64_t lo, uint64_t hi, uint64_t out[2])
+{
+	out[0] = scale(lo, index->bucket_count);
+	out[1] = scale(hi, index->bucket_count);
+	if (out[0] == out[1])
+		out[1] = out[0] + 1 == index->bucket_count ? 0 : out[0] + 1;
+}
+
+/* From bits that do not choose the bucket; never 0. */
+static uint64_t tag_of(uint64_t lo)
+{
+	uint64_t tag = lo & ((1u << TAG_BITS) - 1);
+
+	return tag != 0 ? tag : 1;
+}
+
+static uint64_t tag_at(const struct bucket *bucket, uint32_t slot)
+{
+	return bucket->tags >> (slot * TAG_BITS) & ((1u << TAG_BITS) - 1);
+}
+
+static void tag_set(struct bucket *bucket, uint32_t slot, uint64_t tag)
+{
+	bucket->tags &= ~(UINT64_C(0x7f) << (slot * TAG_BITS));
+	bucket->tags |= tag << (slot * TAG_BITS);
+}
+
+/*
+ * The top bit of each lane whose tag is this one. A lane above a true match may show up though it
+ * differs by one: a hint whose entry is looked at anyway, and exact for "is there any".
+ */
+static uint64_t tag_match(const struct bucket *bucket, uint64_t tag)
+{
+	uint64_t lanes = bucket->tags ^ (tag * TAG_LANES);
+
+	return (lanes - TAG_LANES) & ~lanes & (TAG_LANES << (TAG_BITS - 1));
+}
+
+/* Take the lowest lane off a tag_match(). */
+static uint32_t match_take(uint64_t *match)
+{
+	uint32_t slot = (uint32_t)__builtin_ctzll(*match) / TAG_BITS;
+
+	*match &= *match - 1;
+	return slot;
+}
+
+static uint32_t empty_count(const struct bucket *bucket)
+{
+	uint32_t count = 0;
+
+	for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++)
+		count += tag_at(bucket, slot) == 0;
+	return count;
+}
+
+static struct packed pack(const struct index_entry *entry)
+{
+	ASSERT(entry->sequence < UINT64_C(1) << 48);
+	ASSERT(entry->segment < 1u << 24);
+	ASSERT(entry->page < 1u << 20);
+	ASSERT(entry->leases < 1u << 12);
+	return (struct packed) {
+		.hash_lo = entry->hash.lo,
+		.hash_hi = entry->hash.hi,
+		.sequence_flags = entry->sequence | (uint64_t)entry->flags << 48,
+		.where = entry->segment | (uint64_t)entry->page << 24 |
+			 (uint64_t)entry->hits << 44 | (uint64_t)entry->leases << 52,
+		.size = entry->size,
+		.crc = entry->crc,
+		.chain = entry->chain,
+		.expiry_s = entry->expiry_s,
+		.domain = entry->domain,
+		.payer = entry->payer,
+		.ns = entry->ns,
+		.depth = entry->depth,
+	};
+}
+
+static uint64_t packed_sequence(const struct packed *packed)
+{
+	return packed->sequence_flags & ((UINT64_C(1) << 48) - 1);
+}
+
+static uint32_t packed_segment(const struct packed *packed)
+{
+	return (uint32_t)(packed->where & ((1u << 24) - 1));
+}
+
+static struct index_entry unpack(const struct packed *packed)
+{
+	return (struct index_entry) {
+		.hash = { .lo = packed->hash_lo, .hi = packed->hash_hi },
+		.sequence = packed_sequence(packed),
+		.segment = packed_segment(packed),
+		.page = (uint32_t)(packed->where >> 24 & ((1u << 20) - 1)),
+		.size = packed->size,
+		.crc = packed->crc,
+		.chain = packed->chain,
+		.expiry_s = packed->expiry_s,
+		.domain = packed->domain,
+		.payer = packed->payer,
+		.ns = packed->ns,
+		.depth = packed->depth,
+		.flags = (uint16_t)(packed->sequence_flags >> 48),
+		.hits = (uint8_t)(packed->where >> 44),
+		.leases = (uint16_t)(packed->where >> 52),
+	};
+}
+
+static bool is_live(const struct index *index, const struct packed *packed)
+{
+	uint32_t segment = packed_segment(packed);
+
+	ASSERT(segment < index->segments->count);
+	return packed_sequence(packed) >= index->segments->first_sequence[segment];
+}
+
+/* Where hash stands, live or stale. */
+static struct place find_place(const struct index *index, const struct hash128 *hash)
+{
+	uint64_t tag = tag_of(hash->lo);
+	uint64_t buckets[2];
+
+	buckets_of(index, hash->lo, hash->hi, buckets);
+	__builtin_prefetch(&index->buckets[buckets[1]]);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct bucket *bucket = &index->buckets[buckets[i]];
+		uint64_t match = tag_match(bucket, tag);
+
+		while (match != 0) {
+			uint32_t slot = match_take(&match);
+			const struct packed *packed = &bucket->slots[slot];
+
+			if (packed->hash_lo == hash->lo && packed->hash_hi == hash->hi &&
+			    tag_at(bucket, slot) != 0)
+				return (struct place) { bucket, slot };
+		}
+	}
+	return (struct place) { NULL, 0 };
+}
+
+/* Where hash stands alive. */
+static struct packed *find_live(const struct index *index, const struct hash128 *hash)
+{
+	struct place place = find_place(index, hash);
+	struct packed *packed;
+
+	if (place.bucket == NULL)
+		return NULL;
+	packed = &place.bucket->slots[place.slot];
+	return is_live(index, packed) ? packed : NULL;
+}
+
+static void place_set(struct place place, const struct packed *packed)
+{
+	place.bucket->slots[place.slot] = *packed;
+	tag_set(place.bucket, place.slot, tag_of(packed->hash_lo));
+}
+
+static void place_clear(struct index *index, struct place place)
+{
+	ASSERT(index->used > 0);
+	ASSERT(tag_at(place.bucket, place.slot) != 0);
+	tag_set(place.bucket, place.slot, 0);
+	index->used--;
+}
+
+/* An empty slot, else one whose entry is stale (then emptied), else BUCKET_SLOTS. */
+static uint32_t free_slot(struct index *index, struct bucket *bucket)
+{
+	uint64_t match = tag_match(bucket, 0);
+
+	if (match != 0)
+		return match_take(&match);
+	for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
+		if (is_live(index, &bucket->slots[slot]))
+			continue;
+		place_clear(index, (struct place) { bucket, slot });
+		return slot;
+	}
+	return BUCKET_SLOTS;
+}
+
+/* True when bucket is on the way from node to its root: an entry must not be moved twice. */
+static bool is_on_way(const struct node *nodes, uint32_t node, uint64_t bucket)
+{
+	for (; nodes[node].parent != node; node = nodes[node].parent) {
+		if (nodes[node].bucket == bucket)
+			return true;
+	}
+	return nodes[node].bucket == bucket;
+}
+
+/* Add the buckets into which the entries of node could move. Returns the count of nodes. */
+static uint32_t walk_expand(const struct index *index, struct node *nodes, uint32_t node,
+			    uint32_t count)
+{
+	uint64_t from = nodes[node].bucket;
+	const struct bucket *bucket = &index->buckets[from];
+
+	for (uint32_t slot = 0; slot < BUCKET_SLOTS && count < WALK_MAX; slot++) {
+		const struct packed *packed = &bucket->slots[slot];
+		uint64_t both[2];
+		uint64_t to;
+
+		buckets_of(index, packed->hash_lo, packed->hash_hi, both);
+		ASSERT(both[0] == from || both[1] == from);
+		to = both[0] == from ? both[1] : both[0];
+		if (is_on_way(nodes, node, to))
+			continue;
+		__builtin_prefetch(&index->buckets[to]);
+		nodes[count++] = (struct node) { to, (uint16_t)node, (uint8_t)slot };
+	}
+	return count;
+}
+
+/* Move entries one step each along the way to node, whose slot is free; the slot that this frees
+ * in the root. */
+static struct place walk_move(struct index *index, const struct node *nodes, uint32_t node,
+			      uint32_t slot)
+{
+	struct place to = { &index->buckets[nodes[node].bucket], slot };
+
+	while (nodes[node].parent != node) {
+		struct place from = { &index->buckets[nodes[nodes[node].parent].bucket],
+				      nodes[node].slot };
+
+		place_set(to, &from.bucket->slots[from.slot]);
+		tag_set(from.bucket, from.slot, 0);
+		to = from;
+		node = nodes[node].parent;
+	}
+	return to;
+}
+
+/* Step 3 of an insert. */
+static struct place walk(struct index *index, const uint64_t roots[2])
+{
+	struct node nodes[WALK_MAX] = { { roots[0], 0, 0 }, { roots[1], 1, 0 } };
+	uint32_t count = 2;
+
+	for (uint32_t node = 0; node < count; node++) {
+		uint32_t slot = free_slot(index, &index->buckets[nodes[node].bucket]);
+
+		if (slot < BUCKET_SLOTS)
+			return walk_move(index, nodes, node, slot);
+		count = walk_expand(index, nodes, node, count);
+	}
+	return (struct place) { NULL, 0 };
+}
+
+/* Steps 2 and 3: an empty slot for a hash that is not in the table. */
+static struct place make_place(struct index *index, const struct hash128 *hash)
+{
+	uint64_t buckets[2];
+	uint32_t empty[2];
+	struct bucket *roomier;
+
+	buckets_of(index, hash->lo, hash->hi, buckets);
+	for (uint32_t i = 0; i < 2; i++)
+		empty[i] = empty_count(&index->buckets[buckets[i]]);
+	if (empty[0] + empty[1] == 0)
+		return walk(index, buckets);
+	roomier = &index->buckets[buckets[empty[1] > empty[0]]];
+	return (struct place) { roomier, free_slot(index, roomier) };
+}
+
+struct hash128 index_hash(uint64_t seed, const struct store_id *id)
+{
+	_Static_assert(sizeof(*id) == 64, "no padding: the struct is what is hashed");
+	return hash128(id, sizeof(*id), seed);
+}
+
+uint64_t index_size(uint64_t entry_count)
+{
+	return sizeof(struct index) + bucket_count_of(entry_count) * sizeof(struct bucket);
+}
+
+int index_create(struct env *env, uint64_t entry_count, const struct index_segments *segments,
+		 struct index **index_out)
+{
+	struct index *index;
+
+	ASSERT(entry_count > 0);
+	ASSERT(*index_out == NULL);
+
+	index = env->ops->alloc(env, sizeof(*index));
+	if (index == NULL)
+		return -ENOMEM;
+	*index = (struct index) { .magic = INDEX_MAGIC,
+				  .env = env,
+				  .segments = segments,
+				  .bucket_count = bucket_count_of(entry_count) };
+
+	index->buckets = env->ops->map(env, index->bucket_count * sizeof(struct bucket));
+	if (index->buckets == NULL)
+		goto err_free_index;
+	for (uint64_t i = 0; i < index->bucket_count; i++)
+		index->buckets[i].tags = 0;
+
+	*index_out = index;
+	return 0;
+
+err_free_index:
+	env->ops->free(env, index);
+	return -ENOMEM;
+}
+
+void index_destroy(struct index **index)
+{
+	struct index *dead = *index;
+	struct env *env;
+
+	if (dead == NULL)
+		return;
+	CHECK_OBJ(dead, INDEX_MAGIC);
+	env = dead->env;
+	env->ops->unmap(env, dead->buckets, dead->bucket_count * sizeof(struct bucket));
+	dead->magic = 0;
+	env->ops->free(env, dead);
+	*index = NULL;
+}
+
+bool index_find(const struct index *index, const struct hash128 *hash,
+		struct index_entry *entry_out)
+{
+	const struct packed *packed;
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	packed = find_live(index, hash);
+	if (packed == NULL)
+		return false;
+	*entry_out = unpack(packed);
+	return true;
+}
+
+int index_insert(struct index *index, const struct index_entry *entry)
+{
+	struct packed packed = pack(entry);
+	struct place place;
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	ASSERT(is_live(index, &packed));
+	place = find_place(index, &entry->hash);
+	if (place.bucket == NULL) {
+		place = make_place(index, &entry->hash);
+		if (place.bucket == NULL)
+			return -ENOSPC;
+		index->used++;
+	}
+	place_set(place, &packed);
+	return 0;
+}
+
+bool index_update(struct index *index, const struct index_entry *entry)
+{
+	struct packed *packed;
+	struct index_entry present;
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	packed = find_live(index, &entry->hash);
+	if (packed == NULL || packed_sequence(packed) != entry->sequence)
+		return false;
+	present = unpack(packed);
+	present.flags = entry->flags;
+	present.hits = entry->hits;
+	present.leases = entry->leases;
+	*packed = pack(&present);
+	return true;
+}
+
+bool index_remove(struct index *index, const struct hash128 *hash, uint64_t before)
+{
+	struct place place;
+	const struct packed *packed;
+	bool was_live;
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	place = find_place(index, hash);
+	if (place.bucket == NULL)
+		return false;
+	packed = &place.bucket->slots[place.slot];
+	was_live = is_live(index, packed);
+	if (was_live && packed_sequence(packed) >= before)
+		return false;
+	place_clear(index, place);
+	return was_live;
+}
+
+uint64_t index_count(const struct index *index)
+{
+	CHECK_OBJ(index, INDEX_MAGIC);
+	return index->used;
+}
+
+uint64_t index_room(const struct index *index)
+{
+	CHECK_OBJ(index, INDEX_MAGIC);
+	return index->bucket_count * BUCKET_SLOTS * FILL_NUM / FILL_DEN;
+}
+
+void index_walk(struct index *index, bool (*visit)(void *ctx, const struct index_entry *entry),
+		void *ctx)
+{
+	CHECK_OBJ(index, INDEX_MAGIC);
+	for (uint64_t i = 0; i < index->bucket_count; i++) {
+		struct bucket *bucket = &index->buckets[i];
+
+		for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
+			const struct packed *packed = &bucket->slots[slot];
+			struct index_entry entry;
+
+			if (tag_at(bucket, slot) == 0)
+				continue;
+			entry = unpack(packed);
+			if (!is_live(index, packed) || !visit(ctx, &entry))
+				place_clear(index, (struct place) { bucket, slot });
+		}
+	}
+}
