@@ -5,8 +5,8 @@
  *   transcript  = preface | hello body | challenge body up to its proof
  *   proof of r  = HMAC(K, "ctxkv " r " proof" | transcript), r = "server", "client"
  *   session key = HMAC(secret, "ctxkv session key" | transcript)     (NEW only)
- *   lane key d  = first 16 bytes of HMAC(session key, "ctxkv lane key" | lane (u16) | d | client
- *                 nonce | server nonce), d = 1 client to server, 2 server to client
+ *   lane key d  = first 16 bytes of HMAC(session key, "ctxkv lane key" | lane (u16) | d (u8) |
+ *                 client nonce | server nonce), d = 1 client to server, 2 server to client
  *   K           = the tenant's secret (NEW), the session key (JOIN)
  *   secret id   = first 8 bytes of HMAC(secret, "ctxkv secret id")
  *
@@ -15,6 +15,10 @@
  * MAC: GMAC over the header's first 32 bytes and the body, IV = 0 (u32) | frame sequence (u64 LE),
  * the sequence counting frames of that lane and direction from 0; it begins with the frame after
  * PROOF.
+ *
+ * Memory     auth_mac_create() and the HMACs of hello allocate through OpenSSL: session set-up
+ * only. auth_mac_seal() and auth_mac_check() do not allocate. Threads    A mac belongs to its
+ * lane's thread; the other functions have no state.
  */
 #ifndef WIRE_AUTH_H
 #define WIRE_AUTH_H

@@ -17,7 +17,8 @@ struct keyfile_row {
 
 /*
  * Parse text. Fills at most row_max rows and returns how many the file has, or -EINVAL with line
- * and reason in message_out. A tenant named twice is an error.
+ * and reason in message_out. A tenant named twice is an error (among the rows filled: give it room
+ * for all). A count above row_max is for the caller to refuse.
  */
 int keyfile_parse(const char *text, struct keyfile_row *rows, uint32_t row_max,
 		  char message_out[256]) MUST_USE;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The protocol's frames as structs: little endian, overlaid on the received bytes. docs/protocol.md
- * is normative; each field's offset is asserted in wire.c and each frame has golden bytes in
- * test/unit/test_wire.c. Pure: no I/O, no memory, no state.
+ * is normative; each field's offset is asserted in layout.c and each frame has golden bytes in
+ * test/unit/wire/test_golden.c. Pure: no I/O, no memory, no state.
  *
  * A connection (lane) begins with the client's preface. Then both sides send frames: a header, a
  * body (both under the MAC), and for PUT and DATA_* a payload (not under the MAC). Bodies are
@@ -36,6 +36,8 @@
 #define WIRE_KEY_SIZE    32
 #define WIRE_TENANT_MAX  64 /* with the NUL */
 #define WIRE_MAC_SIZE    16
+#define WIRE_BUDGET_MAX  (UINT64_MAX / 2) /* ns: now + budget does not overflow */
+#define WIRE_STATUS_MIN  (-4095)          /* statuses and codes are WIRE_STATUS_MIN … 0 */
 
 enum wire_kind {
 #define FRAME(name, value, direction, item, text) WIRE_##name = (value),
@@ -77,7 +79,7 @@ struct wire_header {
 	uint16_t count;        /* items in the body */
 	uint32_t body_size;    /* bytes behind the header, under the MAC */
 	uint32_t payload_size; /* bytes behind the body, not under it */
-	uint64_t request;      /* the client's id of the request; 0: none */
+	uint64_t request;      /* the client's id, not used again in the session; 0: none */
 	uint32_t credit; /* S2C: sum of all credit given to the session so far, bytes, wraps */
 	uint32_t reserved;
 	uint8_t mac[WIRE_MAC_SIZE]; /* AES-128-GMAC of 32 header bytes and body; zero where none */
@@ -155,7 +157,10 @@ struct wire_refuse {
 	uint8_t text[120]; /* NUL padded */
 };
 
-/* --- requests: every one begins so --- */
+/*
+ * --- requests: every kind from PROBE to STAT begins with struct wire_request; DECLARE, UNDECLARE
+ * and REPORT go on with their struct (count 0), the others with count items ---
+ */
 
 enum wire_request_flag {
 	WIRE_REQ_ALL = 1u << 0,      /* LEASE: all that are here, not only the leading run */
@@ -168,10 +173,11 @@ enum wire_request_flag {
 struct wire_request {
 	uint8_t ns[16];     /* namespace */
 	uint8_t domain[16]; /* zero: the tenant's own */
-	uint64_t budget_ns; /* relative to receipt; what is not done by then is answered DEADLINE */
-	uint64_t lease;     /* GET: read under it; RENEW: the lease; else 0 */
-	uint32_t flags;     /* enum wire_request_flag */
-	uint32_t duration_ms; /* LEASE, RENEW: how long from now */
+	uint64_t budget_ns; /* 0 … WIRE_BUDGET_MAX, relative to receipt; what is not done by then is
+			       answered DEADLINE */
+	uint64_t lease;     /* GET: read under it, or 0; RENEW: the lease; else 0 */
+	uint32_t flags;     /* those of enum wire_request_flag that go with the kind; else 0 */
+	uint32_t duration_ms; /* LEASE, RENEW: how long from now; else 0 */
 };
 
 struct wire_key {
@@ -197,7 +203,7 @@ struct wire_get {
 	struct wire_key key;
 	struct wire_record record;
 	uint32_t offset; /* of the range in the block */
-	uint32_t size;   /* room for it; the block may be shorter */
+	uint32_t size;   /* room for it, 1 … WIRE_BLOCK_MAX; the block may be shorter */
 	uint16_t seg_count;
 	uint16_t reserved0;
 	uint32_t reserved1;
@@ -218,7 +224,10 @@ struct wire_put {
 	uint16_t flags; /* enum wire_put_flag */
 };
 
-/* CANCEL: requests to give up; each is answered by one RESULT, item = index here. */
+/*
+ * CANCEL: requests to give up; each is answered by one RESULT, item = index here. It goes on the
+ * lane of the requests it names: on another one it could overtake them.
+ */
 struct wire_cancel {
 	uint64_t request;
 };
@@ -226,7 +235,7 @@ struct wire_cancel {
 enum wire_region_kind { WIRE_REGION_SHM = 1, WIRE_REGION_RDMA = 2, WIRE_REGION_LOOP = 3 };
 
 struct wire_declare {
-	uint32_t region; /* the client's id, 1 … */
+	uint32_t region; /* the client's id, 1 …; not used again in the session */
 	uint16_t kind;   /* enum wire_region_kind */
 	uint16_t access; /* bit 0: server may write, bit 1: server may read */
 	uint64_t size;
