@@ -39,7 +39,8 @@ AT(disk_super, segment_count, 64);
 AT(disk_super, index, 68);
 AT(disk_super, drop_count, 72);
 AT(disk_super, is_clean, 76);
-AT(disk_super, reserved, 80);
+AT(disk_super, offset, 80);
+AT(disk_super, reserved, 88);
 AT(disk_super, drops, 120);
 AT(disk_super, reserved1, 4120);
 

@@ -61,7 +61,8 @@ struct disk_label {
 	uint8_t reserved1[2952];
 };
 
-/* State of a shard that is not in the log. Written to the slots in turn; the higher count wins. */
+/* State of a shard that is not in the log. A writing goes to one slot, then to the other; the
+ * higher count wins. */
 struct disk_super {
 	uint64_t magic;
 	uint32_t version;
@@ -76,7 +77,8 @@ struct disk_super {
 	uint32_t drop_count;
 	uint32_t
 		is_clean; /* 1: stopped cleanly; cleared at open, before anything else is written */
-	uint64_t reserved[5];
+	uint64_t offset;  /* of the extent on the medium: a misdirected writing is not believed */
+	uint64_t reserved[4];
 	struct disk_drop {
 		uint8_t domain[16];
 		uint8_t ns[16];

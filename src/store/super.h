@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The state of a shard that is not in its log: identity, seed, geometry, whether it was stopped
- * cleanly, and the table of dropped namespaces. On the medium it lives in two slots, written in
- * turn: a writing goes to the slot that does not hold the last good one, under a higher count, and
- * is flushed; loading believes the valid slot with the higher count. A torn writing costs itself.
+ * cleanly, and the table of dropped namespaces. On the medium it lives in two slots. A writing goes
+ * to one and is flushed, then to the other and is flushed, under a count above all before; loading
+ * believes the valid slot with the higher count. A torn writing costs itself, a rotten slot
+ * nothing.
  *
  * In memory mode (no block device) the same struct holds the table, and every writing succeeds.
  *
@@ -12,7 +13,8 @@
  *
  * Threads    The shard's. super_open, super_store and super_close may block; nothing else does.
  * Failure    A failed writing is told to all that wait for it; the row stays in memory (misses go
- *            on) and the next writing tries the same slot again. The shard goes offline by then.
+ *            on) and the next writing begins with the slot that failed. The shard goes offline by
+ * then.
  */
 #ifndef STORE_SUPER_H
 #define STORE_SUPER_H
@@ -39,6 +41,7 @@ struct super {
 	/* Ours. */
 	struct disk_super *out; /* what is being written */
 	uint32_t slot;          /* holds the last good writing */
+	uint32_t round;         /* of the writing under way */
 	bool is_writing;
 	struct list waiting; /* for the next writing */
 	struct list writing; /* for the one under way */
@@ -58,7 +61,7 @@ uint64_t super_size(void);
 int super_open(struct super *super, struct env *env, struct env_blk *blk,
 	       const struct disk_extent *extent) MUST_USE;
 
-/* Memory mode: UUID and seed are drawn, no row. */
+/* Memory mode: UUID and seed are drawn, no row; a segment is its room and nothing else. */
 int super_open_memory(struct super *super, struct env *env, uint64_t segment_room,
 		      uint32_t segment_count) MUST_USE;
 
@@ -68,10 +71,15 @@ void super_close(struct super *super);
 /* Write *disk and flush, blocking. No other writing is under way. */
 int super_store(struct super *super) MUST_USE;
 
-/* Begin the very first writing of a shard at setup: both slots, not flushed. disk is filled but
- * for magic, version, count and crc; it and the medium's pages are page aligned. */
+/*
+ * Make a shard: draw UUID and seed, write both slots of its extent, not flushed. disk is page
+ * aligned and zero but for segment_room, segment_size, segment_count and index.
+ */
 int super_format(struct env *env, struct env_blk *blk, uint64_t offset,
 		 struct disk_super *disk) MUST_USE;
+
+/* A random (version 4) UUID. */
+void super_uuid_draw(struct env *env, uint8_t uuid_out[16]);
 
 /* True while a writing is under way or waits: super_store and super_close must not be called. */
 bool super_is_busy(const struct super *super);
