@@ -59,7 +59,8 @@ AT(disk_span, page, 68);
 AT(disk_span, sequence, 72);
 AT(disk_span, opened, 80);
 AT(disk_span, incarnation, 88);
-AT(disk_span, reserved, 96);
+AT(disk_span, created_s, 96);
+AT(disk_span, reserved, 104);
 
 AT(disk_entry, key, 0);
 AT(disk_entry, ns, 32);
@@ -107,7 +108,8 @@ AT(disk_footer, name_count, 72);
 AT(disk_footer, reserved0, 76);
 AT(disk_footer, opened, 80);
 AT(disk_footer, sequence_max, 88);
-AT(disk_footer, reserved, 96);
+AT(disk_footer, first, 96);
+AT(disk_footer, reserved, 112);
 
 AT(disk_name, bytes, 0);
 

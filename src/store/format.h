@@ -13,7 +13,8 @@
  * A segment's life begins with a span header at its offset 0 and a fresh random nonce, written and
  * flushed before its first record. Going on behind a crash or a clean stop begins a further span in
  * the same segment, with a nonce of its own, that names the nonce before it. Records count only
- * under the nonce of the span they stand in; footers only under the nonce of the last span.
+ * under the nonce of the span they stand in; footers only under the nonce of the first span of the
+ * segment's present life, and a span behind a footer only when it names that footer's last nonce.
  * Every header carries a CRC32C of its whole page (or pages), computed with that field zero.
  */
 #ifndef STORE_FORMAT_H
@@ -101,13 +102,15 @@ struct disk_span {
 	uint64_t opened; /* sequence at which this life of the segment began: the order of segments
 			  */
 	uint64_t incarnation;
-	uint8_t reserved[4000];
+	uint64_t created_s; /* wall clock when this life of the segment began */
+	uint8_t reserved[3992];
 };
 
 enum disk_entry_flag {
 	DISK_ENTRY_TOMBSTONE = 1u << 0, /* drop of this key; no payload */
 	DISK_ENTRY_NO_CRC = 1u << 1,    /* written without checksums (verify none) */
 	DISK_ENTRY_SHARED = 1u << 2,    /* class shared */
+	DISK_ENTRY_SUSPECT = 1u << 3,   /* footers only: found by a scan, payload never verified */
 };
 
 /* One block of a record. */
@@ -169,7 +172,8 @@ struct disk_footer {
 	uint32_t reserved0;
 	uint64_t opened; /* as in the spans */
 	uint64_t sequence_max;
-	uint8_t reserved[4000];
+	uint64_t first[2]; /* nonce of the first span of this life: a footer counts only under it */
+	uint8_t reserved[3984];
 };
 
 /* Names (domain, payer, namespace) that entries of the same footer refer to by row. */
@@ -188,7 +192,7 @@ struct disk_foot_entry {
 	uint32_t expiry_s;
 	uint32_t depth;
 	uint32_t flags;  /* enum disk_entry_flag */
-	uint16_t domain; /* rows */
+	uint16_t domain; /* row + 1; 0: not known */
 	uint16_t payer;
 	uint16_t ns;
 	uint16_t reserved;

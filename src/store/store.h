@@ -204,7 +204,6 @@ struct shard_read {
 	bool crc_valid_out;
 	/* The store's own. */
 	struct shard *shard;
-	struct list node;
 	struct read_state *state;
 };
 
@@ -219,6 +218,12 @@ int shard_check(struct shard *shard, const struct shard_ref *ref, uint32_t offse
 		uint32_t *crc_out);
 
 /* --- put --- */
+
+/* The store's own: waits for the write of a record, then for a flush begun behind it. */
+struct shard_wait {
+	void (*done)(struct shard_wait *wait, int rc);
+	struct list node;
+};
 
 enum shard_put_state {
 	SHARD_PUT_IDLE = 0,
@@ -261,15 +266,22 @@ struct shard_put {
 	struct shard *shard;
 	enum shard_put_state state;
 	struct hash128 hash;
-	struct list node;      /* table of puts in flight, then the log's queue */
-	struct list followers; /* or node in the leader's list */
+	struct list node;      /* table of puts in flight */
+	struct list followers; /* or node in the first put's list */
+	struct shard_wait wait;
+	struct env_task task; /* callbacks that are due: queued in the shard */
+	uint32_t due;         /* enum put_due */
+	uint32_t domain;      /* interned */
+	uint32_t payer;
+	uint32_t ns;
 	uint32_t segment;
-	uint32_t page;
+	uint32_t page; /* of the payload */
 	uint32_t crc;
+	uint32_t entry_flags; /* enum disk_entry_flag */
 	uint32_t pin_count;
-	uint32_t strides[DISK_STRIDE_MAX + 1];
-	struct log_record *record;
-	struct env_task task;
+	uint32_t stride_count;
+	uint32_t strides[DISK_STRIDE_MAX];
+	struct log_record *record; /* until it is written */
 	int rc;
 	struct iovec view; /* memory mode */
 };
@@ -299,10 +311,8 @@ struct shard_drop {
 	bool existed_out;
 	/* The store's own. */
 	struct shard *shard;
-	struct list node;
-	struct shard_put *tombstone;
+	struct drop_state *state;
 	struct env_task task;
-	uint64_t sequence;
 	int rc;
 };
 
