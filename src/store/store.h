@@ -271,9 +271,9 @@ struct shard_put {
 	struct shard_wait wait;
 	struct env_task task; /* callbacks that are due: queued in the shard */
 	uint32_t due;         /* enum put_due */
-	uint32_t domain;      /* interned */
-	uint32_t payer;
-	uint32_t ns;
+	uint16_t domain_name; /* interned */
+	uint16_t payer_name;
+	uint16_t ns_name;
 	uint32_t segment;
 	uint32_t page; /* of the payload */
 	uint32_t crc;
