@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The binary `ctxkv`: one file per subcommand, a row each in main.c. A command gets its options
+ * parsed; it returns an exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+ */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include "../tbl/options.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+/* Which options stood on the command line: by row of opt_table. */
+struct opt_set {
+	bool is_set[64];
+};
+
+struct cmd {
+	const char *name;
+	const char *text;
+	const char *example;
+	enum opt_where where;
+	const char *operand; /* option that the one bare argument sets; NULL: takes none */
+	int (*run)(struct options *options, const struct opt_set *set);
+};
+
+int cmd_setup(struct options *options, const struct opt_set *set);
+int cmd_start(struct options *options, const struct opt_set *set);
+int cmd_bench(struct options *options, const struct opt_set *set);
+int cmd_replay(struct options *options, const struct opt_set *set);
+int cmd_stat(struct options *options, const struct opt_set *set);
+int cmd_version(struct options *options, const struct opt_set *set);
+
+/* --- what several commands do --- */
+
+/* One line to standard error, "ctxkv: " before it; returns code. */
+int cmd_fail(int code, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* True once SIGINT or SIGTERM has come; cmd_catch_signals() begins to watch. A second SIGINT ends
+ * the process at once. */
+void cmd_catch_signals(void);
+bool cmd_is_interrupted(void);
+
+/* A line on standard error that rewrites itself, on a terminal only. done == total ends it. */
+void cmd_progress(const char *what, uint64_t done, uint64_t total);
+
+/* Directory of configuration: options.dir, else $XDG_CONFIG_HOME/ctxkv, else ~/.config/ctxkv. */
+int cmd_config_dir(const struct options *options, char *buf, size_t buf_size) MUST_USE;
+
+/* The whole file as text, at most 1 MiB; freed by the caller. NULL and errno when not. */
+char *cmd_read_file(const char *path);
+
+/* Options of IN_START from a YAML file, where the command line has not set them. */
+int cmd_config_load(const char *path, struct options *options, const struct opt_set *set) MUST_USE;
+
+struct ctxkv_client;
+/* Open a client as the options say (url, lanes, timeout, log level), connected within a few
+ * seconds; NULL after a message when it could not be. */
+struct ctxkv_client *cmd_client_open(const struct options *options, uint32_t lanes);
+
+#endif
