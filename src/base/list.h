@@ -64,12 +64,12 @@ static inline void list_splice_tail(struct list *list, struct list *from)
 	(list_is_empty(list) ? NULL : list_entry((list)->next, type, member))
 
 /* pos is a struct list *; the list must not change in the body. */
-#define list_for_each(pos, list)                                                                   \
-	for (struct list *pos = (list)->next; pos != (list); pos = pos->next)
+#define list_for_each(pos, head)                                                                   \
+	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 
 /* The body may take pos off the list, and nothing else. */
-#define list_for_each_safe(pos, list)                                                              \
-	for (struct list *pos = (list)->next, *pos##_next = pos->next; pos != (list);              \
+#define list_for_each_safe(pos, head)                                                              \
+	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head);              \
 	     pos = pos##_next, pos##_next = pos->next)
 
 #endif
