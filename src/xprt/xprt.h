@@ -67,8 +67,8 @@ struct xprt_move {
 	struct xprt_lane *lane;
 	uint64_t moved;
 	uint64_t order; /* tcp push: control bytes of the lane that go before it */
-	int rc;         /* tcp: waits to be handed to done() */
-	bool is_begun;
+	int rc;         /* tcp: what done() will be told */
+	uint32_t state;
 	union {
 		uint8_t frame[sizeof(struct wire_header) + sizeof(struct wire_data)];
 		uint64_t words[8];

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bytes that arrive on a lane.
+ *
+ * Normal path. A frame's header is looked at as soon as it is there: sizes before anything. A
+ * control frame is collected whole in the lane's buffer (or a big one), its MAC is checked, then
+ * its body, then the user gets it. Of a DATA frame only header and body are collected; once they
+ * are believed its payload is received straight into place: the pieces of the pull it answers
+ * (server), what locate() says (client), or the sink when nobody wants it any more. One recvmsg
+ * takes the rest of such a payload and the head of the next frame, so that a stream of DATA frames
+ * costs one call for each and copies nothing.
+ *
+ * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
+ * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
+ * tries again. Each run stops after TCP_BUDGET, so that one busy lane does not starve the others;
+ * the event is level triggered and comes back.
+ *
+ * Failure. A header that is not allowed, a wrong MAC (a flipped bit, a replayed or lost frame), a
+ * body that does not add up, data that does not fit its grant: the lane is closed with one log
+ * line. A kind that is not known, with a right MAC, is skipped: a newer peer may send it. The
+ * stream ends: -ERR_PEER.
+ */
+#include "tcp.h"
+
+#include <string.h>
+
+/* What a step says: go on with the next, more bytes are needed, or the lane stalls. */
+enum rx_step { RX_NEXT, RX_MORE, RX_STALL };
+
+/* While so much payload is to come, only the next frame's head is received with it. */
+#define RX_STREAM_SIZE (64 * KiB)
+
+static uint32_t rx_have(const struct tcp_rx *rx)
+{
+	return rx->end - rx->start;
+}
+
+static int rx_fault(struct tcp_lane *lane, const char *what)
+{
+	lane->fault = what;
+	return -ERR_PROTOCOL;
+}
+
+static bool is_data(const struct wire_header *header)
+{
+	return header->kind == WIRE_DATA_GET || header->kind == WIRE_DATA_PUT;
+}
+
+/* --- frames --- */
+
+/* Whether header and body are what the peer sent next, and within the rules. */
+static int rx_believe(struct tcp_lane *lane, const void *body)
+{
+	const struct wire_header *header = &lane->rx.header;
+
+	if (lane->mac_in != NULL && header->kind != WIRE_REFUSE &&
+	    !auth_mac_check(lane->mac_in, header, body))
+		return rx_fault(lane, "sent a frame with a wrong MAC");
+	if (lane->rx.is_known && wire_check_body(header, body) < 0)
+		return rx_fault(lane, "sent a frame whose body is not allowed");
+	return 0;
+}
+
+static int rx_deliver(struct tcp_lane *lane, const uint8_t *body)
+{
+	const struct wire_header *header = &lane->rx.header;
+	struct xprt_frame frame = { .header = header, .body = body };
+	int rc;
+
+	rc = rx_believe(lane, body);
+	if (rc < 0)
+		return rc;
+	if (!lane->rx.is_known)
+		return RX_NEXT;
+	if (header->kind == WIRE_GRANT) {
+		tcp_grants_take(lane, header, body);
+		return RX_NEXT;
+	}
+	if (header->payload_size > 0)
+		frame.payload = body + header->body_size;
+	rc = lane->lane.user->frame(&lane->lane, &frame);
+	return rc < 0 ? rc : RX_NEXT;
+}
+
+static int rx_preface(struct tcp_lane *lane)
+{
+	struct wire_preface preface;
+
+	if (rx_have(&lane->rx) < sizeof(preface))
+		return RX_MORE;
+	memcpy(&preface, lane->rx.buf + lane->rx.start, sizeof(preface));
+	lane->rx.start += (uint32_t)sizeof(preface);
+	lane->rx.state = TCP_RX_HEADER;
+	tcp_lane_accepted(lane, &preface);
+	return RX_NEXT;
+}
+
+/* Where a control frame will be collected; or the lane stalls before it. */
+static int rx_control_begin(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	uint64_t size = sizeof(rx->header) + rx->header.body_size + rx->header.payload_size;
+
+	if (rx->is_paused)
+		return RX_STALL;
+	if (rx->header.kind == WIRE_GRANT && rx->is_known) {
+		if (lane->lane.group == NULL)
+			return rx_fault(lane, "sent a grant before welcome");
+		if (!tcp_grants_fit(lane, rx->header.count))
+			return RX_STALL;
+	}
+	if (size <= rx->size) {
+		rx->state = TCP_RX_BODY;
+		return RX_NEXT;
+	}
+	if (lane->lane.group == NULL)
+		return rx_fault(lane, "sent a large frame before hello was done");
+	rx->big = tcp_big_get(lane);
+	if (rx->big == NULL)
+		return RX_STALL;
+	rx->big_have = 0;
+	rx->start += (uint32_t)sizeof(rx->header);
+	rx->state = TCP_RX_BIG;
+	return RX_NEXT;
+}
+
+static int rx_body(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	uint32_t inner_size = rx->header.body_size + rx->header.payload_size;
+	uint8_t *body;
+
+	if (rx_have(rx) < sizeof(rx->header) + inner_size)
+		return RX_MORE;
+	/* The header is copied, so there is room before the body to align it. */
+	body = rx->buf + round_down(rx->start + sizeof(rx->header), 8);
+	if (body != rx->buf + rx->start + sizeof(rx->header))
+		memmove(body, rx->buf + rx->start + sizeof(rx->header), inner_size);
+	rx->start += (uint32_t)sizeof(rx->header) + inner_size;
+	rx->state = TCP_RX_HEADER;
+	return rx_deliver(lane, body);
+}
+
+static int rx_big(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	uint32_t inner_size = rx->header.body_size + rx->header.payload_size;
+	uint32_t step = MIN(rx_have(rx), inner_size - rx->big_have);
+	uint8_t *big = rx->big;
+	int rc;
+
+	memcpy(big + rx->big_have, rx->buf + rx->start, step);
+	rx->start += step;
+	rx->big_have += step;
+	if (rx->big_have < inner_size)
+		return RX_MORE;
+	rx->big = NULL;
+	rx->state = TCP_RX_HEADER;
+	rc = rx_deliver(lane, big);
+	tcp_big_put(lane, &big);
+	return rc;
+}
+
+/* --- DATA frames --- */
+
+static bool span_locate(struct tcp_lane *lane, uint32_t base)
+{
+	struct tcp_rx *rx = &lane->rx;
+	struct tcp_span *span = &rx->span;
+	int count;
+
+	count = lane->lane.user->locate(&lane->lane, WIRE_DATA_GET, rx->header.request,
+					rx->data.item, rx->data.offset + base,
+					rx->header.payload_size - base, lane->client->get_iov,
+					TCP_IOV_MAX);
+	if (count <= 0) {
+		span->iov = NULL;
+		return false;
+	}
+	ASSERT(count <= TCP_IOV_MAX);
+	span->iov = lane->client->get_iov;
+	span->iov_count = (uint32_t)count;
+	span->base = base;
+	span->size = (uint32_t)tcp_iov_size(span->iov, span->iov_count);
+	ASSERT(span->size > 0 && span->size <= rx->header.payload_size - base);
+	return true;
+}
+
+static int rx_data_begin(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	int rc;
+
+	if (rx_have(rx) < TCP_HEAD_SIZE)
+		return RX_MORE;
+	memcpy(&rx->data, rx->buf + rx->start + sizeof(rx->header), sizeof(rx->data));
+	rc = rx_believe(lane, &rx->data);
+	if (rc < 0)
+		return rc;
+	if (lane->lane.group == NULL)
+		return rx_fault(lane, "sent data before hello was done");
+
+	rx->start += (uint32_t)TCP_HEAD_SIZE;
+	rx->data_have = 0;
+	rx->move = NULL;
+	rx->state = TCP_RX_DATA;
+	if (lane->client != NULL) {
+		(void)span_locate(lane, 0); /* gone: to the sink */
+		return RX_NEXT;
+	}
+	rx->move = tcp_pull_find(lane, rx->header.request, &rx->data);
+	if (rx->move == NULL)
+		return RX_NEXT; /* revoked: to the sink */
+	if (rx->move->size != rx->header.payload_size) {
+		rx->move = NULL;
+		return rx_fault(lane, "sent data that does not fit its grant");
+	}
+	list_del(&rx->move->node);
+	rx->move->lane = &lane->lane;
+	rx->move->state = TCP_PULL_RECEIVING;
+	return RX_NEXT;
+}
+
+static uint32_t sink_pieces(struct tcp_lane *lane, struct iovec *iov, uint32_t iov_max,
+			    uint32_t size, uint64_t *size_out)
+{
+	uint8_t *sink = lane->client != NULL ? lane->client->sink : lane->listener->sink;
+	uint32_t count = 0;
+	uint64_t sum = 0;
+
+	while (sum < size && count < iov_max) {
+		iov[count] = (struct iovec) { sink, MIN(TCP_SINK_SIZE, size - sum) };
+		sum += iov[count++].iov_len;
+	}
+	*size_out = sum;
+	return count;
+}
+
+/* Pieces for the next bytes of payload, size at most; how many and their sum. */
+static uint32_t rx_data_pieces(struct tcp_lane *lane, struct iovec *iov, uint32_t iov_max,
+			       uint32_t size, uint64_t *size_out)
+{
+	struct tcp_rx *rx = &lane->rx;
+	const struct tcp_span *span = &rx->span;
+
+	if (rx->move != NULL)
+		return tcp_iov_slice(iov, iov_max, rx->move->iov, rx->move->iov_count,
+				     rx->data_have, size, size_out);
+	if (lane->client == NULL || span->iov == NULL)
+		return sink_pieces(lane, iov, iov_max, size, size_out);
+	if (rx->data_have == span->base + span->size && !span_locate(lane, rx->data_have))
+		return sink_pieces(lane, iov, iov_max, size, size_out);
+	return tcp_iov_slice(iov, iov_max, span->iov, span->iov_count, rx->data_have - span->base,
+			     size, size_out);
+}
+
+static void rx_data_end(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	struct xprt_move *move = rx->move;
+
+	rx->state = TCP_RX_HEADER;
+	rx->move = NULL;
+	if (move != NULL)
+		tcp_move_finish(lane, move, 0);
+	else if (lane->client != NULL && rx->span.iov != NULL)
+		lane->lane.user->landed(&lane->lane, WIRE_DATA_GET, rx->header.request,
+					rx->data.item, rx->data.offset, rx->header.payload_size);
+}
+
+/* What of the payload came with the frame's head is in the lane's buffer: at most 8 KiB. */
+static int rx_data(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+
+	for (;;) {
+		uint32_t rest = rx->header.payload_size - rx->data_have;
+		struct iovec iov;
+		uint64_t size;
+
+		if (rest == 0) {
+			rx_data_end(lane);
+			return RX_NEXT;
+		}
+		if (rx_have(rx) == 0)
+			return RX_MORE;
+		(void)rx_data_pieces(lane, &iov, 1, MIN(rest, rx_have(rx)), &size);
+		memcpy(iov.iov_base, rx->buf + rx->start, size);
+		rx->start += (uint32_t)size;
+		rx->data_have += (uint32_t)size;
+	}
+}
+
+/* --- the machine --- */
+
+static int rx_header(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	int rc;
+
+	if (rx_have(rx) < sizeof(rx->header))
+		return RX_MORE;
+	memcpy(&rx->header, rx->buf + rx->start, sizeof(rx->header));
+	rc = wire_check_header(&rx->header, lane->client != NULL ? WIRE_S2C : WIRE_C2S);
+	if (rc < 0 && rc != -ERR_UNSUPPORTED)
+		return rx_fault(lane, "sent a frame whose header is not allowed");
+	rx->is_known = rc == 0;
+	return is_data(&rx->header) ? rx_data_begin(lane) : rx_control_begin(lane);
+}
+
+static int rx_step(struct tcp_lane *lane)
+{
+	switch (lane->rx.state) {
+	case TCP_RX_PREFACE:
+		return rx_preface(lane);
+	case TCP_RX_HEADER:
+		return rx_header(lane);
+	case TCP_RX_BODY:
+		return rx_body(lane);
+	case TCP_RX_BIG:
+		return rx_big(lane);
+	case TCP_RX_DATA:
+		return rx_data(lane);
+	}
+	ASSERT(false);
+}
+
+/* Take steps until more bytes are needed. True: then read. */
+static bool rx_parse(struct tcp_lane *lane)
+{
+	for (;;) {
+		int rc = rx_step(lane);
+
+		if (!tcp_lane_is_open(lane))
+			return false;
+		if (rc < 0) {
+			tcp_lane_break(lane, rc);
+			return false;
+		}
+		if (rc == RX_STALL)
+			lane->rx.is_stalled = true;
+		if (rc != RX_NEXT)
+			return rc == RX_MORE;
+	}
+}
+
+/* Where the next bytes go: *inner_out of them into payload or a big buffer, the rest behind end. */
+static uint32_t rx_pieces(struct tcp_lane *lane, struct iovec *iov, uint64_t *inner_out)
+{
+	struct tcp_rx *rx = &lane->rx;
+	uint64_t ahead = TCP_AHEAD_SIZE;
+	uint64_t wanted = 0;
+	uint32_t count = 0;
+
+	*inner_out = 0;
+	memmove(rx->buf, rx->buf + rx->start, rx_have(rx)); /* a part of one small frame at most */
+	rx->end = rx_have(rx);
+	rx->start = 0;
+	if (rx->state == TCP_RX_DATA) {
+		wanted = rx->header.payload_size - rx->data_have;
+		count = rx_data_pieces(lane, iov, TCP_IOV_MAX - 1, (uint32_t)wanted, inner_out);
+		if (wanted >= RX_STREAM_SIZE)
+			ahead = TCP_HEAD_SIZE;
+	} else if (rx->state == TCP_RX_BIG) {
+		wanted = rx->header.body_size + rx->header.payload_size - rx->big_have;
+		iov[count++] = (struct iovec) { rx->big + rx->big_have, wanted };
+		*inner_out = wanted;
+	} else if (rx->state == TCP_RX_BODY) {
+		ahead = MAX(ahead, sizeof(rx->header) + rx->header.body_size +
+					   rx->header.payload_size - rx->end);
+	}
+	if (*inner_out == wanted)
+		iov[count++] = (struct iovec) { rx->buf + rx->end, MIN(ahead, rx->size - rx->end) };
+	return count;
+}
+
+static ssize_t rx_read(struct tcp_lane *lane)
+{
+	struct env *env = lane->lane.env;
+	struct tcp_rx *rx = &lane->rx;
+	struct iovec iov[TCP_IOV_MAX];
+	uint64_t inner;
+	uint32_t count = rx_pieces(lane, iov, &inner);
+	ssize_t got = env->ops->sock_recv(env, lane->sock, iov, count);
+
+	if (got == 0)
+		return -ERR_PEER;
+	if (got < 0)
+		return got;
+	lane->lane.bytes_in += (uint64_t)got;
+	lane->lane.progress_ns = env_now_ns(env);
+	inner = MIN(inner, (uint64_t)got);
+	if (rx->state == TCP_RX_DATA)
+		rx->data_have += (uint32_t)inner;
+	else
+		rx->big_have += (uint32_t)inner;
+	rx->end += (uint32_t)((uint64_t)got - inner);
+	return got;
+}
+
+void tcp_rx_run(struct tcp_lane *lane)
+{
+	int64_t budget = TCP_BUDGET;
+
+	lane->rx.is_stalled = false;
+	while (rx_parse(lane) && budget > 0) {
+		ssize_t got = rx_read(lane);
+
+		if (got == -EAGAIN)
+			return;
+		if (got < 0) {
+			tcp_lane_break(lane, (int)got);
+			return;
+		}
+		budget -= TCP_CALL_COST + got;
+	}
+}

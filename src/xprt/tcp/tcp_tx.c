@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bytes that leave a lane.
+ *
+ * Normal path. send() copies a control frame into the lane's send buffer; push() (and on a client
+ * the answer to a GRANT) queues a move, whose order is the number of control bytes queued before
+ * it. So buffer and moves together are one queue: everything leaves in the order in which it was
+ * given. Flush runs from the lane's task, once for all that was queued in this turn of the loop: it
+ * gathers control bytes, frame heads and payload pieces into one sendmsg of about TCP_GATHER_SIZE,
+ * and advances past what the kernel took. A frame gets its MAC when it is first gathered, which is
+ * stream order; until then a move can be taken back, from then on its frame is sent to its end.
+ *
+ * secure() counts from the end of what is queued: PROOF, sent before it, goes without MAC whenever
+ * it leaves. REFUSE never has one.
+ *
+ * A frame larger than the server lane's own buffer borrows a big one; the bytes that wait move into
+ * it, and it is given back when all has left.
+ *
+ * Failure. No room: -EAGAIN, tx.wanted, and writable() when the frame would fit. The socket takes
+ * no more: OUT is watched. The socket is broken: sending ends here and the receiving side is left
+ * to find out why, for it may still hold the peer's last word (a REFUSE).
+ */
+#include "tcp.h"
+
+#include <string.h>
+
+#define TCP_GATHER_SIZE MiB
+
+static uint32_t tx_pending(const struct tcp_tx *tx)
+{
+	return tx->end - tx->start;
+}
+
+static uint64_t tx_end_position(const struct tcp_tx *tx)
+{
+	return tx->position + tx_pending(tx);
+}
+
+/* --- the send buffer --- */
+
+static void tx_move_to(struct tcp_tx *tx, uint8_t *buf, uint32_t size)
+{
+	uint32_t pending = tx_pending(tx);
+
+	ASSERT(pending <= size);
+	memmove(buf, tx->buf + tx->start, pending);
+	tx->buf = buf;
+	tx->size = size;
+	tx->start = 0;
+	tx->end = pending;
+}
+
+/* All has left: begin at the front again, in the lane's own buffer. */
+static void tx_shrink(struct tcp_lane *lane)
+{
+	struct tcp_tx *tx = &lane->tx;
+
+	if (tx_pending(tx) > 0)
+		return;
+	tx->start = 0;
+	tx->end = 0;
+	if (tx->big == NULL)
+		return;
+	tx_move_to(tx, CONTAINER_OF(lane, struct tcp_server_lane, tcp)->tx, TCP_TX_SIZE);
+	tcp_big_put(lane, &tx->big);
+}
+
+/* Make room for size bytes behind end; false: there is none now. */
+static bool tx_reserve(struct tcp_lane *lane, uint32_t size)
+{
+	struct tcp_tx *tx = &lane->tx;
+
+	ASSERT(size <= TCP_BIG_SIZE);
+	if (size > tx->size - tx_pending(tx) && size > TCP_TX_SIZE && lane->listener != NULL &&
+	    tx->big == NULL) {
+		tx->big = tcp_big_get(lane);
+		if (tx->big != NULL)
+			tx_move_to(tx, tx->big, TCP_BIG_SIZE);
+	}
+	if (size > tx->size - tx_pending(tx))
+		return false;
+	if (size > tx->size - tx->end)
+		tx_move_to(tx, tx->buf, tx->size);
+	return true;
+}
+
+static void tx_append(struct tcp_lane *lane, const void *bytes, uint32_t size)
+{
+	struct tcp_tx *tx = &lane->tx;
+
+	ASSERT(size <= tx->size - tx->end);
+	if (size > 0)
+		memcpy(tx->buf + tx->end, bytes, size);
+	tx->end += size;
+	lane->lane.backlog_size += size;
+}
+
+void tcp_tx_raw(struct tcp_lane *lane, const void *bytes, uint32_t size)
+{
+	ASSERT(tx_end_position(&lane->tx) == 0);
+	tx_append(lane, bytes, size);
+	lane->tx.sealed = size; /* not a frame */
+}
+
+uint32_t tcp_tx_room(const struct tcp_lane *lane)
+{
+	return lane->tx.size - tx_pending(&lane->tx);
+}
+
+int tcp_tx_frame(struct tcp_lane *lane, struct wire_header *header, const void *body)
+{
+	ASSERT(header->payload_size == 0);
+	header->magic = WIRE_MAGIC;
+	if (!tx_reserve(lane, (uint32_t)sizeof(*header) + header->body_size))
+		return -EAGAIN;
+	tx_append(lane, header, sizeof(*header));
+	tx_append(lane, body, header->body_size);
+	return 0;
+}
+
+int tcp_send(struct xprt_lane *xprt_lane, struct wire_header *header, const void *body,
+	     const struct iovec *payload, uint32_t payload_count)
+{
+	struct tcp_lane *lane = tcp_of(xprt_lane);
+	uint32_t size = (uint32_t)sizeof(*header) + header->body_size + header->payload_size;
+
+	ASSERT(!lane->is_closed);
+	ASSERT(header->body_size <= WIRE_BODY_MAX);
+	ASSERT(header->payload_size <= WIRE_INLINE_MAX);
+	ASSERT(header->payload_size == tcp_iov_size(payload, payload_count));
+	if (lane->broken != 0)
+		return lane->broken;
+
+	header->magic = WIRE_MAGIC;
+	memset(header->mac, 0, sizeof(header->mac));
+	if (!tx_reserve(lane, size)) {
+		lane->tx.wanted = MAX(lane->tx.wanted, size);
+		return -EAGAIN;
+	}
+	tx_append(lane, header, sizeof(*header));
+	tx_append(lane, body, header->body_size);
+	for (uint32_t i = 0; i < payload_count; i++)
+		tx_append(lane, payload[i].iov_base, (uint32_t)payload[i].iov_len);
+	tcp_lane_wake(lane);
+	return 0;
+}
+
+/* --- moves --- */
+
+void tcp_tx_move(struct tcp_lane *lane, struct xprt_move *move)
+{
+	move->lane = &lane->lane;
+	move->moved = 0;
+	move->order = tx_end_position(&lane->tx);
+	move->state = TCP_PUSH_QUEUED;
+	list_add_tail(&lane->tx.moves, &move->node);
+	lane->lane.backlog_size += TCP_HEAD_SIZE + move->size;
+}
+
+void tcp_tx_unmove(struct tcp_lane *lane, struct xprt_move *move)
+{
+	ASSERT(move->state == TCP_PUSH_QUEUED);
+	list_del(&move->node);
+	if (tcp_lane_is_open(lane))
+		lane->lane.backlog_size -= TCP_HEAD_SIZE + move->size;
+}
+
+/* --- gathering --- */
+
+struct gather {
+	struct iovec iov[TCP_IOV_MAX];
+	uint32_t iov_count;
+	uint64_t size;
+};
+
+static void gather_add(struct gather *gather, void *bytes, uint64_t size)
+{
+	ASSERT(gather->iov_count < TCP_IOV_MAX);
+	gather->iov[gather->iov_count++] = (struct iovec) { bytes, size };
+	gather->size += size;
+}
+
+static void tx_seal_to(struct tcp_lane *lane, uint64_t position)
+{
+	struct tcp_tx *tx = &lane->tx;
+
+	while (tx->sealed < position) {
+		uint8_t *frame = tx->buf + tx->start + (tx->sealed - tx->position);
+		struct wire_header header;
+
+		memcpy(&header, frame, sizeof(header));
+		ASSERT(header.magic == WIRE_MAGIC);
+		if (lane->mac_out != NULL && tx->sealed >= tx->secure_from &&
+		    header.kind != WIRE_REFUSE) {
+			auth_mac_seal(lane->mac_out, &header, frame + sizeof(header));
+			memcpy(frame, &header, sizeof(header));
+		}
+		tx->sealed += sizeof(header) + header.body_size + header.payload_size;
+	}
+	ASSERT(tx->sealed == position);
+}
+
+static void gather_control(struct tcp_lane *lane, struct gather *gather, uint64_t from, uint64_t to)
+{
+	struct tcp_tx *tx = &lane->tx;
+
+	ASSERT(from <= to);
+	if (from == to)
+		return;
+	if (tx->sealed < to)
+		tx_seal_to(lane, to);
+	gather_add(gather, tx->buf + tx->start + (from - tx->position), to - from);
+}
+
+static void move_begin(struct tcp_lane *lane, struct xprt_move *move)
+{
+	struct wire_header header;
+
+	memcpy(&header, move->priv.frame, sizeof(header));
+	ASSERT(header.payload_size == move->size);
+	if (lane->mac_out != NULL) {
+		auth_mac_seal(lane->mac_out, &header, move->priv.frame + sizeof(header));
+		memcpy(move->priv.frame, &header, sizeof(header));
+	}
+	move->state = TCP_PUSH_BEGUN;
+}
+
+/* What is left of the move, as far as there are pieces. True: all of it. */
+static bool gather_move(struct tcp_lane *lane, struct gather *gather, struct xprt_move *move)
+{
+	struct tcp_span span = { move->iov, move->iov_count, 0, move->size };
+	uint32_t offset = move->moved > TCP_HEAD_SIZE ? (uint32_t)(move->moved - TCP_HEAD_SIZE) : 0;
+	uint64_t size;
+
+	if (move->state == TCP_PUSH_QUEUED)
+		move_begin(lane, move);
+	if (move->moved < TCP_HEAD_SIZE)
+		gather_add(gather, move->priv.frame + move->moved, TCP_HEAD_SIZE - move->moved);
+	if (lane->client != NULL) {
+		if (!tcp_put_span(lane, offset)) {
+			tcp_lane_break(lane, -ECANCELED);
+			return false;
+		}
+		span = lane->client->put_span;
+	}
+	gather->iov_count += tcp_iov_slice(
+		gather->iov + gather->iov_count, TCP_IOV_MAX - gather->iov_count, span.iov,
+		span.iov_count, offset - span.base, move->size - offset, &size);
+	gather->size += size;
+	return size == move->size - offset;
+}
+
+static void tx_gather(struct tcp_lane *lane, struct gather *gather)
+{
+	struct tcp_tx *tx = &lane->tx;
+	uint64_t position = tx->position;
+
+	gather->iov_count = 0;
+	gather->size = 0;
+	list_for_each (node, &tx->moves) {
+		struct xprt_move *move = list_entry(node, struct xprt_move, node);
+
+		/* A move takes a piece of control bytes, its head, and one of payload at least. */
+		if (gather->size >= TCP_GATHER_SIZE || gather->iov_count + 3 > TCP_IOV_MAX)
+			return;
+		gather_control(lane, gather, position, move->order);
+		position = move->order;
+		if (!gather_move(lane, gather, move))
+			return;
+	}
+	if (gather->iov_count < TCP_IOV_MAX)
+		gather_control(lane, gather, position, tx_end_position(tx));
+}
+
+/* The kernel took size bytes: advance in the order of tx_gather(). */
+static void tx_sent(struct tcp_lane *lane, uint64_t size)
+{
+	struct tcp_tx *tx = &lane->tx;
+
+	ASSERT(lane->lane.backlog_size >= size);
+	lane->lane.backlog_size -= size;
+	while (size > 0) {
+		struct xprt_move *move = list_head(&tx->moves, struct xprt_move, node);
+		uint64_t limit = move != NULL ? move->order : tx_end_position(tx);
+		uint64_t step = MIN(size, limit - tx->position);
+
+		tx->start += (uint32_t)step;
+		tx->position += step;
+		size -= step;
+		if (size == 0)
+			break;
+
+		ASSERT(move != NULL);
+		step = MIN(size, TCP_HEAD_SIZE + move->size - move->moved);
+		move->moved += step;
+		size -= step;
+		if (move->moved == TCP_HEAD_SIZE + move->size) {
+			list_del(&move->node);
+			tcp_move_finish(lane, move, 0);
+		}
+	}
+	tx_shrink(lane);
+}
+
+/* --- flush --- */
+
+static ssize_t tx_write(struct tcp_lane *lane, const struct gather *gather)
+{
+	struct env *env = lane->lane.env;
+	ssize_t sent = env->ops->sock_send(env, lane->sock, gather->iov, gather->iov_count);
+
+	if (sent > 0) {
+		lane->lane.bytes_out += (uint64_t)sent;
+		lane->lane.progress_ns = env_now_ns(env);
+		tx_sent(lane, (uint64_t)sent);
+	}
+	return sent;
+}
+
+void tcp_tx_flush(struct tcp_lane *lane)
+{
+	int64_t budget = TCP_BUDGET;
+	struct gather gather;
+
+	while (tcp_lane_is_open(lane) && !lane->is_connecting && !lane->tx.is_blocked &&
+	       !lane->tx.is_dead) {
+		ssize_t sent;
+
+		if (lane->client != NULL)
+			tcp_put_next(lane);
+		else
+			tcp_grants_send(lane);
+		tx_gather(lane, &gather);
+		if (gather.size == 0 || !tcp_lane_is_open(lane))
+			break;
+		sent = tx_write(lane, &gather);
+		if (sent < 0 && sent != -EAGAIN) {
+			lane->tx.is_dead = true;
+			break;
+		}
+		budget -= TCP_CALL_COST + MAX(sent, 0);
+		/* Out of budget: OUT is ready in the next turn of the loop. */
+		if (sent < (ssize_t)gather.size || budget <= 0)
+			lane->tx.is_blocked = true;
+		tcp_moves_deliver(lane);
+	}
+	if (!lane->is_closed && lane->tx.wanted == 0)
+		tx_shrink(lane);
+}
+
+void tcp_tx_writable(struct tcp_lane *lane)
+{
+	if (lane->tx.wanted == 0 || !tx_reserve(lane, lane->tx.wanted))
+		return;
+	lane->tx.wanted = 0;
+	lane->lane.user->writable(&lane->lane);
+}
+
+void tcp_tx_last(struct tcp_lane *lane)
+{
+	struct gather gather;
+
+	if (lane->is_connecting || lane->tx.is_dead || tx_pending(&lane->tx) == 0)
+		return;
+	tx_gather(lane, &gather);
+	if (tcp_lane_is_open(lane))
+		(void)tx_write(lane, &gather); /* what does not go is lost with the lane */
+}
+
+void tcp_tx_fini(struct tcp_lane *lane)
+{
+	tcp_big_put(lane, &lane->tx.big);
+}

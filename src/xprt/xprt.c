@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "xprt.h"
+
+#include <string.h>
+
+const struct xprt_ops *xprt_find(const char *name)
+{
+	ASSERT(name != NULL);
+	for (size_t i = 0; i < xprt_count; i++) {
+		if (strcmp(xprt_list[i]->name, name) == 0)
+			return xprt_list[i];
+	}
+	return NULL;
+}
+
+#define CAPS_ALL (XPRT_CAP_DIRECT | XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC)
+
+const char *xprt_ops_check(const struct xprt_ops *ops)
+{
+	bool is_direct = (ops->caps & XPRT_CAP_DIRECT) != 0;
+
+	if (ops->name == NULL || ops->name[0] == '\0')
+		return "no name";
+	if (!is_power_of_2(ops->transport))
+		return "transport is not one bit";
+	if ((ops->caps & ~(uint32_t)CAPS_ALL) != 0)
+		return "a capability that does not exist";
+	if (!ops->listen_size || !ops->listen || !ops->unlisten || !ops->listener_name)
+		return "a required op of the server is missing";
+	if (!ops->connect)
+		return "a required op of the client is missing";
+	if (!ops->send || !ops->close || !ops->secure || !ops->pause || !ops->peer_name)
+		return "a required op of both sides is missing";
+	if (!ops->push || !ops->pull || !ops->revoke)
+		return "a move is missing";
+	if (is_direct != (ops->declare != NULL) || is_direct != (ops->undeclare != NULL) ||
+	    is_direct != (ops->region_add != NULL) || is_direct != (ops->region_remove != NULL))
+		return "DIRECT and the region ops disagree";
+	if (is_direct == (ops->forget != NULL))
+		return "DIRECT and forget disagree";
+	if (is_direct != (ops->seg_max > 0) || ops->seg_max > XPRT_MOVE_SEG_MAX)
+		return "DIRECT and seg_max disagree, or it is beyond the wire's";
+	return NULL;
+}
+
+void xprt_group_init(struct xprt_group *group, void *ctx)
+{
+	*group = (struct xprt_group) { .ctx = ctx };
+	list_init(&group->pulls);
+}
+
+struct xprt_lane *xprt_group_pick(const struct xprt_group *group)
+{
+	struct xprt_lane *best = NULL;
+
+	ASSERT(group->lane_count <= WIRE_LANE_MAX);
+	for (uint32_t i = 0; i < group->lane_count; i++) {
+		struct xprt_lane *lane = group->lanes[i];
+
+		if (lane == NULL || lane->backlog_size == UINT64_MAX)
+			continue;
+		if (best == NULL || lane->backlog_size < best->backlog_size)
+			best = lane;
+	}
+	return best;
+}

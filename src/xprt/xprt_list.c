@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registry: which transports are in this binary, best first. */
+#include "xprt.h"
+
+const struct xprt_ops *const xprt_list[] = { &xprt_tcp };
+const size_t xprt_count = ARRAY_LEN(xprt_list);
