@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking: the smallest free piece that is large enough is halved until it fits. Giving back: as
+ * long as the buddy (the other half of the piece twice as large) is free and whole, both become
+ * one.
+ */
+#include "buddy.h"
+
+#include <string.h>
+
+/* What a page's byte says. Pages inside a piece have INSIDE. */
+#define INSIDE 0
+#define FREE   0x40 /* | order: a free piece begins here */
+#define TAKEN  0x80 /* | order: a taken piece begins here */
+
+static uint32_t order_of(uint64_t size)
+{
+	uint32_t order = 0;
+
+	while ((BUDDY_PIECE_MIN << order) < size)
+		order++;
+	return order;
+}
+
+static uint64_t page_of(const struct buddy *buddy, const void *piece)
+{
+	return (uint64_t)((const char *)piece - buddy->arena) / BUDDY_PIECE_MIN;
+}
+
+static struct list *node_at(const struct buddy *buddy, uint64_t page)
+{
+	return (struct list *)(void *)(buddy->arena + page * BUDDY_PIECE_MIN);
+}
+
+static void free_add(struct buddy *buddy, uint64_t page, uint32_t order)
+{
+	buddy->pages[page] = (uint8_t)(FREE | order);
+	list_add_head(&buddy->free[order], node_at(buddy, page));
+}
+
+uint64_t buddy_pages_size(uint64_t size)
+{
+	return size / BUDDY_PIECE_MIN;
+}
+
+void buddy_init(struct buddy *buddy, void *arena, uint64_t size, void *pages)
+{
+	ASSERT((uintptr_t)arena % BUDDY_PIECE_MIN == 0);
+	ASSERT(size % BUDDY_PIECE_MAX == 0);
+	*buddy = (struct buddy) { .arena = arena, .pages = pages, .size = size };
+	memset(pages, INSIDE, buddy_pages_size(size));
+	for (uint32_t order = 0; order < BUDDY_ORDERS; order++)
+		list_init(&buddy->free[order]);
+	for (uint64_t at = size; at > 0; at -= BUDDY_PIECE_MAX)
+		free_add(buddy, (at - BUDDY_PIECE_MAX) / BUDDY_PIECE_MIN, BUDDY_ORDERS - 1);
+}
+
+uint64_t buddy_piece_size(uint64_t size)
+{
+	return BUDDY_PIECE_MIN << order_of(size);
+}
+
+void *buddy_take(struct buddy *buddy, uint64_t size)
+{
+	uint32_t want = order_of(size);
+	uint32_t order = want;
+	struct list *node;
+	uint64_t page;
+
+	ASSERT(size > 0);
+	ASSERT(size <= BUDDY_PIECE_MAX);
+	while (order < BUDDY_ORDERS && list_is_empty(&buddy->free[order]))
+		order++;
+	if (order == BUDDY_ORDERS)
+		return NULL;
+	node = buddy->free[order].next;
+	list_del(node);
+	page = page_of(buddy, node);
+	for (; order > want; order--)
+		free_add(buddy, page + (UINT64_C(1) << (order - 1)), order - 1);
+	buddy->pages[page] = (uint8_t)(TAKEN | want);
+	buddy->used += BUDDY_PIECE_MIN << want;
+	buddy->used_max = MAX(buddy->used_max, buddy->used);
+	return node;
+}
+
+void buddy_give(struct buddy *buddy, void *piece)
+{
+	uint64_t page = page_of(buddy, piece);
+	uint32_t order;
+
+	ASSERT(page < buddy_pages_size(buddy->size));
+	ASSERT((buddy->pages[page] & TAKEN) != 0);
+	order = buddy->pages[page] & 0x3f;
+	ASSERT(buddy->used >= BUDDY_PIECE_MIN << order);
+	buddy->used -= BUDDY_PIECE_MIN << order;
+	for (; order < BUDDY_ORDERS - 1; order++) {
+		uint64_t other = page ^ (UINT64_C(1) << order);
+
+		if (buddy->pages[other] != (FREE | order))
+			break;
+		list_del(node_at(buddy, other));
+		buddy->pages[other] = INSIDE;
+		buddy->pages[page] = INSIDE;
+		page = MIN(page, other);
+	}
+	free_add(buddy, page, order);
+}
