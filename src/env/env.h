@@ -38,6 +38,7 @@ struct env_blk;
 struct env_timer {
 	void (*fire)(struct env_timer *timer);
 	uint64_t when_ns;
+	uint64_t order; /* of equal times, the first set fires first */
 	struct env_timer *child;
 	struct env_timer *sibling;
 	struct env_timer *prev; /* parent or left sibling; NULL when idle or root */

@@ -8,6 +8,7 @@
 
 struct timers {
 	struct env_timer *root;
+	uint64_t set_count;
 };
 
 /* Add timer, or move it when it is set. Equal times fire in an order fixed by the calls made. */

@@ -23,8 +23,14 @@ void env_posix_destroy(struct env **env);
 int env_posix_fd(struct env *env);
 uint64_t env_posix_timeout_ns(struct env *env); /* until the next timer; ENV_FOREVER: none */
 
+/* What an epoll event points to; the env's own. */
+struct posix_source {
+	void (*ready)(struct posix_source *source, uint32_t epoll_events);
+};
+
 /* Call ready when fd is readable (signalfd, eventfd of others). One watch a descriptor. */
 struct env_posix_watch {
+	struct posix_source source; /* the env's own */
 	int fd;
 	void (*ready)(struct env_posix_watch *watch);
 };

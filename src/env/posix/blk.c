@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Block devices and files, by preadv and pwritev; the pool's threads call blk_execute(). */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../base/log.h"
+#include "posix_priv.h"
+
+#define DISCARD_UNKNOWN 1
+
+/* --- opening --- */
+
+static int open_with(const char *path, uint32_t flags, bool is_direct)
+{
+	struct stat st;
+	int mode = O_CLOEXEC | ((flags & ENV_BLK_READ_ONLY) != 0 ? O_RDONLY : O_RDWR);
+
+	if (is_direct)
+		mode |= O_DIRECT;
+	if ((flags & ENV_BLK_CREATE) != 0)
+		mode |= O_CREAT;
+	/* On a block device O_EXCL without O_CREAT refuses one that is mounted or in use. */
+	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode)) {
+		mode &= ~O_CREAT;
+		if ((flags & ENV_BLK_READ_ONLY) == 0)
+			mode |= O_EXCL;
+	}
+	return open(path, mode, 0600);
+}
+
+static int open_best(const char *path, uint32_t flags, bool *is_direct_out)
+{
+	int fd;
+
+	*is_direct_out = (flags & ENV_BLK_BUFFERED) == 0;
+	fd = open_with(path, flags, *is_direct_out);
+	if (fd < 0 && errno == EINVAL && *is_direct_out) {
+		log_warn("medium %s no direct I/O on this file system, using the page cache", path);
+		*is_direct_out = false;
+		fd = open_with(path, flags, false);
+	}
+	if (fd < 0)
+		return errno == EBUSY ? -ERR_IN_USE : -errno;
+	return fd;
+}
+
+static int info_fill(int fd, struct env_blk_info *info)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	info->is_device = S_ISBLK(st.st_mode);
+	info->discards = DISCARD_UNKNOWN;
+	if (!info->is_device && !S_ISREG(st.st_mode))
+		return -ENOTBLK;
+	info->size = (uint64_t)st.st_size;
+	if (info->is_device && ioctl(fd, BLKGETSIZE64, &info->size) < 0)
+		return -errno;
+	return 0;
+}
+
+int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env_blk **blk_out)
+{
+	struct env_blk *blk = calloc(1, sizeof(*blk));
+	int rc;
+
+	if (blk == NULL)
+		return -ENOMEM;
+	blk->posix = posix_of(env);
+	blk->is_read_only = (flags & ENV_BLK_READ_ONLY) != 0;
+	rc = open_best(path, flags, &blk->info.is_direct);
+	if (rc < 0)
+		goto err_free;
+	blk->fd = rc;
+	if (!blk->is_read_only && flock(blk->fd, LOCK_EX | LOCK_NB) < 0) {
+		rc = errno == EWOULDBLOCK ? -ERR_IN_USE : -errno;
+		goto err_close;
+	}
+	rc = info_fill(blk->fd, &blk->info);
+	if (rc < 0)
+		goto err_close;
+	*blk_out = blk;
+	return 0;
+
+err_close:
+	close(blk->fd);
+err_free:
+	free(blk);
+	return rc;
+}
+
+void posix_blk_close(struct env *env, struct env_blk *blk)
+{
+	(void)env;
+	close(blk->fd);
+	free(blk);
+}
+
+void posix_blk_info(struct env *env, struct env_blk *blk, struct env_blk_info *info_out)
+{
+	(void)env;
+	*info_out = blk->info;
+}
+
+int posix_blk_resize(struct env *env, struct env_blk *blk, uint64_t size, bool is_sparse)
+{
+	int rc;
+
+	(void)env;
+	if (blk->info.is_device)
+		return -ENOTSUP;
+	if (ftruncate(blk->fd, (off_t)size) < 0)
+		return -errno;
+	if (!is_sparse) {
+		rc = posix_fallocate(blk->fd, 0, (off_t)size);
+		if (rc != 0)
+			return -rc;
+	}
+	blk->info.size = size;
+	return 0;
+}
+
+/* --- reading and writing --- */
+
+/* Drop size bytes from the front of a list of pieces. */
+static void iov_advance(struct iovec *iov, uint32_t *first, uint32_t count, size_t size)
+{
+	while (size > 0) {
+		size_t part = MIN(size, iov[*first].iov_len);
+
+		ASSERT(*first < count);
+		iov[*first].iov_base = (char *)iov[*first].iov_base + part;
+		iov[*first].iov_len -= part;
+		size -= part;
+		if (iov[*first].iov_len == 0)
+			(*first)++;
+	}
+}
+
+/* All of it, however short the kernel's steps are. */
+static int64_t transfer(const struct env_blk *blk, enum env_io_kind kind,
+			const struct iovec *pieces, uint32_t count, uint64_t offset, uint64_t size)
+{
+	struct iovec iov[ENV_IOV_MAX];
+	uint64_t moved = 0;
+	uint32_t first = 0;
+
+	ASSERT(count <= ENV_IOV_MAX);
+	memcpy(iov, pieces, count * sizeof(*iov));
+	while (moved < size) {
+		off_t at = (off_t)(offset + moved);
+		ssize_t part = kind == ENV_READ
+				       ? preadv(blk->fd, iov + first, (int)(count - first), at)
+				       : pwritev(blk->fd, iov + first, (int)(count - first), at);
+
+		if (part < 0 && errno == EINTR)
+			continue;
+		if (part < 0)
+			return -errno;
+		if (part == 0)
+			return -EIO; /* behind the end */
+		moved += (uint64_t)part;
+		iov_advance(iov, &first, count, (size_t)part);
+	}
+	return (int64_t)moved;
+}
+
+static int discard(const struct env_blk *blk, uint64_t offset, uint64_t size)
+{
+	uint64_t range[2] = { offset, size };
+
+	if (blk->info.is_device)
+		return ioctl(blk->fd, BLKDISCARD, range) < 0 ? -errno : 0;
+	return fallocate(blk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			 (off_t)size) < 0
+		       ? -errno
+		       : 0;
+}
+
+int64_t blk_execute(struct env_io *io)
+{
+	switch (io->kind) {
+	case ENV_READ:
+	case ENV_WRITE:
+		return transfer(io->blk, io->kind, io->iov, io->iov_count, io->offset, io->size);
+	case ENV_FLUSH:
+		return fdatasync(io->blk->fd) < 0 ? -errno : 0;
+	case ENV_DISCARD:
+		return discard(io->blk, io->offset, io->size);
+	}
+	ASSERT(false);
+	return -EINVAL;
+}
+
+int posix_blk_read(struct env *env, struct env_blk *blk, void *buf, size_t size, uint64_t offset)
+{
+	const struct iovec iov = { buf, size };
+	int64_t rc = transfer(blk, ENV_READ, &iov, 1, offset, size);
+
+	(void)env;
+	return rc < 0 ? (int)rc : 0;
+}
+
+int posix_blk_write(struct env *env, struct env_blk *blk, const void *buf, size_t size,
+		    uint64_t offset)
+{
+	const struct iovec iov = { (void *)(uintptr_t)buf, size };
+	int64_t rc = transfer(blk, ENV_WRITE, &iov, 1, offset, size);
+
+	(void)env;
+	return rc < 0 ? (int)rc : 0;
+}
+
+int posix_blk_flush(struct env *env, struct env_blk *blk)
+{
+	(void)env;
+	return fdatasync(blk->fd) < 0 ? -errno : 0;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Threads that do what blocks: block I/O and name resolution. Work waits in a list under a lock; a
+ * thread takes one, does it without the lock, and puts it on the list of what is done. The first on
+ * that list signals the loop's eventfd; the loop takes the whole list at once. Threads begin as
+ * work comes, up to the limit.
+ */
+#include <netdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "posix_priv.h"
+
+static void resolve_execute(struct env_resolve *resolve)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	struct addrinfo *found = NULL;
+	char host[NI_MAXHOST];
+	int rc = getaddrinfo(resolve->host, NULL, &hints, &found);
+
+	if (rc == 0)
+		rc = getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof(host), NULL, 0,
+				 NI_NUMERICHOST);
+	resolve->result = rc == 0 ? 0 : rc == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH;
+	if (rc == 0)
+		snprintf(resolve->address, sizeof(resolve->address),
+			 found->ai_family == AF_INET6 ? "[%.100s]:%u" : "%.100s:%u", host,
+			 (unsigned)resolve->port);
+	if (found != NULL)
+		freeaddrinfo(found);
+}
+
+/* With the lock held. */
+static void done_signal(struct posix *posix)
+{
+	if (posix->pool.is_signalled)
+		return;
+	posix->pool.is_signalled = true;
+	posix_event_signal(posix);
+}
+
+/* With the lock held, dropped and taken again; false when there is nothing to do. */
+static bool work_take(struct posix *posix)
+{
+	struct pool *pool = &posix->pool;
+	struct env_resolve *resolve = pool->resolve_todo;
+	struct env_io *io = list_head(&pool->todo, struct env_io, node);
+
+	if (io != NULL) {
+		list_del(&io->node);
+		pthread_mutex_unlock(&pool->lock);
+		io->result = blk_execute(io);
+		pthread_mutex_lock(&pool->lock);
+		list_add_tail(&pool->done, &io->node);
+	} else if (resolve != NULL) {
+		pool->resolve_todo = resolve->env_priv;
+		pthread_mutex_unlock(&pool->lock);
+		resolve_execute(resolve);
+		pthread_mutex_lock(&pool->lock);
+		resolve->env_priv = pool->resolve_done;
+		pool->resolve_done = resolve;
+	} else {
+		return false;
+	}
+	done_signal(posix);
+	return true;
+}
+
+static void *pool_main(void *ctx)
+{
+	struct posix *posix = ctx;
+	struct pool *pool = &posix->pool;
+
+	pthread_mutex_lock(&pool->lock);
+	while (!pool->is_stopping) {
+		if (work_take(posix))
+			continue;
+		pool->idle_count++;
+		pthread_cond_wait(&pool->wanted, &pool->lock);
+		pool->idle_count--;
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return NULL;
+}
+
+/* With the lock held: one thread for new work. */
+static void thread_want(struct posix *posix)
+{
+	struct pool *pool = &posix->pool;
+	sigset_t all;
+	sigset_t before;
+
+	if (pool->idle_count > 0) {
+		pthread_cond_signal(&pool->wanted);
+		return;
+	}
+	if (pool->thread_count >= pool->thread_max)
+		return; /* the next that is done takes it */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
+	if (pthread_create(&pool->threads[pool->thread_count], NULL, pool_main, posix) == 0)
+		pool->thread_count++;
+	else
+		ASSERT(pool->thread_count > 0); /* not even one: nothing would ever be done */
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void pool_submit(struct posix *posix, struct env_io *io)
+{
+	struct pool *pool = &posix->pool;
+
+	ASSERT(pool->thread_max > 0);
+	ASSERT(io->done != NULL);
+	posix->io_in_flight++;
+	pthread_mutex_lock(&pool->lock);
+	list_add_tail(&pool->todo, &io->node);
+	thread_want(posix);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_resolve(struct env *env, struct env_resolve *resolve)
+{
+	struct posix *posix = posix_of(env);
+	struct pool *pool = &posix->pool;
+
+	ASSERT(pool->thread_max > 0);
+	pthread_mutex_lock(&pool->lock);
+	resolve->env_priv = pool->resolve_todo;
+	pool->resolve_todo = resolve;
+	thread_want(posix);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_collect(struct posix *posix)
+{
+	struct pool *pool = &posix->pool;
+	struct env_resolve *resolve;
+	struct env_io *io;
+	struct list done;
+
+	list_init(&done);
+	pthread_mutex_lock(&pool->lock);
+	list_splice_tail(&done, &pool->done);
+	resolve = pool->resolve_done;
+	pool->resolve_done = NULL;
+	pool->is_signalled = false;
+	pthread_mutex_unlock(&pool->lock);
+	while ((io = list_head(&done, struct env_io, node)) != NULL) {
+		list_del(&io->node);
+		ASSERT(posix->io_in_flight > 0);
+		posix->io_in_flight--;
+		io->done(io);
+	}
+	while (resolve != NULL) {
+		struct env_resolve *next = resolve->env_priv;
+
+		resolve->done(resolve);
+		resolve = next;
+	}
+}
+
+int pool_init(struct posix *posix, uint32_t thread_max)
+{
+	struct pool *pool = &posix->pool;
+
+	if (thread_max > ARRAY_LEN(pool->threads))
+		return -EINVAL;
+	pool->thread_max = thread_max;
+	list_init(&pool->todo);
+	list_init(&pool->done);
+	pthread_mutex_init(&pool->lock, NULL);
+	pthread_cond_init(&pool->wanted, NULL);
+	return 0;
+}
+
+void pool_fini(struct posix *posix)
+{
+	struct pool *pool = &posix->pool;
+
+	if (posix->pid != getpid())
+		return; /* a child has none of the threads, and the lock may be held for ever */
+	pthread_mutex_lock(&pool->lock);
+	pool->is_stopping = true;
+	pthread_cond_broadcast(&pool->wanted);
+	pthread_mutex_unlock(&pool->lock);
+	for (uint32_t i = 0; i < pool->thread_count; i++)
+		pthread_join(pool->threads[i], NULL);
+	pthread_cond_destroy(&pool->wanted);
+	pthread_mutex_destroy(&pool->lock);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of env/posix share: posix.c (loop, clock, memory), sock.c, blk.c, pool.c. */
+#ifndef ENV_POSIX_PRIV_H
+#define ENV_POSIX_PRIV_H
+
+#include <pthread.h>
+
+#include "../timers.h"
+#include "posix.h"
+
+#define POSIX_MAGIC      UINT32_C(0x50584531)
+#define EPOLL_EVENTS_MAX 64
+
+struct env_sock {
+	struct posix_source source;
+	struct posix *posix;
+	struct list node; /* of sock_free, or of sock_open */
+	int fd;
+	uint32_t watched; /* enum env_sock_event */
+	env_sock_ready ready;
+	void *ctx;
+	bool is_listener;
+	struct env_timer pause; /* of a listener that ran out of descriptors */
+};
+
+struct env_blk {
+	struct posix *posix;
+	int fd;
+	struct env_blk_info info;
+	bool is_read_only;
+};
+
+/* Work for the pool: an env_io or an env_resolve. */
+struct pool {
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t wanted;
+	struct list todo; /* env_io.node */
+	struct list done;
+	struct env_resolve *resolve_todo; /* linked by env_priv */
+	struct env_resolve *resolve_done;
+	uint32_t thread_max;
+	uint32_t thread_count;
+	uint32_t idle_count;
+	bool is_stopping;
+	bool is_signalled; /* the loop has been told of done */
+	pthread_t threads[256];
+};
+
+struct posix {
+	struct env env; /* first */
+	uint32_t magic;
+	pid_t pid;
+	int epoll_fd;
+	int event_fd; /* wake() and the pool's completions */
+	struct posix_source event_source;
+	struct env_task *wake_task;
+	struct timers timers;
+	struct list tasks; /* env_task.node */
+	struct list sock_free;
+	struct list sock_open;
+	struct env_sock *socks;
+	uint32_t sock_max;
+	/* Events of the present batch: a source that goes away is scrubbed from it. */
+	struct posix_source *batch[EPOLL_EVENTS_MAX];
+	uint32_t batch_count;
+	bool is_sealed;
+	bool has_huge_pages;
+	uint64_t io_in_flight;
+	struct pool pool;
+};
+
+static inline struct posix *posix_of(struct env *env)
+{
+	struct posix *posix = CONTAINER_OF(env, struct posix, env);
+
+	CHECK_OBJ(posix, POSIX_MAGIC);
+	return posix;
+}
+
+/* posix.c */
+int posix_epoll_set(struct posix *posix, int op, int fd, uint32_t epoll_events,
+		    struct posix_source *source) MUST_USE;
+void posix_epoll_remove(struct posix *posix, int fd, struct posix_source *source);
+void posix_event_signal(struct posix *posix);
+
+/* pool.c: ANY of these by the loop's thread. */
+int pool_init(struct posix *posix, uint32_t thread_max) MUST_USE;
+void pool_fini(struct posix *posix);
+void pool_submit(struct posix *posix, struct env_io *io);
+void pool_resolve(struct env *env, struct env_resolve *resolve);
+void pool_collect(struct posix *posix); /* runs what is done */
+
+/* blk.c: what a thread of the pool does with an I/O. */
+int64_t blk_execute(struct env_io *io);
+int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env_blk **blk_out);
+void posix_blk_close(struct env *env, struct env_blk *blk);
+void posix_blk_info(struct env *env, struct env_blk *blk, struct env_blk_info *info_out);
+int posix_blk_resize(struct env *env, struct env_blk *blk, uint64_t size, bool is_sparse);
+int posix_blk_read(struct env *env, struct env_blk *blk, void *buf, size_t size, uint64_t offset);
+int posix_blk_write(struct env *env, struct env_blk *blk, const void *buf, size_t size,
+		    uint64_t offset);
+int posix_blk_flush(struct env *env, struct env_blk *blk);
+
+/* sock.c */
+int posix_sock_init(struct posix *posix, uint32_t sock_max) MUST_USE;
+void posix_sock_fini(struct posix *posix);
+int posix_sock_listen(struct env *env, const char *address, struct env_sock **sock_out);
+int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_sock **sock_out);
+int posix_sock_connect(struct env *env, const char *address, struct env_sock **sock_out);
+void posix_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, env_sock_ready ready,
+		      void *ctx);
+ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			uint32_t iov_count);
+ssize_t posix_sock_send(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			uint32_t iov_count);
+void posix_sock_close(struct env *env, struct env_sock *sock);
+void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
+		     size_t buf_size);
+int posix_sock_adopt(struct env *env, int fd, struct env_sock **sock_out);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stream sockets. Handles come from a pool taken at create. A listener that runs out of descriptors
+ * (the process's or the pool's) would be readable for ever: it rests for ACCEPT_PAUSE_NS instead,
+ * after one log line.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../../base/log.h"
+#include "../../base/text.h"
+#include "posix_priv.h"
+
+#define LISTEN_BACKLOG  512
+#define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	struct sockaddr_un un;
+};
+
+/* --- addresses --- */
+
+static int parse_inet(const char *text, union address *address_out, socklen_t *size_out)
+{
+	const char *colon = strrchr(text, ':');
+	char host[INET6_ADDRSTRLEN + 2];
+	size_t host_size;
+	uint64_t port;
+
+	if (colon == NULL || text_parse_u64(colon + 1, &port) < 0 || port > UINT16_MAX)
+		return -EINVAL;
+	host_size = (size_t)(colon - text);
+	if (host_size == 0 || host_size >= sizeof(host))
+		return -EINVAL;
+	memcpy(host, text, host_size);
+	host[host_size] = '\0';
+	if (inet_pton(AF_INET, host, &address_out->v4.sin_addr) == 1) {
+		address_out->v4.sin_family = AF_INET;
+		address_out->v4.sin_port = htons((uint16_t)port);
+		*size_out = sizeof(address_out->v4);
+		return 0;
+	}
+	if (host[0] != '[' || host[host_size - 1] != ']')
+		return -EINVAL;
+	host[host_size - 1] = '\0';
+	if (inet_pton(AF_INET6, host + 1, &address_out->v6.sin6_addr) != 1)
+		return -EINVAL;
+	address_out->v6.sin6_family = AF_INET6;
+	address_out->v6.sin6_port = htons((uint16_t)port);
+	*size_out = sizeof(address_out->v6);
+	return 0;
+}
+
+static int parse_address(const char *text, union address *address_out, socklen_t *size_out)
+{
+	memset(address_out, 0, sizeof(*address_out));
+	if (strncmp(text, "unix:", 5) != 0)
+		return parse_inet(text, address_out, size_out);
+	if (strlen(text + 5) == 0 || strlen(text + 5) >= sizeof(address_out->un.sun_path))
+		return -EINVAL;
+	address_out->un.sun_family = AF_UNIX;
+	strncpy(address_out->un.sun_path, text + 5, sizeof(address_out->un.sun_path) - 1);
+	*size_out = sizeof(address_out->un);
+	return 0;
+}
+
+/* --- handles --- */
+
+static void sock_ready(struct posix_source *source, uint32_t epoll_events)
+{
+	struct env_sock *sock = CONTAINER_OF(source, struct env_sock, source);
+	uint32_t events = 0;
+
+	if ((epoll_events & EPOLLIN) != 0)
+		events |= ENV_SOCK_IN;
+	if ((epoll_events & EPOLLOUT) != 0)
+		events |= ENV_SOCK_OUT;
+	if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0)
+		events |= ENV_SOCK_ERR;
+	if (sock->ready != NULL)
+		sock->ready(sock, sock->ctx, events);
+}
+
+static int watch_apply(struct env_sock *sock, int op)
+{
+	uint32_t epoll_events = 0;
+
+	if ((sock->watched & ENV_SOCK_IN) != 0)
+		epoll_events |= EPOLLIN;
+	if ((sock->watched & ENV_SOCK_OUT) != 0)
+		epoll_events |= EPOLLOUT;
+	return posix_epoll_set(sock->posix, op, sock->fd, epoll_events, &sock->source);
+}
+
+static void pause_end(struct env_timer *timer)
+{
+	struct env_sock *sock = CONTAINER_OF(timer, struct env_sock, pause);
+
+	if (watch_apply(sock, EPOLL_CTL_MOD) < 0)
+		log_error("listener watch lost");
+}
+
+static void accept_pause(struct env_sock *listener, const char *why)
+{
+	struct posix *posix = listener->posix;
+
+	log_warn("listener out of %s, resting %u ms", why, (unsigned)(ACCEPT_PAUSE_NS / NS_PER_MS));
+	if (posix_epoll_set(posix, EPOLL_CTL_MOD, listener->fd, 0, &listener->source) == 0)
+		timers_set(&posix->timers, &listener->pause,
+			   env_now_ns(&posix->env) + ACCEPT_PAUSE_NS);
+}
+
+/* fd is taken: closed when there is no handle for it. */
+static int sock_take(struct posix *posix, int fd, struct env_sock **sock_out)
+{
+	struct env_sock *sock = list_head(&posix->sock_free, struct env_sock, node);
+	int rc;
+
+	if (sock == NULL) {
+		close(fd);
+		return -EMFILE;
+	}
+	sock->fd = fd;
+	sock->watched = 0;
+	sock->ready = NULL;
+	sock->is_listener = false;
+	rc = watch_apply(sock, EPOLL_CTL_ADD);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	list_del(&sock->node);
+	list_add_tail(&posix->sock_open, &sock->node);
+	*sock_out = sock;
+	return 0;
+}
+
+static int socket_make(const union address *address)
+{
+	const int one = 1;
+	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (address->any.sa_family != AF_UNIX) {
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* slower only */
+		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	}
+	return fd;
+}
+
+int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_out)
+{
+	union address address;
+	socklen_t size;
+	int fd;
+	int rc = parse_address(text, &address, &size);
+
+	if (rc < 0)
+		return rc;
+	fd = socket_make(&address);
+	if (fd < 0)
+		return fd;
+	if (address.any.sa_family == AF_UNIX)
+		unlink(address.un
+			       .sun_path); /* left by a server that died; a live one has its lock */
+	if (bind(fd, &address.any, size) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	rc = sock_take(posix_of(env), fd, sock_out);
+	if (rc == 0)
+		(*sock_out)->is_listener = true;
+	return rc;
+}
+
+int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_sock **sock_out)
+{
+	const int one = 1;
+	int fd;
+
+	if (list_is_empty(&listener->posix->sock_free)) {
+		accept_pause(listener, "socket handles");
+		return -EAGAIN;
+	}
+	fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			accept_pause(listener, "descriptors");
+		return -EAGAIN; /* also for connections that ended before they were accepted */
+	}
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* not on Unix sockets */
+	return sock_take(posix_of(env), fd, sock_out);
+}
+
+int posix_sock_connect(struct env *env, const char *text, struct env_sock **sock_out)
+{
+	union address address;
+	socklen_t size;
+	int fd;
+	int rc = parse_address(text, &address, &size);
+
+	if (rc < 0)
+		return rc;
+	fd = socket_make(&address);
+	if (fd < 0)
+		return fd;
+	if (connect(fd, &address.any, size) < 0 && errno != EINPROGRESS) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	return sock_take(posix_of(env), fd, sock_out);
+}
+
+int posix_sock_adopt(struct env *env, int fd, struct env_sock **sock_out)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return sock_take(posix_of(env), fd, sock_out);
+}
+
+void posix_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, env_sock_ready ready,
+		      void *ctx)
+{
+	(void)env;
+	sock->ready = ready;
+	sock->ctx = ctx;
+	if (sock->watched == events)
+		return;
+	sock->watched = events;
+	if (watch_apply(sock, EPOLL_CTL_MOD) < 0)
+		log_error("socket watch lost");
+}
+
+void posix_sock_close(struct env *env, struct env_sock *sock)
+{
+	struct posix *posix = posix_of(env);
+
+	ASSERT(sock->fd >= 0);
+	timers_clear(&posix->timers, &sock->pause);
+	posix_epoll_remove(posix, sock->fd, &sock->source);
+	close(sock->fd);
+	sock->fd = -1;
+	sock->ready = NULL;
+	list_del(&sock->node);
+	/* To the tail: a stale pointer is more likely caught by its fd of -1. */
+	list_add_tail(&posix->sock_free, &sock->node);
+}
+
+/* --- bytes --- */
+
+ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			uint32_t iov_count)
+{
+	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+				  .msg_iovlen = iov_count };
+	ssize_t size;
+
+	(void)env;
+	do
+		size = recvmsg(sock->fd, &message, 0);
+	while (size < 0 && errno == EINTR);
+	return size < 0 ? -errno : size;
+}
+
+ssize_t posix_sock_send(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			uint32_t iov_count)
+{
+	const struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+					.msg_iovlen = iov_count };
+	ssize_t size;
+
+	(void)env;
+	do
+		size = sendmsg(sock->fd, &message, MSG_NOSIGNAL);
+	while (size < 0 && errno == EINTR);
+	return size < 0 ? -errno : size;
+}
+
+void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
+		     size_t buf_size)
+{
+	union address address = { 0 };
+	socklen_t size = sizeof(address);
+	char host[INET6_ADDRSTRLEN] = "?";
+	int rc;
+
+	(void)env;
+	rc = is_peer ? getpeername(sock->fd, &address.any, &size)
+		     : getsockname(sock->fd, &address.any, &size);
+	if (rc < 0) {
+		snprintf(buf, buf_size, "?");
+	} else if (address.any.sa_family == AF_INET) {
+		inet_ntop(AF_INET, &address.v4.sin_addr, host, sizeof(host));
+		snprintf(buf, buf_size, "%s:%u", host, ntohs(address.v4.sin_port));
+	} else if (address.any.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &address.v6.sin6_addr, host, sizeof(host));
+		snprintf(buf, buf_size, "[%s]:%u", host, ntohs(address.v6.sin6_port));
+	} else {
+		snprintf(buf, buf_size, "unix:%s", address.un.sun_path);
+	}
+}
+
+/* --- beginning and end --- */
+
+int posix_sock_init(struct posix *posix, uint32_t sock_max)
+{
+	list_init(&posix->sock_free);
+	list_init(&posix->sock_open);
+	posix->socks = calloc(MAX(sock_max, 1), sizeof(*posix->socks));
+	if (posix->socks == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < sock_max; i++) {
+		struct env_sock *sock = &posix->socks[i];
+
+		sock->source.ready = sock_ready;
+		sock->pause.fire = pause_end;
+		sock->posix = posix;
+		sock->fd = -1;
+		list_add_tail(&posix->sock_free, &sock->node);
+	}
+	return 0;
+}
+
+void posix_sock_fini(struct posix *posix)
+{
+	struct env_sock *sock;
+
+	while ((sock = list_head(&posix->sock_open, struct env_sock, node)) != NULL)
+		posix_sock_close(&posix->env, sock);
+	free(posix->socks);
+}
