@@ -38,9 +38,13 @@
 #define DISK_STRIDE          (64 * KiB)
 #define DISK_STRIDE_BIG      (128 * KiB) /* of blocks above 32 MiB */
 #define DISK_STRIDE_MAX      512         /* checksums in a record header */
-#define DISK_SEGMENT_MIN     (16 * MiB)  /* payload room of a segment */
 #define DISK_SEGMENT_MAX     GiB
-#define DISK_SEGMENTS_MIN    32 /* a shard */
+
+/* The simulator builds the store with smaller ones, so that a run fills a medium in no time. */
+#ifndef DISK_SEGMENT_MIN
+#define DISK_SEGMENT_MIN  (16 * MiB) /* payload room of a segment */
+#define DISK_SEGMENTS_MIN 32         /* a shard */
+#endif
 
 /* First page of a medium, and its copy in the second. */
 struct disk_label {
