@@ -157,7 +157,7 @@ uint64_t disk_segment_size(uint64_t segment_room)
 	ASSERT(is_power_of_2(segment_room));
 	ASSERT(segment_room >= DISK_SEGMENT_MIN);
 	ASSERT(segment_room <= DISK_SEGMENT_MAX);
-	return segment_room + round_up(segment_room * 3 / 1000, PAGE_SIZE);
+	return segment_room + MAX(round_up(segment_room * 3 / 1000, PAGE_SIZE), DISK_OVERHEAD_MIN);
 }
 
 uint64_t disk_segment_count(uint64_t extent_size, uint64_t segment_size)

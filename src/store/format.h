@@ -216,11 +216,12 @@ uint32_t disk_crc(const void *page, size_t size, size_t crc_offset);
 
 /*
  * Geometry. A segment is its room (power of two, DISK_SEGMENT_MIN … DISK_SEGMENT_MAX) and 0.3 %,
- * in whole pages, for span headers, record headers and the footer: room / size blocks of 2 MiB or
- * more always fit, each with a header page of its own. Segments follow the super slots without a
- * gap.
+ * in whole pages (small ones of the simulator: 12 pages), for span headers, record headers and the
+ * footer: room / size blocks of 2 MiB or more always fit, each with a header page of its own.
+ * Segments follow the super slots without a gap.
  */
 #define DISK_SEGMENTS_OFFSET (2 * DISK_SUPER_SIZE) /* of segment 0, in the extent */
+#define DISK_OVERHEAD_MIN    (12 * PAGE_SIZE)      /* below that of DISK_SEGMENT_MIN */
 
 uint64_t disk_segment_size(uint64_t segment_room);
 
