@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The protocol's frames as structs: little endian, overlaid on the received bytes. docs/protocol.md
- * is normative; each field's offset is asserted in layout.c and each frame has golden bytes in
- * test/unit/wire/test_golden.c. Pure: no I/O, no memory, no state.
+ * is normative; each field's offset is asserted in layout.c (layout.def) and each frame has golden
+ * bytes in test/unit/wire/test_golden.c. Pure: no I/O, no memory, no state.
  *
  * A connection (lane) begins with the client's preface. Then both sides send frames: a header, a
  * body (both under the MAC), and for PUT and DATA_* a payload (not under the MAC). Bodies are
@@ -314,17 +314,6 @@ struct wire_notice {
 	uint32_t reserved;
 	uint8_t text[56];
 };
-
-_Static_assert(sizeof(struct wire_preface) == 32, "wire format");
-_Static_assert(sizeof(struct wire_header) == 48, "wire format");
-_Static_assert(sizeof(struct wire_hello) == 120, "wire format");
-_Static_assert(sizeof(struct wire_challenge) == 96, "wire format");
-_Static_assert(sizeof(struct wire_welcome) == 72, "wire format");
-_Static_assert(sizeof(struct wire_request) == 56, "wire format");
-_Static_assert(sizeof(struct wire_get) == 64, "wire format");
-_Static_assert(sizeof(struct wire_put) == 72, "wire format");
-_Static_assert(sizeof(struct wire_seg) == 16, "wire format");
-_Static_assert(sizeof(struct wire_result) == 40, "wire format");
 
 /* --- checks; 0, -ERR_PROTOCOL, -ERR_VERSION or -ERR_UNSUPPORTED --- */
 
