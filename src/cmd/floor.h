@@ -30,15 +30,16 @@ int floor_memcpy(const struct floor_walk *walk, uint64_t duration_ns,
 		 struct floor_result *result_out) MUST_USE;
 
 /*
- * One thread sends, one receives, over `connections` bare loopback TCP connections: blocks in pieces
- * of at most 1 MiB, dealt out over the connections, each received by exact size into its place.
+ * One thread sends, one receives, over `connections` bare loopback TCP connections: blocks in
+ * pieces of at most 1 MiB, dealt out over the connections, each received by exact size into its
+ * place.
  */
 int floor_socket(const struct floor_walk *walk, uint32_t connections, uint64_t duration_ns,
 		 struct floor_result *result_out) MUST_USE;
 
 /*
- * O_DIRECT reads or writes of whole blocks at queue depth, by io_uring, at block_index * stride of a
- * file that is large enough, into or from target. Writes: every `flush_every` blocks an fdatasync
+ * O_DIRECT reads or writes of whole blocks at queue depth, by io_uring, at block_index * stride of
+ * a file that is large enough, into or from target. Writes: every `flush_every` blocks an fdatasync
  * (0: none) that the result waits for.
  */
 int floor_drive(const char *path, const struct floor_walk *walk, uint32_t depth, bool is_write,
