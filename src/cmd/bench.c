@@ -61,7 +61,7 @@ struct client_run {
 	uint64_t count;
 	uint64_t next; /* blocks begun in this measurement */
 	uint64_t pass;
-	bool is_once; /* each block once, however long it takes */
+	uint64_t only; /* so many blocks, however long it takes; 0: until the time is up */
 	uint64_t done;
 	uint64_t failures;
 	struct histogram latency;
@@ -108,7 +108,7 @@ static bool is_over(const struct client_run *run)
 {
 	if (cmd_is_interrupted())
 		return true;
-	return run->is_once ? run->next >= run->count : clock_ns() >= run->cell->until_ns;
+	return run->only > 0 ? run->next >= run->only : clock_ns() >= run->cell->until_ns;
 }
 
 static void slots_submit(struct client_run *run)
@@ -189,7 +189,8 @@ struct bench {
 	uint64_t capacity;
 };
 
-/* Every client through its blocks; returns blocks (probe: operations) done, and the time. */
+/* Every client through its blocks (duration 0: once each, fill: as many as asked); returns blocks
+ * (probe: operations) done, and the time. */
 static uint64_t clients_run(struct bench *bench, enum bench_kind kind, uint64_t duration_ns,
 			    struct bench_row *row, uint64_t *ns_out)
 {
@@ -205,7 +206,9 @@ static uint64_t clients_run(struct bench *bench, enum bench_kind kind, uint64_t 
 		run->next = 0;
 		run->done = 0;
 		run->failures = 0;
-		run->is_once = duration_ns == 0;
+		run->only = duration_ns > 0      ? 0
+			    : kind == BENCH_FILL ? bench->options->fill / clients
+						 : run->count;
 		run->pass = bench->cell.pass;
 		memset(&run->latency, 0, sizeof(run->latency));
 		if (pthread_create(&run->thread, NULL, client_main, run) != 0)
@@ -357,6 +360,25 @@ static void walk_make(struct bench *bench, uint64_t size)
 	}
 }
 
+/* Blocks of the working set under ever new keys, as many as --fill says. */
+static void cell_fill(struct bench *bench, uint64_t size)
+{
+	struct bench_row *row = calloc(1, sizeof(*row));
+	uint64_t done;
+	uint64_t ns;
+
+	if (row == NULL)
+		return;
+	row->kind = BENCH_FILL;
+	row->size = size;
+	row->rounds = 1;
+	walk_make(bench, size);
+	done = clients_run(bench, BENCH_FILL, 0, row, &ns);
+	row->ours.rates[0] = (double)(done * size) * 1e9 / (double)MAX(ns, 1);
+	bench_print_row(bench->options, row);
+	free(row);
+}
+
 static void cell_measure(struct bench *bench, enum bench_kind kind, uint64_t size)
 {
 	struct bench_row *row = calloc(1, sizeof(*row));
@@ -394,7 +416,7 @@ static const char *word_next(const char **rest, char *buf, size_t buf_size)
 
 static int kind_parse(const char *word, enum bench_kind *kind_out)
 {
-	for (int kind = BENCH_PUT; kind <= BENCH_PROBE; kind++) {
+	for (int kind = BENCH_PUT; kind <= BENCH_FILL; kind++) {
 		if (strcmp(word, bench_kind_name((enum bench_kind)kind)) == 0) {
 			*kind_out = (enum bench_kind)kind;
 			return 0;
@@ -432,11 +454,14 @@ static int bench_all(struct bench *bench)
 	bench_print_begin(bench->options);
 	while (*ops != '\0') {
 		if (word_next(&ops, word, sizeof(word)) == NULL || kind_parse(word, &kind) < 0)
-			return cmd_fail(-EINVAL, "--ops takes put, put-durable, get and probe");
+			return cmd_fail(-EINVAL,
+					"--ops takes put, put-durable, get, probe and fill");
 		for (uint64_t i = 0; i < count && !cmd_is_interrupted(); i++) {
 			if (kind == BENCH_PROBE && i > 0)
 				break; /* sizes make no difference to it */
-			if (sizes[i] <= bench->block_max)
+			if (kind == BENCH_FILL)
+				cell_fill(bench, sizes[i]);
+			else if (sizes[i] <= bench->block_max)
 				cell_measure(bench, kind, sizes[i]);
 			else if (!bench->options->json)
 				printf("%-11s %8s larger than this store's largest block\n", word,

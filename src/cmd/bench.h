@@ -8,7 +8,7 @@
 
 #define BENCH_ROUNDS_MAX 101
 
-enum bench_kind { BENCH_PUT, BENCH_PUT_DURABLE, BENCH_GET, BENCH_PROBE };
+enum bench_kind { BENCH_PUT, BENCH_PUT_DURABLE, BENCH_GET, BENCH_PROBE, BENCH_FILL };
 
 /* Bytes (probe: operations) a second of each round. */
 struct bench_series {

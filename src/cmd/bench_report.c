@@ -13,7 +13,7 @@ static bool is_first_row;
 
 const char *bench_kind_name(enum bench_kind kind)
 {
-	static const char *const names[] = { "put", "put-durable", "get", "probe" };
+	static const char *const names[] = { "put", "put-durable", "get", "probe", "fill" };
 
 	return names[kind];
 }
