@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The medium as structs: little endian, overlaid on pages. docs/disk-format.md is normative; each
- * field's offset is asserted in format.c and golden bytes stand in test/unit/test_format.c.
+ * field's offset is asserted in format.c and golden bytes stand in test/unit/store/test_format.c.
  *
  *   medium   = label page | its copy | shard extents
  *   extent   = super slot 0 | super slot 1 (each DISK_SUPER_SIZE) | segments
@@ -202,14 +202,6 @@ struct disk_foot_entry {
 	uint16_t reserved;
 	uint32_t record_page; /* of its record header */
 };
-
-_Static_assert(sizeof(struct disk_label) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_super) == DISK_SUPER_SIZE, "one slot");
-_Static_assert(sizeof(struct disk_span) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_record) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_footer) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_entry) == 160, "DISK_GROUP_MAX of them fit");
-_Static_assert(sizeof(struct disk_foot_entry) == 64, "one cache line");
 
 /* CRC32C of size bytes at page with the u32 at crc_offset taken as zero. */
 uint32_t disk_crc(const void *page, size_t size, size_t crc_offset);

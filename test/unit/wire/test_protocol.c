@@ -7,16 +7,10 @@
 #include <string.h>
 
 #include "../../../src/wire/wire.h"
+#include "../../lib/doc.h"
 #include "../../lib/t.h"
 
-struct field {
-	char type[40];
-	char name[40];
-	unsigned offset;
-	unsigned size;
-};
-
-static const struct field fields[] = {
+static const struct doc_field fields[] = {
 #define AT(type, field, offset) { #type, #field, offset, sizeof(((struct type *)0)->field) },
 #define SIZE(type, size)
 #include "../../../src/wire/layout.def"
@@ -24,7 +18,7 @@ static const struct field fields[] = {
 #undef SIZE
 };
 
-static const struct field structs[] = {
+static const struct doc_field structs[] = {
 #define AT(type, field, offset)
 #define SIZE(type, size) { #type, "", 0, size },
 #include "../../../src/wire/layout.def"
@@ -50,51 +44,9 @@ static FILE *document_open(void)
 	return file;
 }
 
-static bool has_field(const struct field *row)
-{
-	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-		if (strcmp(fields[i].type, row->type) == 0 &&
-		    strcmp(fields[i].name, row->name) == 0)
-			return fields[i].offset == row->offset && fields[i].size == row->size;
-	}
-	return false;
-}
-
-static bool has_struct(const struct field *row)
-{
-	for (size_t i = 0; i < ARRAY_LEN(structs); i++) {
-		if (strcmp(structs[i].type, row->type) == 0)
-			return structs[i].size == row->size;
-	}
-	return false;
-}
-
 static void every_field_is_where_the_protocol_says(void **state)
 {
-	FILE *file = document_open();
-	struct field row = { 0 };
-	size_t field_count = 0;
-	size_t struct_count = 0;
-	char line[1024];
-
-	while (fgets(line, sizeof(line), file) != NULL) {
-		bool is_good = true;
-
-		if (sscanf(line, "`struct %39[a-z_]`, %u bytes:", row.type, &row.size) == 2) {
-			struct_count++;
-			is_good = has_struct(&row);
-		} else if (sscanf(line, "| %u | %u | `%39[a-z0-9_]` |", &row.offset, &row.size,
-				  row.name) == 3) {
-			field_count++;
-			is_good = has_field(&row);
-		}
-		if (!is_good)
-			print_message("layout.def differs: %s: %s", row.type, line);
-		assert_true(is_good);
-	}
-	fclose(file);
-	assert_int_equal(struct_count, ARRAY_LEN(structs));
-	assert_int_equal(field_count, ARRAY_LEN(fields));
+	doc_check(CTXKV_PROTOCOL, fields, ARRAY_LEN(fields), structs, ARRAY_LEN(structs));
 }
 
 /* "### GET (12, client)" */
