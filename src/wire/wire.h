@@ -30,7 +30,7 @@
 #define WIRE_DATA_MAX    MiB        /* payload of a DATA frame */
 #define WIRE_BLOCK_MAX   (64 * MiB)
 #define WIRE_ITEM_MAX    1024 /* items in a request */
-#define WIRE_SEG_MAX     64   /* segments of an item */
+#define WIRE_SEG_MAX     256  /* segments of an item: K and V of 126 layers, each by itself */
 #define WIRE_SHARD_MAX   64   /* shards of a server */
 #define WIRE_LANE_MAX    16   /* lanes of a session */
 #define WIRE_KEY_SIZE    32
@@ -279,7 +279,7 @@ struct wire_result {
 struct wire_bitmap {
 	uint64_t lease;  /* LEASE: its id, 0 when none was granted */
 	int32_t status;  /* 0, or why the whole request failed (the bits are then zero) */
-	uint32_t leased; /* LEASE: how many items it holds */
+	uint32_t leased; /* LEASE: it holds the first so many of those that are here */
 	uint32_t duration_ms;
 	uint32_t reserved;
 };
