@@ -565,6 +565,12 @@ struct env_blk *medium_blk(struct medium *medium)
 	return medium->blk;
 }
 
+uint64_t medium_incarnation(const struct medium *medium)
+{
+	CHECK_OBJ(medium, MEDIUM_MAGIC);
+	return medium->label.incarnation;
+}
+
 struct disk_extent medium_extent(const struct medium *medium, uint32_t index)
 {
 	CHECK_OBJ(medium, MEDIUM_MAGIC);
