@@ -19,9 +19,82 @@ static int posix_create(struct env **env_out)
 	return env_posix_create(&opts, env_out);
 }
 
+/*
+ * The same with sockets that are stingy: a send or recv moves a part, and one of more than a page
+ * may say "not now". A real one may, but over loopback rarely does.
+ */
+static struct env_ops stingy_ops;
+static const struct env_ops *real_ops;
+static uint32_t stingy_state;
+
+static uint32_t stingy_random(uint32_t below)
+{
+	stingy_state = stingy_state * 1664525u + 1013904223u;
+	return (stingy_state >> 8) % below;
+}
+
+/* A beginning of iov, of at most 1 byte to 64 KiB, small ones as often as large ones. */
+static uint32_t stingy_cut(const struct iovec *iov, uint32_t iov_count, struct iovec *cut)
+{
+	uint64_t rest = 1 + stingy_random(1u << stingy_random(17));
+	uint32_t count = 0;
+
+	while (rest > 0 && count < iov_count) {
+		cut[count] = iov[count];
+		cut[count].iov_len = MIN(rest, cut[count].iov_len);
+		rest -= cut[count++].iov_len;
+	}
+	return count;
+}
+
+static bool is_refused(const struct iovec *iov, uint32_t iov_count)
+{
+	uint64_t size = 0;
+
+	for (uint32_t i = 0; i < iov_count; i++)
+		size += iov[i].iov_len;
+	return size > PAGE_SIZE && stingy_random(8) == 0;
+}
+
+static ssize_t stingy_send(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			   uint32_t iov_count)
+{
+	struct iovec cut[ENV_IOV_MAX];
+
+	if (is_refused(iov, iov_count))
+		return -EAGAIN;
+	return real_ops->sock_send(env, sock, cut, stingy_cut(iov, iov_count, cut));
+}
+
+static ssize_t stingy_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			   uint32_t iov_count)
+{
+	struct iovec cut[ENV_IOV_MAX];
+
+	if (is_refused(iov, iov_count))
+		return -EAGAIN;
+	return real_ops->sock_recv(env, sock, cut, stingy_cut(iov, iov_count, cut));
+}
+
+static int stingy_create(struct env **env_out)
+{
+	int rc = posix_create(env_out);
+
+	if (rc < 0)
+		return rc;
+	real_ops = (*env_out)->ops;
+	stingy_ops = *real_ops;
+	stingy_ops.sock_send = stingy_send;
+	stingy_ops.sock_recv = stingy_recv;
+	stingy_state = 1;
+	(*env_out)->ops = &stingy_ops;
+	return 0;
+}
+
 const struct pair_kind pair_kinds[] = {
 	{ "tcp", &xprt_tcp, posix_create, env_posix_destroy, "127.0.0.1:0" },
-	{ "unix", &xprt_tcp, posix_create, env_posix_destroy, NULL },
+	{ "tcp over stingy sockets", &xprt_tcp, stingy_create, env_posix_destroy, "127.0.0.1:0" },
+	{ "tcp over Unix sockets", &xprt_tcp, posix_create, env_posix_destroy, NULL },
 };
 const size_t pair_kind_count = ARRAY_LEN(pair_kinds);
 

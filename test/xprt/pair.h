@@ -10,7 +10,7 @@
 #include "../../src/xprt/xprt.h"
 
 #define PAIR_FRAME_MAX 4096
-#define PAIR_BLOCK_MAX 64
+#define PAIR_BLOCK_MAX 1024
 
 struct pair_kind {
 	const char *name;

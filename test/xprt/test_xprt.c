@@ -148,6 +148,8 @@ static void a_slow_reader_pushes_back(struct pair *pair, struct xprt_lane *from,
 			polls++;
 		}
 	}
+	while (send(from, sent + 1, 100) == 0)
+		sent++;
 	assert_int_equal(receiver->frame_count, 0);
 	assert_true(from->backlog_size <= 512 * KiB);
 	sender->writable = 0;
