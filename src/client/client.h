@@ -47,18 +47,22 @@ void client_destroy(struct client **client);
 
 /* 0, or -EAGAIN (inflight_max). Refusals of the op itself come as its event. */
 int client_submit(struct client *client, struct ctxkv_op *op) MUST_USE;
+/* No effect on an op that is not in flight; it is not looked at then. */
 void client_cancel(struct client *client, struct ctxkv_op *op);
 /* Begin to connect now rather than at the first op. */
 void client_connect(struct client *client);
 
 int client_region_declare(struct client *client, void *base, uint64_t size,
 			  struct ctxkv_region **region_out) MUST_USE;
+/* What the region's memory is served by; lives as long as the region. */
+const struct ctxkv_region_info *client_region_info(const struct ctxkv_region *region);
 int client_region_undeclare(struct client *client, struct ctxkv_region **region);
 
 /* STAT of the server: done comes once. text is borrowed by the callback. */
 struct client_text {
 	void (*done)(struct client_text *text, int rc, const char *bytes, uint32_t size);
 	uint64_t timeout_ns;
+	struct client *client; /* from here on the client's */
 	struct list node;
 	struct env_timer timer;
 	uint64_t request;

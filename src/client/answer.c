@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What comes back from the server. A REPLY gives items their results; a BITMAP all of them at once.
+ * Over transports where the client itself receives the data, a get's result and its bytes come over
+ * different lanes in any order: the item is done when the result is there and as many bytes have
+ * landed as it says. Over direct ones the result comes after the bytes.
+ *
+ * When the server asks for it (verify = all), the bytes that arrived are summed here and compared
+ * with the result: a difference is -ERR_CORRUPT, a miss.
+ *
+ * Failure: an answer to a request that is no more is passed over; one that makes no sense ends the
+ * session.
+ */
+#include <string.h>
+
+#include "../base/hash.h"
+#include "../base/log.h"
+#include "client_priv.h"
+
+/* --- units --- */
+
+/* The server's word on a unit of a request. The request may end with it. */
+static void unit_finish(struct request *request, uint32_t unit, int status)
+{
+	struct client_op *cop = request->cop;
+
+	ASSERT(request->open_count > 0);
+	request->open_count--;
+	if (request->open_count == 0)
+		request_end(request);
+	op_unit_finish(cop, unit, status);
+}
+
+static uint32_t item_crc(const struct ctxkv_item *item, uint64_t size)
+{
+	uint32_t crc = 0;
+
+	for (uint32_t i = 0; size > 0; i++) {
+		uint64_t piece = MIN(size, item->iov[i].size);
+
+		ASSERT(i < item->iov_count);
+		crc = crc32c(crc, item->iov[i].base, piece);
+		size -= piece;
+	}
+	return crc;
+}
+
+/* Result and bytes are there. */
+static void get_finish(struct request *request, uint32_t unit)
+{
+	struct client *client = request->cop->client;
+	struct ctxkv_item *item = &request->cop->op->items[unit];
+	const struct item_state *state = item_state(item);
+
+	client->stat.bytes_in += state->size;
+	if ((state->flags & ITEM_CRC) != 0 && item_crc(item, state->size) != state->crc) {
+		client->stat.corrupt++;
+		log_warn("server %s sent bytes with a wrong checksum size %llu",
+			 client->session.address, (unsigned long long)state->size);
+		unit_finish(request, unit, -ERR_CORRUPT);
+		return;
+	}
+	__atomic_store_n(&item->done_size, state->size, __ATOMIC_RELEASE);
+	unit_finish(request, unit, 0);
+}
+
+/* --- REPLY --- */
+
+/* Checked bytes in order. Only direct transports know the order of what has landed. */
+static void get_progress(struct client *client, struct ctxkv_item *item,
+			 const struct wire_result *result)
+{
+	uint64_t size = MIN((uint64_t)result->size, item_state(item)->room);
+
+	if (client_is_direct(client) && size > item->done_size)
+		__atomic_store_n(&item->done_size, size, __ATOMIC_RELEASE);
+}
+
+static int get_result(struct request *request, uint32_t unit, const struct wire_result *result)
+{
+	struct client *client = request->cop->client;
+	struct ctxkv_item *item = &request->cop->op->items[unit];
+	struct item_state *state = item_state(item);
+
+	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0)
+		return -ERR_PROTOCOL;
+	if ((result->flags & WIRE_RESULT_PROGRESS) != 0) {
+		get_progress(client, item, result);
+		return 0;
+	}
+	if (result->status < 0) {
+		unit_finish(request, unit, result->status);
+		return 0;
+	}
+	if (result->size > state->room)
+		return -ERR_PROTOCOL;
+	if (!client_is_direct(client) && state->landed > result->size)
+		return -ERR_PROTOCOL;
+
+	item->record.sequence = result->record.sequence;
+	item->record.shard = result->record.shard;
+	item->block_size = result->block_size;
+	state->size = result->size;
+	state->crc = result->crc;
+	state->flags |= ITEM_ANSWERED;
+	if (client->session.welcome.verify == WIRE_VERIFY_ALL &&
+	    (result->flags & WIRE_RESULT_CRC) != 0)
+		state->flags |= ITEM_CRC;
+	if (client_is_direct(client) || state->landed == state->size)
+		get_finish(request, unit);
+	return 0;
+}
+
+static int put_result(struct request *request, uint32_t unit, const struct wire_result *result)
+{
+	struct client *client = request->cop->client;
+	struct ctxkv_item *item = &request->cop->op->items[unit];
+	struct item_state *state = item_state(item);
+
+	if ((state->flags & ITEM_DONE) != 0)
+		return -ERR_PROTOCOL;
+	if ((result->flags & WIRE_RESULT_EXISTED) != 0)
+		item->flags |= CTXKV_EXISTED;
+	else if (result->status == 0)
+		client->stat.bytes_out += state->room;
+	if ((result->flags & WIRE_RESULT_DURABLE) != 0)
+		item->flags |= CTXKV_WAS_DURABLE;
+	unit_finish(request, unit, result->status);
+	return 0;
+}
+
+static int unit_result(struct client *client, struct request *request,
+		       const struct wire_result *result)
+{
+	struct client_op *cop = request->cop;
+	uint32_t unit = request->first + result->item;
+
+	if (result->item >= MAX(request->count, 1u))
+		return -ERR_PROTOCOL;
+	switch (request->kind) {
+	case WIRE_GET:
+		return get_result(request, unit, result);
+	case WIRE_PUT:
+		return put_result(request, unit, result);
+	case WIRE_DROP:
+	case WIRE_RENEW:
+	case WIRE_REPORT:
+		if (op_unit_is_done(cop, unit))
+			return -ERR_PROTOCOL;
+		unit_finish(request, unit, result->status);
+		return 0;
+	default:
+		/* PROBE, LEASE and STAT may be refused whole. */
+		if (result->status >= 0)
+			return -ERR_PROTOCOL;
+		request_fail(client, request, result->status);
+		return 0;
+	}
+}
+
+/* The answer to CANCEL: nothing lands any more for the requests of that op. */
+static void answer_cancel(struct client *client, uint64_t id)
+{
+	uint32_t index = id_index_of(id);
+	struct client_op *cop;
+
+	if (index >= client->opts.inflight_max)
+		return;
+	cop = &client->ops[index];
+	if (cop->op == NULL || id != id_make(ID_CANCEL, cop->generation, index))
+		return;
+	while (cop->has_result && cop->request_count > 0)
+		request_end(list_head(&cop->requests, struct request, node));
+}
+
+static int answer_reply(struct client *client, const struct xprt_frame *frame)
+{
+	const struct wire_header *header = frame->header;
+	const struct wire_result *results = wire_items(header, frame->body);
+	struct request *request;
+
+	switch (id_tag_of(header->request)) {
+	case ID_CANCEL:
+		answer_cancel(client, header->request);
+		return 0;
+	case ID_REGION:
+		return results[0]
+			.status; /* a region that is no good: a bug of ours, start afresh */
+	case ID_REQUEST:
+		break;
+	default:
+		return -ERR_PROTOCOL;
+	}
+	for (uint32_t i = 0; i < header->count; i++) {
+		int rc;
+
+		request = request_find(client, header->request);
+		if (request == NULL)
+			return 0;
+		if (request->cop != NULL && request->cop->has_result)
+			break;
+		rc = unit_result(client, request, &results[i]);
+		if (rc < 0)
+			return rc;
+	}
+	/* An op that was given up: the last answer releases it like the answer to its CANCEL. */
+	request = request_find(client, header->request);
+	if (request != NULL && request->cop != NULL && request->cop->has_result &&
+	    (header->flags & WIRE_FLAG_LAST) != 0)
+		request_end(request);
+	return 0;
+}
+
+/* --- BITMAP and TEXT --- */
+
+static bool is_here(const struct wire_bitmap *bitmap, uint32_t index)
+{
+	const uint8_t *bits = (const uint8_t *)(bitmap + 1);
+
+	return (bits[index / 8] >> index % 8 & 1) != 0;
+}
+
+static int answer_bitmap(struct client *client, const struct xprt_frame *frame)
+{
+	const struct wire_bitmap *bitmap = frame->body;
+	struct request *request = request_find(client, frame->header->request);
+	struct client_op *cop;
+	struct ctxkv_op *op;
+	uint32_t first;
+
+	if (request == NULL)
+		return 0;
+	cop = request->cop;
+	if ((request->kind != WIRE_PROBE && request->kind != WIRE_LEASE) ||
+	    frame->header->count != request->count)
+		return -ERR_PROTOCOL;
+	first = request->first;
+	request_end(request);
+	if (cop->has_result)
+		return 0;
+
+	op = cop->op;
+	if (op->opcode == CTXKV_OP_LEASE)
+		op->lease = bitmap->lease;
+	for (uint32_t i = 0; i < frame->header->count; i++) {
+		op->items[first + i].is_here = is_here(bitmap, i);
+		if (op->run == first + i && is_here(bitmap, i))
+			op->run++;
+	}
+	for (uint32_t i = 0; i < frame->header->count; i++) {
+		int status = is_here(bitmap, i) ? 0 : -ERR_MISS;
+
+		op_unit_finish(cop, first + i, bitmap->status < 0 ? bitmap->status : status);
+	}
+	return 0;
+}
+
+static int answer_text(struct client *client, const struct xprt_frame *frame)
+{
+	const struct wire_text *text = frame->body;
+	struct request *request = request_find(client, frame->header->request);
+
+	if (request == NULL)
+		return 0;
+	if (request->text == NULL)
+		return -ERR_PROTOCOL;
+	text_finish(client, request->text, text->status, (const char *)(text + 1), text->size);
+	return 0;
+}
+
+static int answer_notice(struct client *client, const struct wire_notice *notice)
+{
+	switch (notice->code) {
+	case WIRE_NOTICE_CREDIT:
+		return 0;
+	case WIRE_NOTICE_REVOKED:
+		return -ERR_AUTH;
+	default:
+		log_info("server %s says: %s", client->session.address,
+			 notice->text[0] != '\0' ? (const char *)notice->text : "going away");
+		return 0;
+	}
+}
+
+int answer_frame(struct client *client, const struct xprt_frame *frame)
+{
+	switch (frame->header->kind) {
+	case WIRE_REPLY:
+		return answer_reply(client, frame);
+	case WIRE_BITMAP:
+		return answer_bitmap(client, frame);
+	case WIRE_TEXT:
+		return answer_text(client, frame);
+	case WIRE_NOTICE:
+		return answer_notice(client, frame->body);
+	default:
+		return -ERR_PROTOCOL;
+	}
+}
+
+/* --- data --- */
+
+/*
+ * The item that data of this kind is for; NULL: nobody waits for it. A put's bytes are given out as
+ * long as its request lives, even when it has its outcome: a frame that is half sent must be ended.
+ */
+static struct ctxkv_item *data_item(struct client *client, enum wire_kind kind, uint64_t id,
+				    uint32_t item, struct request **request_out)
+{
+	struct request *request = request_find(client, id);
+	uint32_t unit;
+
+	if (request == NULL || item >= request->count || request->cop->has_result)
+		return NULL;
+	if (request->kind != (kind == WIRE_GRANT ? WIRE_PUT : WIRE_GET))
+		return NULL;
+	unit = request->first + item;
+	if (kind != WIRE_GRANT && op_unit_is_done(request->cop, unit))
+		return NULL;
+	*request_out = request;
+	return &request->cop->op->items[unit];
+}
+
+int answer_locate(struct client *client, enum wire_kind kind, uint64_t id, uint32_t item_index,
+		  uint64_t offset, uint32_t size, struct iovec *iov, uint32_t iov_max)
+{
+	struct request *request;
+	const struct ctxkv_item *item = data_item(client, kind, id, item_index, &request);
+	uint32_t count = 0;
+
+	if (item == NULL)
+		return -ENOENT;
+	if (offset > item_state((void *)item)->room ||
+	    size > item_state((void *)item)->room - offset)
+		return -ERR_PROTOCOL;
+	for (uint32_t i = 0; size > 0 && count < iov_max; i++) {
+		const struct ctxkv_iov *piece = &item->iov[i];
+		uint64_t part;
+
+		ASSERT(i < item->iov_count);
+		if (offset >= piece->size) {
+			offset -= piece->size;
+			continue;
+		}
+		part = MIN(piece->size - offset, size);
+		iov[count++] = (struct iovec) { (uint8_t *)piece->base + offset, part };
+		size -= (uint32_t)part;
+		offset = 0;
+	}
+	return (int)count;
+}
+
+void answer_landed(struct client *client, enum wire_kind kind, uint64_t id, uint32_t item_index,
+		   uint64_t offset, uint32_t size)
+{
+	struct request *request;
+	struct ctxkv_item *item = data_item(client, kind, id, item_index, &request);
+	struct item_state *state;
+
+	if (item == NULL || kind == WIRE_GRANT)
+		return;
+	state = item_state(item);
+	state->landed += size;
+	if ((state->flags & ITEM_ANSWERED) != 0 && state->landed == state->size)
+		get_finish(request, request->first + item_index);
+}

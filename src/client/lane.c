@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection to the server, from connect to WELCOME, and the transport's upcalls.
+ *
+ *   1. connect; the transport sends the preface: NEW for lane 0, JOIN for the others
+ *   2. HELLO with tenant, nonce and the secret's id
+ *   3. CHALLENGE: the server's nonce and proof, checked here; lane 0 derives the session key
+ *   4. PROOF; from the next frame on both directions carry MACs
+ *   5. WELCOME: the lane is up and the session has it
+ *
+ * Failure: a wrong proof, a REFUSE, an unexpected frame, silence for connect_timeout_ns, a broken
+ * connection: the lane is closed and session_lane_down() decides what next.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "../base/log.h"
+#include "client_priv.h"
+
+static bool lane_is_new(const struct client_lane *lane)
+{
+	return lane->index == 0;
+}
+
+static const void *lane_proof_key(const struct client_lane *lane)
+{
+	const struct client *client = lane->client;
+
+	if (lane_is_new(lane))
+		return client->opts.target.secret.bytes;
+	return client->session.key.bytes;
+}
+
+static int send_hello(struct client_lane *lane)
+{
+	struct client *client = lane->client;
+	struct wire_hello *hello = &lane->transcript.hello;
+	struct wire_header header;
+
+	*hello = (struct wire_hello) {
+		.transports = client->xprt->transport,
+		.lane = lane->index,
+	};
+	snprintf((char *)hello->tenant, sizeof(hello->tenant), "%s", client->opts.target.tenant);
+	client->env->ops->random(client->env, hello->nonce, sizeof(hello->nonce));
+	auth_secret_id(&client->opts.target.secret, hello->secret_id);
+
+	wire_header_init(&header, WIRE_HELLO, 0, 0, sizeof(*hello));
+	return client->xprt->send(lane->lane, &header, hello, NULL, 0);
+}
+
+/* MACs begin behind PROOF. */
+static int lane_secure(struct client_lane *lane)
+{
+	const struct xprt_ops *xprt = lane->client->xprt;
+	const struct auth_key *key = &lane->client->session.key;
+	struct auth_mac *out = NULL;
+	struct auth_mac *in = NULL;
+	int rc;
+
+	if ((xprt->caps & XPRT_CAP_MAC) != 0) {
+		rc = auth_mac_create(key, &lane->transcript, WIRE_C2S, &out);
+		if (rc < 0)
+			return rc;
+		rc = auth_mac_create(key, &lane->transcript, WIRE_S2C, &in);
+		if (rc < 0) {
+			auth_mac_destroy(&out);
+			return rc;
+		}
+	}
+	xprt->secure(lane->lane, out, in);
+	return 0;
+}
+
+static int send_proof(struct client_lane *lane)
+{
+	struct wire_header header;
+	struct wire_proof proof;
+	int rc;
+
+	auth_proof(lane_proof_key(lane), AUTH_CLIENT, &lane->transcript, proof.proof);
+	wire_header_init(&header, WIRE_PROOF, 0, 0, sizeof(proof));
+	rc = lane->client->xprt->send(lane->lane, &header, &proof, NULL, 0);
+	return rc < 0 ? rc : lane_secure(lane);
+}
+
+/* Send what hello has to send next. -EAGAIN: writable() comes back here. */
+static int lane_advance(struct client_lane *lane)
+{
+	int rc;
+
+	switch (lane->state) {
+	case LANE_HELLO:
+		rc = send_hello(lane);
+		if (rc < 0)
+			return rc == -EAGAIN ? 0 : rc;
+		lane->state = LANE_CHALLENGE;
+		return 0;
+	case LANE_PROOF:
+		rc = send_proof(lane);
+		if (rc < 0)
+			return rc == -EAGAIN ? 0 : rc;
+		lane->state = LANE_WELCOME;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static int on_challenge(struct client_lane *lane, const struct wire_challenge *challenge)
+{
+	struct client *client = lane->client;
+	uint8_t proof[32];
+
+	if (lane->state != LANE_CHALLENGE)
+		return -ERR_PROTOCOL;
+	lane->transcript.challenge = *challenge;
+	auth_proof(lane_proof_key(lane), AUTH_SERVER, &lane->transcript, proof);
+	if (!auth_proof_equal(proof, challenge->proof)) {
+		if (lane_is_new(lane) && client->session.last_error != -ERR_AUTH)
+			log_error("server %s refused tenant %s: unknown there, or another secret "
+				  "than in the key file; compare it with the server's secrets file",
+				  client->session.address, client->opts.target.tenant);
+		return -ERR_AUTH;
+	}
+	if (lane_is_new(lane))
+		auth_session_key(&client->opts.target.secret, &lane->transcript,
+				 &client->session.key);
+	lane->state = LANE_PROOF;
+	return lane_advance(lane);
+}
+
+static int on_welcome(struct client_lane *lane, const struct wire_welcome *welcome)
+{
+	struct client *client = lane->client;
+
+	if (lane->state != LANE_WELCOME)
+		return -ERR_PROTOCOL;
+	client->env->ops->timer_clear(client->env, &lane->timer);
+	lane->state = LANE_UP;
+	session_lane_up(lane, welcome);
+	return 0;
+}
+
+static int on_refuse(struct client_lane *lane, const struct wire_refuse *refuse)
+{
+	if (lane->client->session.last_error != refuse->code)
+		log_warn("server %s refused lane %u: %s (%s)", lane->client->session.address,
+			 lane->index, refuse->text, err_str(refuse->code));
+	lane->refused = refuse->code;
+	return refuse->code;
+}
+
+/* --- upcalls --- */
+
+static struct client_lane *lane_of(struct xprt_lane *xlane)
+{
+	struct client_lane *lane = xlane->ctx;
+
+	CHECK_OBJ(lane, LANE_MAGIC);
+	ASSERT(lane->lane == xlane);
+	return lane;
+}
+
+static int user_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
+			 const struct wire_preface *preface)
+{
+	ASSERT(false);
+	return -ERR_PROTOCOL;
+}
+
+/* A failed send here is followed by closed(). */
+static void user_opened(struct xprt_lane *xlane)
+{
+	struct client_lane *lane = lane_of(xlane);
+
+	ASSERT(lane->state == LANE_CONNECT);
+	lane->state = LANE_HELLO;
+	(void)lane_advance(lane);
+}
+
+static int user_frame(struct xprt_lane *xlane, const struct xprt_frame *frame)
+{
+	struct client_lane *lane = lane_of(xlane);
+	struct client *client = lane->client;
+	int rc;
+
+	session_heard(client);
+	switch (frame->header->kind) {
+	case WIRE_CHALLENGE:
+		return on_challenge(lane, frame->body);
+	case WIRE_WELCOME:
+		return on_welcome(lane, frame->body);
+	case WIRE_REFUSE:
+		return on_refuse(lane, frame->body);
+	default:
+		if (lane->state != LANE_UP)
+			return -ERR_PROTOCOL;
+		session_credit(client, frame->header->credit);
+		rc = answer_frame(client, frame);
+		if (rc == 0)
+			client_pump(client);
+		return rc;
+	}
+}
+
+static int user_locate(struct xprt_lane *xlane, enum wire_kind kind, uint64_t request,
+		       uint32_t item, uint64_t offset, uint32_t size, struct iovec *iov,
+		       uint32_t iov_max)
+{
+	return answer_locate(lane_of(xlane)->client, kind, request, item, offset, size, iov,
+			     iov_max);
+}
+
+static void user_landed(struct xprt_lane *xlane, enum wire_kind kind, uint64_t request,
+			uint32_t item, uint64_t offset, uint32_t size)
+{
+	struct client *client = lane_of(xlane)->client;
+
+	session_heard(client);
+	answer_landed(client, kind, request, item, offset, size);
+}
+
+static void user_writable(struct xprt_lane *xlane)
+{
+	struct client_lane *lane = lane_of(xlane);
+
+	if (lane->state == LANE_UP)
+		client_pump(lane->client);
+	else
+		(void)lane_advance(lane); /* a failed send is followed by closed() */
+}
+
+static void user_closed(struct xprt_lane *xlane, int why)
+{
+	struct client_lane *lane = lane_of(xlane);
+
+	lane->lane = NULL;
+	lane->client->env->ops->timer_clear(lane->client->env, &lane->timer);
+	session_lane_down(lane, lane->refused < 0 ? lane->refused : why);
+}
+
+static const struct xprt_user client_xprt_user = {
+	.accepted = user_accepted,
+	.opened = user_opened,
+	.frame = user_frame,
+	.locate = user_locate,
+	.landed = user_landed,
+	.writable = user_writable,
+	.closed = user_closed,
+};
+
+/* --- for the session --- */
+
+static void preface_init(const struct client_lane *lane, struct wire_preface *preface)
+{
+	const struct wire_welcome *welcome = &lane->client->session.welcome;
+
+	*preface = (struct wire_preface) {
+		.magic = WIRE_PREFACE_MAGIC,
+		.version_min = WIRE_VERSION_MIN,
+		.version_max = WIRE_VERSION,
+		.mode = WIRE_MODE_NEW,
+		.reactor = UINT16_MAX,
+	};
+	if (lane_is_new(lane))
+		return;
+	preface->mode = WIRE_MODE_JOIN;
+	preface->reactor = welcome->reactor;
+	preface->incarnation = welcome->incarnation;
+	preface->session = welcome->session;
+}
+
+static void lane_late(struct env_timer *timer)
+{
+	struct client_lane *lane = CONTAINER_OF(timer, struct client_lane, timer);
+
+	CHECK_OBJ(lane, LANE_MAGIC);
+	ASSERT(lane->state != LANE_IDLE && lane->state != LANE_UP);
+	lane->client->xprt->close(&lane->lane);
+	session_lane_down(lane, -ETIMEDOUT);
+}
+
+void lane_init(struct client_lane *lane, struct client *client, uint16_t index)
+{
+	*lane = (struct client_lane) { .magic = LANE_MAGIC, .client = client, .index = index };
+}
+
+int lane_connect(struct client_lane *lane, const char *address)
+{
+	struct client *client = lane->client;
+	struct env *env = client->env;
+	int rc;
+
+	ASSERT(lane->lane == NULL);
+	lane->refused = 0;
+	preface_init(lane, &lane->transcript.preface);
+	rc = client->xprt->connect(env, address, &lane->transcript.preface, &client_xprt_user, lane,
+				   &lane->lane);
+	if (rc < 0)
+		return rc;
+	lane->state = LANE_CONNECT;
+	lane->timer.fire = lane_late;
+	env->ops->timer_set(env, &lane->timer, env_now_ns(env) + client->opts.connect_timeout_ns);
+	return 0;
+}
+
+void lane_close(struct client_lane *lane)
+{
+	struct client *client = lane->client;
+
+	client->env->ops->timer_clear(client->env, &lane->timer);
+	client->session.group.lanes[lane->index] = NULL;
+	if (lane->lane != NULL)
+		client->xprt->close(&lane->lane);
+	lane->state = LANE_IDLE;
+}

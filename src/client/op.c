@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An op from submit to release.
+ *
+ * Every op has units: its items, or one when it has none. Each gets one outcome: from the server,
+ * from a check here, or, for all that are open, from what ended the op (deadline, cancel, breaker,
+ * end of the client). The last outcome makes the RESULT. The RELEASE comes with it when no request
+ * of the op is under way any more. Else (only transports that are not SYNC_RELEASE) a CANCEL asks
+ * the server; its answer releases, or, when there is none for release_wait_ns, the end of the
+ * session does: closed lanes fence.
+ *
+ * Events are handed on from the loop, never out of a call.
+ */
+#include <string.h>
+
+#include "client_priv.h"
+
+/* --- checks of what the caller gave --- */
+
+static const struct {
+	uint32_t flags;
+	bool has_items;
+	bool may_have_none;
+} op_rules[] = {
+	[CTXKV_OP_PROBE] = { 0, true, false },
+	[CTXKV_OP_LEASE] = { CTXKV_WARM | CTXKV_ALL, true, false },
+	[CTXKV_OP_GET] = { CTXKV_PROGRESS, true, false },
+	[CTXKV_OP_PUT] = { CTXKV_DURABLE | CTXKV_PRIVATE, true, false },
+	[CTXKV_OP_DROP] = { 0, true, true },
+	[CTXKV_OP_RENEW] = { 0, false, true },
+	[CTXKV_OP_REPORT] = { 0, false, true },
+};
+
+static bool is_transfer(const struct ctxkv_op *op)
+{
+	return op->opcode == CTXKV_OP_GET || op->opcode == CTXKV_OP_PUT;
+}
+
+static int iov_room(const struct ctxkv_item *item, uint64_t *room_out)
+{
+	uint64_t room = 0;
+
+	if (item->iov == NULL && item->iov_count > 0)
+		return -EINVAL;
+	for (uint32_t i = 0; i < item->iov_count; i++) {
+		const struct ctxkv_iov *iov = &item->iov[i];
+		uintptr_t end;
+
+		if (iov->base == NULL && iov->size > 0)
+			return -EINVAL;
+		if (__builtin_add_overflow((uintptr_t)iov->base, iov->size, &end) ||
+		    __builtin_add_overflow(room, iov->size, &room))
+			return -EINVAL;
+	}
+	if (room == 0)
+		return -EINVAL;
+	*room_out = room;
+	return 0;
+}
+
+static int item_check(const struct ctxkv_op *op, struct ctxkv_item *item)
+{
+	if (!is_transfer(op))
+		return 0;
+	if (op->opcode == CTXKV_OP_GET &&
+	    (item->offset > WIRE_BLOCK_MAX || item->record.shard >= WIRE_SHARD_MAX))
+		return -EINVAL;
+	return iov_room(item, &item_state(item)->room);
+}
+
+static int op_check(const struct ctxkv_op *op)
+{
+	if (op->opcode == 0 || op->opcode >= ARRAY_LEN(op_rules))
+		return -EINVAL;
+	if ((op->flags & ~op_rules[op->opcode].flags) != 0 || op->item_count > CTXKV_ITEM_MAX)
+		return -EINVAL;
+	if (op->item_count > 0 && (op->items == NULL || !op_rules[op->opcode].has_items))
+		return -EINVAL;
+	if (op->item_count == 0 && !op_rules[op->opcode].may_have_none)
+		return -EINVAL;
+	if (op->opcode == CTXKV_OP_RENEW && op->lease == 0)
+		return -EINVAL;
+	return 0;
+}
+
+/* Outputs and private parts begin at zero, whatever the op is. */
+static int items_begin(struct ctxkv_op *op)
+{
+	for (uint64_t i = 0; i < op->item_count; i++) {
+		struct ctxkv_item *item = &op->items[i];
+
+		*item_state(item) = (struct item_state) { 0 };
+		item->status = 0;
+		item->done_size = 0;
+		item->block_size = 0;
+		item->flags = 0;
+		item->is_here = 0;
+	}
+	for (uint64_t i = 0; i < op->item_count; i++) {
+		int rc = item_check(op, &op->items[i]);
+
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* --- outcomes --- */
+
+static void news_add(struct client_op *cop, uint32_t what)
+{
+	struct client *client = cop->client;
+
+	ASSERT(((cop->news | cop->op->state) & what) == 0);
+	cop->news |= what;
+	if (!list_is_empty(&cop->news_node))
+		return;
+	list_add_tail(&client->news, &cop->news_node);
+	client->env->ops->defer(client->env, &client->news_task);
+}
+
+static void op_result(struct client_op *cop)
+{
+	struct client *client = cop->client;
+	struct env *env = client->env;
+
+	ASSERT(cop->open_count == 0);
+	ASSERT(!cop->has_result);
+	cop->has_result = true;
+	list_del(&cop->node);
+	env->ops->timer_clear(env, &cop->timer);
+	news_add(cop, CTXKV_RESULT);
+	if (cop->request_count > 0) {
+		ASSERT(!client_is_sync(client));
+		list_add_tail(&client->releasing, &cop->node);
+		env->ops->timer_set(env, &cop->timer,
+				    env_now_ns(env) + client->opts.release_wait_ns);
+	}
+	op_release_check(cop);
+}
+
+void op_release_check(struct client_op *cop)
+{
+	if (!cop->has_result || cop->request_count > 0)
+		return;
+	list_del(&cop->node);
+	cop->client->env->ops->timer_clear(cop->client->env, &cop->timer);
+	news_add(cop, CTXKV_RELEASE);
+}
+
+static void unit_count(struct client_op *cop, const struct ctxkv_item *item)
+{
+	struct ctxkv_stat *stat = &cop->client->stat;
+
+	switch (cop->op->opcode) {
+	case CTXKV_OP_GET:
+		if (item->status == 0)
+			stat->hits++;
+		else
+			stat->misses++;
+		break;
+	case CTXKV_OP_PUT:
+		if (item->status == 0)
+			stat->puts++;
+		else
+			stat->put_failures++;
+		break;
+	default:
+		break;
+	}
+}
+
+static void unit_set(struct client_op *cop, uint32_t unit, int status)
+{
+	struct ctxkv_op *op = cop->op;
+
+	ASSERT(cop->open_count > 0);
+	cop->open_count--;
+	if (cop->item_count == 0) {
+		op->status = status;
+		return;
+	}
+	ASSERT((item_state(&op->items[unit])->flags & ITEM_DONE) == 0);
+	item_state(&op->items[unit])->flags |= ITEM_DONE;
+	op->items[unit].status = status;
+	unit_count(cop, &op->items[unit]);
+}
+
+bool op_unit_is_done(const struct client_op *cop, uint32_t unit)
+{
+	if (cop->item_count == 0)
+		return cop->open_count == 0;
+	return (item_state(&cop->op->items[unit])->flags & ITEM_DONE) != 0;
+}
+
+void op_unit_finish(struct client_op *cop, uint32_t unit, int status)
+{
+	cop->has_answer = true;
+	unit_set(cop, unit, status);
+	if (cop->open_count == 0)
+		op_result(cop);
+}
+
+/* The requests of an op that is given up: at once where the transport allows, else by CANCEL. */
+static void op_give_up_requests(struct client_op *cop)
+{
+	int rc;
+
+	if (cop->request_count == 0)
+		return;
+	rc = request_cancel(cop);
+	if (!client_is_sync(cop->client)) {
+		cop->is_cancel_due = rc < 0;
+		return;
+	}
+	while (cop->request_count > 0)
+		request_end(list_head(&cop->requests, struct request, node));
+}
+
+void op_fail(struct client_op *cop, int status)
+{
+	ASSERT(status < 0);
+	if (cop->has_result)
+		return;
+	op_give_up_requests(cop);
+	if (!cop->has_answer)
+		cop->op->status = status;
+	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
+		if (!op_unit_is_done(cop, unit))
+			unit_set(cop, unit, status);
+	}
+	op_result(cop);
+}
+
+/* The deadline, or the end of the wait for a CANCEL's answer. */
+static void op_timer(struct env_timer *timer)
+{
+	struct client_op *cop = CONTAINER_OF(timer, struct client_op, timer);
+	struct client *client = cop->client;
+	bool was_sent = cop->sent_ns != 0;
+
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	if (cop->has_result) {
+		session_fail(client, -ETIMEDOUT, BREAKER_LIMIT);
+		ASSERT(cop->request_count == 0);
+		return;
+	}
+	client->stat.deadlines++;
+	op_fail(cop, -ERR_DEADLINE);
+	if (was_sent)
+		session_silence(client);
+}
+
+/* --- submit --- */
+
+static uint64_t op_timeout_ns(const struct client *client, const struct ctxkv_op *op)
+{
+	uint64_t timeout_ns = op->timeout_ns;
+
+	if (timeout_ns == 0)
+		timeout_ns = op->opcode == CTXKV_OP_PROBE || op->opcode == CTXKV_OP_LEASE
+				     ? client->opts.probe_timeout_ns
+				     : client->opts.timeout_ns;
+	return MIN(timeout_ns, WIRE_BUDGET_MAX / 2);
+}
+
+static void op_begin(struct client_op *cop, struct ctxkv_op *op)
+{
+	struct client *client = cop->client;
+
+	cop->op = op;
+	cop->generation++;
+	cop->item_count = 0;
+	cop->unit_count = 1;
+	cop->open_count = 1;
+	cop->next = 0;
+	cop->request_count = 0;
+	cop->sent_ns = 0;
+	cop->news = 0;
+	cop->has_answer = false;
+	cop->has_result = false;
+	cop->is_cancel_due = false;
+	list_init(&cop->node);
+	list_init(&cop->news_node);
+	list_init(&cop->requests);
+	cop->deadline_ns = env_now_ns(client->env) + op_timeout_ns(client, op);
+	cop->timer.fire = op_timer;
+
+	op->status = 0;
+	op->state = 0;
+	op->run = 0;
+}
+
+/* The items of an op that is refused as such are not looked at: they may not even be there. */
+static int op_take_items(struct client_op *cop)
+{
+	struct ctxkv_op *op = cop->op;
+	int rc = op_check(op);
+
+	if (rc < 0)
+		return rc;
+	cop->item_count = (uint32_t)op->item_count;
+	cop->unit_count = MAX(cop->item_count, 1u);
+	cop->open_count = cop->unit_count;
+	return items_begin(op);
+}
+
+static void op_refuse_large(struct client_op *cop)
+{
+	uint64_t block_max = WIRE_BLOCK_MAX;
+
+	if (cop->op->opcode != CTXKV_OP_PUT)
+		return;
+	if (session_is_up(cop->client))
+		block_max = cop->client->session.welcome.block_max;
+	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
+		if (item_state(&cop->op->items[unit])->room > block_max)
+			op_unit_finish(cop, unit, -ERR_TOO_LARGE);
+	}
+}
+
+void op_submit(struct client_op *cop, struct ctxkv_op *op)
+{
+	struct client *client = cop->client;
+	enum waiting waiting = op->opcode == CTXKV_OP_PUT ? WAITING_PUT : WAITING_CONTROL;
+	int rc;
+
+	op_begin(cop, op);
+	client->stat.ops++;
+	rc = op_take_items(cop);
+	if (rc < 0) {
+		op_fail(cop, rc);
+		return;
+	}
+	op_refuse_large(cop);
+	if (cop->has_result)
+		return;
+	if (client->is_ending || !breaker_is_closed(&client->breaker)) {
+		op_fail(cop, client->is_ending ? -ECANCELED : breaker_code(&client->breaker));
+		return;
+	}
+	client->env->ops->timer_set(client->env, &cop->timer, cop->deadline_ns);
+	list_add_tail(&client->waiting[waiting], &cop->node);
+	session_want(client);
+	client_pump(client);
+}
+
+/* --- news --- */
+
+static void op_forget(struct client_op *cop)
+{
+	struct ctxkv_op *op = cop->op;
+
+	ASSERT(cop->request_count == 0);
+	ASSERT(!cop->timer.is_set);
+	for (uint32_t i = 0; i < cop->item_count; i++)
+		*item_state(&op->items[i]) = (struct item_state) { 0 };
+	cop->op = NULL;
+	list_add_tail(&cop->client->free_ops, &cop->node);
+}
+
+void op_news_deliver(struct env_task *task)
+{
+	struct client *client = CONTAINER_OF(task, struct client, news_task);
+	struct client_op *cop;
+
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	while ((cop = list_head(&client->news, struct client_op, news_node)) != NULL) {
+		struct ctxkv_op *op = cop->op;
+		uint32_t what = cop->news;
+
+		list_del(&cop->news_node);
+		cop->news = 0;
+		__atomic_store_n(&op->state, op->state | what, __ATOMIC_RELAXED);
+		if ((what & CTXKV_RELEASE) != 0)
+			op_forget(cop);
+		client->opts.event(client->opts.ctx, op, what);
+	}
+}

@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From ops to frames. client_pump() takes the waiting ops in order of arrival, puts apart from the
+ * rest (a put that waits for credit does not hold up a probe), and builds one frame at a time:
+ * as many units of one op as fit in a body of WIRE_BODY_MAX bytes and the credit of the session.
+ * Puts of at most WIRE_INLINE_MAX bytes travel in the frame, several together; larger ones are
+ * granted and pulled.
+ *
+ * Credit: a frame of more than WIRE_FREE_MAX bytes (body and payload) uses up so many bytes of
+ * credit, smaller ones none. No frame is built that could never have its credit.
+ *
+ * Failure: no slot, credit or room in the lane: the op goes on waiting, nothing was taken; answers,
+ * credit and writable() come back here. A send that fails otherwise is followed by the lane's
+ * closed().
+ */
+#include <string.h>
+
+#include "client_priv.h"
+
+/* The server is told a little less than what is left, so that its answer is here in time. */
+#define BUDGET_MARGIN_MAX (50 * NS_PER_MS)
+
+/* The frame being built. */
+struct frame {
+	struct client *client;
+	uint8_t *body;
+	uint32_t body_size;
+	uint32_t body_max;
+	uint32_t cost_max; /* body and payload */
+	uint32_t count;
+	uint32_t payload_size;
+	uint32_t iov_count;
+	struct iovec iov[REQUEST_IOV_MAX];
+};
+
+/* --- building --- */
+
+static uint32_t cost_max(const struct client *client)
+{
+	return MAX((uint32_t)WIRE_FREE_MAX, client->session.welcome.credit);
+}
+
+static void frame_begin(struct frame *frame, struct client *client)
+{
+	frame->client = client;
+	frame->body = client->body;
+	frame->body_size = sizeof(struct wire_request);
+	frame->cost_max = cost_max(client);
+	frame->body_max = MIN((uint32_t)WIRE_BODY_MAX, frame->cost_max);
+	frame->count = 0;
+	frame->payload_size = 0;
+	frame->iov_count = 0;
+}
+
+/* Whether so much more fits. */
+static bool frame_has_room(const struct frame *frame, uint64_t body_size, uint64_t payload_size)
+{
+	uint64_t body = frame->body_size + body_size;
+	uint64_t payload = frame->payload_size + payload_size;
+
+	return body <= frame->body_max && payload <= WIRE_INLINE_MAX &&
+	       body + payload <= frame->cost_max;
+}
+
+static void *frame_add(struct frame *frame, size_t size)
+{
+	void *at = frame->body + frame->body_size;
+
+	ASSERT(frame->body_size + size <= frame->body_max);
+	frame->body_size += (uint32_t)size;
+	return at;
+}
+
+static bool add_key(struct frame *frame, const struct ctxkv_item *item)
+{
+	struct wire_key *key;
+
+	if (!frame_has_room(frame, sizeof(*key), 0))
+		return false;
+	key = frame_add(frame, sizeof(*key));
+	memcpy(key->bytes, item->key.bytes, sizeof(key->bytes));
+	return true;
+}
+
+static uint32_t get_size(const struct ctxkv_item *item)
+{
+	uint64_t room = item_state((struct ctxkv_item *)item)->room;
+
+	return (uint32_t)MIN(room, WIRE_BLOCK_MAX);
+}
+
+/* 1: added. 0: the frame is full. -EAGAIN: a region is not declared yet. */
+static int add_get(struct frame *frame, const struct ctxkv_item *item)
+{
+	struct wire_seg segs[WIRE_SEG_MAX];
+	struct wire_get *get;
+	int seg_count = 0;
+
+	if (client_is_direct(frame->client)) {
+		seg_count = region_segs(frame->client, item, get_size(item), segs);
+		if (seg_count < 0)
+			return seg_count;
+	}
+	if (!frame_has_room(frame, sizeof(*get) + (size_t)seg_count * sizeof(*segs), 0))
+		return 0;
+	get = frame_add(frame, sizeof(*get));
+	*get = (struct wire_get) {
+		.record = { item->record.sequence, (uint16_t)item->record.shard, 0, 0 },
+		.offset = (uint32_t)item->offset,
+		.size = get_size(item),
+		.seg_count = (uint16_t)seg_count,
+	};
+	memcpy(get->key.bytes, item->key.bytes, sizeof(get->key.bytes));
+	memcpy(frame_add(frame, (size_t)seg_count * sizeof(*segs)), segs,
+	       (size_t)seg_count * sizeof(*segs));
+	return 1;
+}
+
+/* Whether an empty frame could hold it whole. */
+static bool is_inline(const struct client *client, const struct ctxkv_item *item)
+{
+	uint64_t size = item_state((struct ctxkv_item *)item)->room;
+
+	return size <= WIRE_INLINE_MAX && item->iov_count <= REQUEST_IOV_MAX &&
+	       sizeof(struct wire_request) + sizeof(struct wire_put) + size <= cost_max(client);
+}
+
+static void put_init(struct wire_put *put, const struct ctxkv_item *item)
+{
+	*put = (struct wire_put) {
+		.chain = item->chain,
+		.depth = item->depth,
+		.size = (uint32_t)item_state((struct ctxkv_item *)item)->room,
+		.ttl_s = item->ttl_s,
+	};
+	memcpy(put->key.bytes, item->key.bytes, sizeof(put->key.bytes));
+	memcpy(put->place, item->place, sizeof(put->place));
+}
+
+static int add_put_inline(struct frame *frame, const struct ctxkv_item *item)
+{
+	uint64_t size = item_state((struct ctxkv_item *)item)->room;
+	struct wire_put *put;
+
+	if (!frame_has_room(frame, sizeof(*put), size) ||
+	    frame->iov_count + item->iov_count > REQUEST_IOV_MAX)
+		return 0;
+	put = frame_add(frame, sizeof(*put));
+	put_init(put, item);
+	put->flags = WIRE_PUT_INLINE;
+	for (uint32_t i = 0; i < item->iov_count; i++) {
+		if (item->iov[i].size > 0)
+			frame->iov[frame->iov_count++] =
+				(struct iovec) { item->iov[i].base, item->iov[i].size };
+	}
+	frame->payload_size += (uint32_t)size;
+	return 1;
+}
+
+static int add_put(struct frame *frame, const struct ctxkv_item *item)
+{
+	struct wire_seg segs[WIRE_SEG_MAX];
+	struct wire_put *put;
+	int seg_count = 0;
+
+	if (is_inline(frame->client, item))
+		return add_put_inline(frame, item);
+	if (client_is_direct(frame->client)) {
+		seg_count = region_segs(frame->client, item, item_state((void *)item)->room, segs);
+		if (seg_count < 0)
+			return seg_count;
+	}
+	if (!frame_has_room(frame, sizeof(*put) + (size_t)seg_count * sizeof(*segs), 0))
+		return 0;
+	put = frame_add(frame, sizeof(*put));
+	put_init(put, item);
+	put->seg_count = (uint16_t)seg_count;
+	memcpy(frame_add(frame, (size_t)seg_count * sizeof(*segs)), segs,
+	       (size_t)seg_count * sizeof(*segs));
+	return 1;
+}
+
+static int add_item(struct frame *frame, const struct ctxkv_op *op, const struct ctxkv_item *item)
+{
+	switch (op->opcode) {
+	case CTXKV_OP_GET:
+		return add_get(frame, item);
+	case CTXKV_OP_PUT:
+		return add_put(frame, item);
+	default:
+		return add_key(frame, item) ? 1 : 0;
+	}
+}
+
+static uint32_t request_flags(const struct ctxkv_op *op)
+{
+	switch (op->opcode) {
+	case CTXKV_OP_LEASE:
+		return ((op->flags & CTXKV_ALL) != 0 ? WIRE_REQ_ALL : 0u) |
+		       ((op->flags & CTXKV_WARM) != 0 ? WIRE_REQ_WARM : 0u);
+	case CTXKV_OP_GET:
+		return (op->flags & CTXKV_PROGRESS) != 0 ? WIRE_REQ_PROGRESS : 0;
+	case CTXKV_OP_PUT:
+		return ((op->flags & CTXKV_DURABLE) != 0 ? WIRE_REQ_DURABLE : 0u) |
+		       ((op->flags & CTXKV_PRIVATE) != 0 ? 0u : WIRE_REQ_SHARED);
+	default:
+		return 0;
+	}
+}
+
+static uint64_t budget_ns(const struct client *client, uint64_t deadline_ns)
+{
+	uint64_t now_ns = env_now_ns(client->env);
+	uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+
+	return left_ns - MIN(left_ns / 16, BUDGET_MARGIN_MAX);
+}
+
+static void request_fill(const struct client_op *cop, struct wire_request *request)
+{
+	const struct ctxkv_op *op = cop->op;
+	bool has_duration = op->opcode == CTXKV_OP_LEASE || op->opcode == CTXKV_OP_RENEW;
+	bool has_lease = op->opcode == CTXKV_OP_GET || op->opcode == CTXKV_OP_RENEW;
+
+	*request = (struct wire_request) {
+		.budget_ns = budget_ns(cop->client, cop->deadline_ns),
+		.lease = has_lease ? op->lease : 0,
+		.flags = request_flags(op),
+		.duration_ms = has_duration ? op->duration_ms : 0,
+	};
+	memcpy(request->ns, op->ns.bytes, sizeof(request->ns));
+	memcpy(request->domain, op->domain, sizeof(request->domain));
+}
+
+/*
+ * Units from *first on; a run of units that are still open. Moves *first to where it began. 0: none
+ * is left, all units from there on have their outcome.
+ */
+static int frame_fill(struct frame *frame, struct client_op *cop, uint32_t *first)
+{
+	uint32_t unit = *first;
+	int rc;
+
+	while (unit < cop->unit_count && op_unit_is_done(cop, unit))
+		unit++;
+	*first = unit;
+	for (; unit < cop->unit_count && !op_unit_is_done(cop, unit); unit++) {
+		rc = add_item(frame, cop->op, &cop->op->items[unit]);
+		if (rc < 0 && frame->count == 0)
+			return rc;
+		if (rc <= 0)
+			break;
+		frame->count++;
+	}
+	ASSERT(frame->count > 0 || unit == cop->unit_count);
+	return 0;
+}
+
+static void frame_fill_report(struct frame *frame, const struct ctxkv_op *op)
+{
+	struct wire_report *report = frame_add(frame, sizeof(*report));
+
+	*report = (struct wire_report) {
+		.tokens_loaded = op->report.tokens_loaded,
+		.tokens_recomputed = op->report.tokens_recomputed,
+		.load_ns = op->report.load_ns,
+		.prefill_ns = op->report.prefill_ns,
+	};
+}
+
+/* --- slots --- */
+
+static struct request *request_take(struct client *client, enum wire_kind kind)
+{
+	struct request *request;
+
+	if (client->request_count >= client->session.welcome.request_max)
+		return NULL;
+	request = list_head(&client->free_requests, struct request, node);
+	if (request == NULL)
+		return NULL;
+	ASSERT(request->id == 0);
+	list_del(&request->node);
+	request->generation++;
+	request->id =
+		id_make(ID_REQUEST, request->generation, (uint32_t)(request - client->requests));
+	request->kind = kind;
+	request->cop = NULL;
+	request->text = NULL;
+	request->lane = NULL;
+	request->first = 0;
+	request->count = 0;
+	request->open_count = 0;
+	client->request_count++;
+	return request;
+}
+
+void request_free(struct client *client, struct request *request)
+{
+	ASSERT(request->id != 0);
+	ASSERT(client->request_count > 0);
+	request->id = 0;
+	client->request_count--;
+	list_add_tail(&client->free_requests, &request->node);
+}
+
+struct request *request_find(struct client *client, uint64_t id)
+{
+	uint32_t index = id_index_of(id);
+
+	if (index >= client->request_slots || client->requests[index].id != id)
+		return NULL;
+	return &client->requests[index];
+}
+
+void request_end(struct request *request)
+{
+	struct client_op *cop = request->cop;
+	struct client *client = cop->client;
+
+	if (session_is_up(client) && !client_is_direct(client))
+		client->xprt->forget(&client->session.group, request->id);
+	list_del(&request->node);
+	cop->request_count--;
+	request_free(client, request);
+	op_release_check(cop);
+}
+
+void request_fail(struct client *client, struct request *request, int status)
+{
+	struct client_op *cop = request->cop;
+	uint32_t first = request->first;
+	uint32_t end = first + MAX(request->count, 1u);
+
+	if (cop == NULL) {
+		text_finish(client, request->text, status, NULL, 0);
+		return;
+	}
+	request_end(request);
+	for (uint32_t unit = first; unit < end && !cop->has_result; unit++) {
+		if (!op_unit_is_done(cop, unit))
+			op_unit_finish(cop, unit, status);
+	}
+}
+
+/* --- sending --- */
+
+/* Direct transports move the data past the lanes: one lane keeps DECLARE before its users. */
+static struct client_lane *lane_pick(struct client *client)
+{
+	struct xprt_lane *lane = client->session.group.lanes[0];
+
+	if (!client_is_direct(client))
+		lane = xprt_group_pick(&client->session.group);
+	return lane == NULL ? NULL : lane->ctx;
+}
+
+static int frame_send(struct frame *frame, struct request *request)
+{
+	struct client *client = frame->client;
+	struct session *session = &client->session;
+	uint32_t cost = frame->body_size + frame->payload_size;
+	struct wire_header header;
+	int rc;
+
+	if (cost <= WIRE_FREE_MAX)
+		cost = 0;
+	if (cost > session->credit_given - session->credit_used)
+		return -EAGAIN;
+	request->lane = lane_pick(client);
+	if (request->lane == NULL)
+		return -EAGAIN;
+
+	wire_header_init(&header, request->kind, request->id, (uint16_t)frame->count,
+			 frame->body_size);
+	header.payload_size = frame->payload_size;
+	rc = client->xprt->send(request->lane->lane, &header, frame->body, frame->iov,
+				frame->iov_count);
+	if (rc < 0)
+		return -EAGAIN; /* if not for room, closed() follows */
+	session->credit_used += cost;
+	if (session->asked_ns == 0)
+		session->asked_ns = env_now_ns(client->env);
+	return 0;
+}
+
+static enum wire_kind kind_of(const struct ctxkv_op *op)
+{
+	static const enum wire_kind kinds[] = {
+		[CTXKV_OP_PROBE] = WIRE_PROBE,   [CTXKV_OP_LEASE] = WIRE_LEASE,
+		[CTXKV_OP_GET] = WIRE_GET,       [CTXKV_OP_PUT] = WIRE_PUT,
+		[CTXKV_OP_DROP] = WIRE_DROP,     [CTXKV_OP_RENEW] = WIRE_RENEW,
+		[CTXKV_OP_REPORT] = WIRE_REPORT,
+	};
+
+	ASSERT(op->opcode > 0 && op->opcode < ARRAY_LEN(kinds));
+	return kinds[op->opcode];
+}
+
+/* One more request of an op. 0: sent, or none was left. -EAGAIN: not now. */
+static int op_send(struct client *client, struct client_op *cop)
+{
+	struct request *request;
+	struct frame frame;
+	int rc = 0;
+
+	frame_begin(&frame, client);
+	request_fill(cop, (struct wire_request *)(void *)frame.body);
+	if (cop->item_count > 0)
+		rc = frame_fill(&frame, cop, &cop->next);
+	else if (cop->op->opcode == CTXKV_OP_REPORT)
+		frame_fill_report(&frame, cop->op);
+	if (rc == -EINVAL) {
+		op_unit_finish(cop, cop->next, rc); /* more pieces than the transport can name */
+		return 0;
+	}
+	if (rc < 0)
+		return rc;
+	if (cop->item_count > 0 && frame.count == 0)
+		return 0;
+
+	if (cop->request_count == OP_REQUEST_MAX)
+		return -EAGAIN;
+	request = request_take(client, kind_of(cop->op));
+	if (request == NULL)
+		return -EAGAIN;
+	rc = frame_send(&frame, request);
+	if (rc < 0) {
+		request_free(client, request);
+		return rc;
+	}
+	request->cop = cop;
+	request->first = cop->next;
+	request->count = frame.count;
+	request->open_count = MAX(frame.count, 1u);
+	list_add_tail(&cop->requests, &request->node);
+	cop->request_count++;
+	cop->next += request->open_count;
+	if (cop->sent_ns == 0)
+		cop->sent_ns = env_now_ns(client->env);
+	return 0;
+}
+
+static void pump_waiting(struct client *client, struct list *waiting)
+{
+	struct client_op *cop;
+
+	while ((cop = list_head(waiting, struct client_op, node)) != NULL) {
+		while (!cop->has_result && cop->next < cop->unit_count) {
+			if (op_send(client, cop) < 0)
+				return;
+		}
+		if (!cop->has_result)
+			list_del(&cop->node);
+	}
+}
+
+static void pump_cancels(struct client *client)
+{
+	list_for_each (node, &client->releasing) {
+		struct client_op *cop = list_entry(node, struct client_op, node);
+
+		if (cop->is_cancel_due)
+			cop->is_cancel_due = request_cancel(cop) < 0;
+	}
+}
+
+static void pump_texts(struct client *client)
+{
+	struct client_text *text;
+
+	while ((text = list_head(&client->texts, struct client_text, node)) != NULL) {
+		struct request *request = request_take(client, WIRE_STAT);
+		struct frame frame;
+
+		if (request == NULL)
+			return;
+		frame_begin(&frame, client);
+		memset(frame.body, 0, sizeof(struct wire_request));
+		((struct wire_request *)(void *)frame.body)->budget_ns =
+			budget_ns(client, text->timer.when_ns);
+		if (frame_send(&frame, request) < 0) {
+			request_free(client, request);
+			return;
+		}
+		list_del(&text->node);
+		request->text = text;
+		request->open_count = 1;
+		text->request = request->id;
+	}
+}
+
+void client_pump(struct client *client)
+{
+	if (!session_is_up(client))
+		return;
+	if (client_is_direct(client) && region_flush(client) < 0)
+		return;
+	pump_cancels(client);
+	pump_texts(client);
+	for (uint32_t i = 0; i < WAITING_COUNT; i++)
+		pump_waiting(client, &client->waiting[i]);
+}
+
+int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, const void *more,
+		       size_t more_size)
+{
+	struct xprt_lane *lane = client->session.group.lanes[0];
+	struct frame frame;
+	struct wire_header header;
+
+	if (lane == NULL)
+		return -EAGAIN;
+	frame_begin(&frame, client);
+	memset(frame.body, 0, sizeof(struct wire_request));
+	memcpy(frame_add(&frame, more_size), more, more_size);
+	wire_header_init(&header, kind, id, 0, frame.body_size);
+	return client->xprt->send(lane, &header, frame.body, NULL, 0) < 0 ? -EAGAIN : 0;
+}
+
+/* A CANCEL goes on the lane of the requests it names: it must not overtake them. */
+static int lane_cancel(struct client_op *cop, struct client_lane *lane)
+{
+	struct {
+		struct wire_request request;
+		struct wire_cancel cancels[OP_REQUEST_MAX];
+	} body = { .request = { .budget_ns = 0 } };
+	struct wire_header header;
+	uint16_t count = 0;
+
+	_Static_assert(sizeof(body) <= WIRE_FREE_MAX, "a CANCEL never waits for credit");
+	list_for_each (node, &cop->requests) {
+		const struct request *request = list_entry(node, struct request, node);
+
+		if (request->lane == lane)
+			body.cancels[count++].request = request->id;
+	}
+	if (count == 0 || lane->lane == NULL)
+		return 0;
+	wire_header_init(&header, WIRE_CANCEL, id_make(ID_CANCEL, cop->generation, cop->index),
+			 count, (uint32_t)(sizeof(body.request) + count * sizeof(body.cancels[0])));
+	return cop->client->xprt->send(lane->lane, &header, &body, NULL, 0);
+}
+
+int request_cancel(struct client_op *cop)
+{
+	struct session *session = &cop->client->session;
+	int worst = 0;
+
+	if (session->state != SESSION_UP)
+		return 0;
+	for (uint32_t i = 0; i < session->group.lane_count; i++) {
+		int rc = lane_cancel(cop, &session->lanes[i]);
+
+		worst = MIN(worst, rc);
+	}
+	return worst;
+}
+
+void request_fail_waiting(struct client *client, int status)
+{
+	struct client_text *text;
+	struct client_op *cop;
+
+	for (uint32_t i = 0; i < WAITING_COUNT; i++) {
+		while ((cop = list_head(&client->waiting[i], struct client_op, node)) != NULL)
+			op_fail(cop, status);
+	}
+	while ((text = list_head(&client->texts, struct client_text, node)) != NULL)
+		text_finish(client, text, status, NULL, 0);
+}
+
+void request_init(struct client *client)
+{
+	list_init(&client->free_requests);
+	list_init(&client->texts);
+	for (uint32_t i = 0; i < client->request_slots; i++) {
+		list_init(&client->requests[i].node);
+		list_add_tail(&client->free_requests, &client->requests[i].node);
+	}
+}

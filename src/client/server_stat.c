@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The server's counters as text: one small request, no caller's memory in it. */
+#include "client_priv.h"
+
+void text_finish(struct client *client, struct client_text *text, int rc, const char *bytes,
+		 uint32_t size)
+{
+	struct request *request = request_find(client, text->request);
+
+	client->env->ops->timer_clear(client->env, &text->timer);
+	list_del(&text->node);
+	if (text->request != 0) {
+		ASSERT(request != NULL);
+		ASSERT(request->text == text);
+		request_free(client, request);
+	}
+	text->done(text, rc, rc < 0 ? NULL : bytes, rc < 0 ? 0 : size);
+}
+
+static void text_late(struct env_timer *timer)
+{
+	struct client_text *text = CONTAINER_OF(timer, struct client_text, timer);
+
+	text_finish(text->client, text, -ERR_DEADLINE, NULL, 0);
+}
+
+void client_server_stat(struct client *client, struct client_text *text)
+{
+	struct env *env = client->env;
+
+	text->client = client;
+	text->request = 0;
+	text->timer = (struct env_timer) { .fire = text_late };
+	env->ops->timer_set(env, &text->timer, env_now_ns(env) + text->timeout_ns);
+	list_init(&text->node);
+	list_add_tail(&client->texts, &text->node);
+	session_want(client);
+	client_pump(client);
+}

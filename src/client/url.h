@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a client URL to a target: ctxkv://[TENANT@]HOST[:PORT][?keyfile=PATH].
+ *
+ * What the URL leaves out (all of it, the key file, the tenant) comes from the URL that 'ctxkv
+ * setup' wrote, one line in $XDG_CONFIG_HOME/ctxkv/client.url (~/.config/ctxkv/client.url); the
+ * tenant also from a key file with one tenant. Reads files; for open only.
+ */
+#ifndef CLIENT_URL_H
+#define CLIENT_URL_H
+
+#include "client.h"
+
+#define URL_MESSAGE_SIZE 512
+
+/* A URL taken apart. Absent: "" and 0. */
+struct url {
+	char tenant[WIRE_TENANT_MAX];
+	char host[128];
+	uint16_t port;
+	char keyfile[512];
+};
+
+/* Pure. -ERR_URL, and what is wrong in message_out. */
+int url_parse(const char *text, struct url *url_out, char message_out[URL_MESSAGE_SIZE]) MUST_USE;
+
+/* text NULL: $CTXKV_URL, else what setup wrote. -ERR_URL, -EINVAL or an errno value, and a sentence
+ * that says what to do. */
+int url_resolve(const char *text, struct client_target *target_out,
+		char message_out[URL_MESSAGE_SIZE]) MUST_USE;
+
+#endif
