@@ -10,14 +10,14 @@
  *            ctxkv_submit() and ctxkv_poll(), by the thread that calls them.
  * Memory     Ops, items, iovecs and buffers are the caller's. They are borrowed from ctxkv_submit()
  *            until the op is released (below). Zero what you do not set.
- * Result and release
- *            An op finishes in two steps. RESULT: statuses are final; it comes at the deadline at
- * the latest. RELEASE: nothing will write to or read from its buffers any more. Over tcp both come
- * together; over transports where the server reaches the buffers itself, a server that froze can
- * delay the release. Do not reuse buffers before it. Errors     0 (or a count) or a negative code:
- * negative errno values and CTXKV_E* below. ctxkv_strerror() has a text for each. A block's outcome
- * is in its item's status; a miss is -CTXKV_EMISS. Treat every other negative status of a get as a
- * miss, too. Fork       After fork() a child may only close: other calls return -CTXKV_EFORKED.
+ * Finish     An op finishes in two steps. RESULT: statuses are final; it comes at the deadline at
+ *            the latest. RELEASE: nothing will write to or read from its buffers any more. Over tcp
+ *            both come together; over transports where the server reaches the buffers itself, a
+ *            server that froze can delay the release. Do not reuse buffers before it.
+ * Errors     0 (or a count) or a negative code: negative errno values and CTXKV_E* below.
+ *            ctxkv_strerror() has a text for each. A block's outcome is in its item's status; a
+ *            miss is -CTXKV_EMISS. Treat every other negative status of a get as a miss, too.
+ * Fork       After fork() a child may only close: other calls return -CTXKV_EFORKED.
  * Stability  Option structs begin with their size and grow at the end. ctxkv_op and ctxkv_item have
  *            their sizes for good and grow into reserved, which must be zero at submit.
  *
@@ -165,7 +165,7 @@ struct ctxkv_op {
 
 	int32_t status;       /* out: 0, or why no item has an outcome of its own */
 	uint32_t state;       /* out: CTXKV_RESULT | CTXKV_RELEASE, as events come */
-	uint64_t run;         /* out: PROBE, LEASE: length of the leading run that is here */
+	uint64_t run;         /* out: length of the leading run; PROBE: here, LEASE: held */
 	uint64_t reserved[7]; /* the library's own; zero at submit */
 };
 

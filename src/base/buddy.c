@@ -3,6 +3,10 @@
  * Taking: the smallest free piece that is large enough is halved until it fits. Giving back: as
  * long as the buddy (the other half of the piece twice as large) is free and whole, both become
  * one.
+ *
+ * With slow checks each page of a free piece ends in a word that must still be there when the piece
+ * is taken: what somebody writes after giving back (a transfer that lands late) does not stay
+ * unseen.
  */
 #include "buddy.h"
 
@@ -12,6 +16,8 @@
 #define INSIDE 0
 #define FREE   0x40 /* | order: a free piece begins here */
 #define TAKEN  0x80 /* | order: a taken piece begins here */
+
+#define GUARD  UINT64_C(0xfeedfacedeadbeef) /* any value unlikely in payload */
 
 static uint32_t order_of(uint64_t size)
 {
@@ -32,6 +38,28 @@ static struct list *node_at(const struct buddy *buddy, uint64_t page)
 	return (struct list *)(void *)(buddy->arena + page * BUDDY_PIECE_MIN);
 }
 
+static uint64_t *guard_at(const struct buddy *buddy, uint64_t page)
+{
+	return (uint64_t *)(void *)(buddy->arena + (page + 1) * BUDDY_PIECE_MIN - sizeof(uint64_t));
+}
+
+static void guards_set(struct buddy *buddy, uint64_t page, uint64_t count)
+{
+#ifdef CTXKV_SLOW_CHECKS
+	for (uint64_t i = page; i < page + count; i++)
+		*guard_at(buddy, i) = GUARD;
+#endif
+}
+
+static bool guards_are_whole(const struct buddy *buddy, uint64_t page, uint64_t count)
+{
+	for (uint64_t i = page; i < page + count; i++) {
+		if (*guard_at(buddy, i) != GUARD)
+			return false;
+	}
+	return true;
+}
+
 static void free_add(struct buddy *buddy, uint64_t page, uint32_t order)
 {
 	buddy->pages[page] = (uint8_t)(FREE | order);
@@ -49,6 +77,7 @@ void buddy_init(struct buddy *buddy, void *arena, uint64_t size, void *pages)
 	ASSERT(size % BUDDY_PIECE_MAX == 0);
 	*buddy = (struct buddy) { .arena = arena, .pages = pages, .size = size };
 	memset(pages, INSIDE, buddy_pages_size(size));
+	guards_set(buddy, 0, buddy_pages_size(size));
 	for (uint32_t order = 0; order < BUDDY_ORDERS; order++)
 		list_init(&buddy->free[order]);
 	for (uint64_t at = size; at > 0; at -= BUDDY_PIECE_MAX)
@@ -76,8 +105,10 @@ void *buddy_take(struct buddy *buddy, uint64_t size)
 	node = buddy->free[order].next;
 	list_del(node);
 	page = page_of(buddy, node);
+	ASSERT(buddy->pages[page] == (FREE | order));
 	for (; order > want; order--)
 		free_add(buddy, page + (UINT64_C(1) << (order - 1)), order - 1);
+	ASSERT_SLOW(guards_are_whole(buddy, page, UINT64_C(1) << want));
 	buddy->pages[page] = (uint8_t)(TAKEN | want);
 	buddy->used += BUDDY_PIECE_MIN << want;
 	buddy->used_max = MAX(buddy->used_max, buddy->used);
@@ -90,10 +121,12 @@ void buddy_give(struct buddy *buddy, void *piece)
 	uint32_t order;
 
 	ASSERT(page < buddy_pages_size(buddy->size));
+	ASSERT(piece == node_at(buddy, page));
 	ASSERT((buddy->pages[page] & TAKEN) != 0);
 	order = buddy->pages[page] & 0x3f;
 	ASSERT(buddy->used >= BUDDY_PIECE_MIN << order);
 	buddy->used -= BUDDY_PIECE_MIN << order;
+	guards_set(buddy, page, UINT64_C(1) << order);
 	for (; order < BUDDY_ORDERS - 1; order++) {
 		uint64_t other = page ^ (UINT64_C(1) << order);
 

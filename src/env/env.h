@@ -101,7 +101,8 @@ struct env_resolve {
 	const char *host; /* borrowed until done */
 	uint16_t port;
 	int result;        /* 0 or negative */
-	char address[128]; /* first address found, in the form sock_connect() takes */
+	char address[128]; /* first IPv4 address found, else the first, as sock_connect() takes it
+			    */
 	void *env_priv;
 };
 

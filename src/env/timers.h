@@ -11,7 +11,7 @@ struct timers {
 	uint64_t set_count;
 };
 
-/* Add timer, or move it when it is set. Equal times fire in an order fixed by the calls made. */
+/* Add timer, or move it when it is set. Of equal times, the first set fires first. */
 void timers_set(struct timers *timers, struct env_timer *timer, uint64_t when_ns);
 void timers_clear(struct timers *timers, struct env_timer *timer);
 

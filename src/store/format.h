@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The medium as structs: little endian, overlaid on pages. docs/disk-format.md is normative; each
- * field's offset is asserted in format.c and golden bytes stand in test/unit/test_format.c.
+ * field's offset is asserted in format.c and golden bytes stand in test/unit/store/test_format.c.
  *
  *   medium   = label page | its copy | shard extents
  *   extent   = super slot 0 | super slot 1 (each DISK_SUPER_SIZE) | segments
@@ -203,24 +203,17 @@ struct disk_foot_entry {
 	uint32_t record_page; /* of its record header */
 };
 
-_Static_assert(sizeof(struct disk_label) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_super) == DISK_SUPER_SIZE, "one slot");
-_Static_assert(sizeof(struct disk_span) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_record) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_footer) == PAGE_SIZE, "one page");
-_Static_assert(sizeof(struct disk_entry) == 160, "DISK_GROUP_MAX of them fit");
-_Static_assert(sizeof(struct disk_foot_entry) == 64, "one cache line");
-
 /* CRC32C of size bytes at page with the u32 at crc_offset taken as zero. */
 uint32_t disk_crc(const void *page, size_t size, size_t crc_offset);
 
 /*
  * Geometry. A segment is its room (power of two, DISK_SEGMENT_MIN … DISK_SEGMENT_MAX) and 0.3 %,
- * in whole pages, for span headers, record headers and the footer: room / size blocks of 2 MiB or
- * more always fit, each with a header page of its own. Segments follow the super slots without a
- * gap.
+ * in whole pages (small ones of the simulator: 12 pages), for span headers, record headers and the
+ * footer: room / size blocks of 2 MiB or more always fit, each with a header page of its own.
+ * Segments follow the super slots without a gap.
  */
 #define DISK_SEGMENTS_OFFSET (2 * DISK_SUPER_SIZE) /* of segment 0, in the extent */
+#define DISK_OVERHEAD_MIN    (12 * PAGE_SIZE)      /* below that of DISK_SEGMENT_MIN */
 
 uint64_t disk_segment_size(uint64_t segment_room);
 

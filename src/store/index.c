@@ -11,8 +11,7 @@
  *            2. An empty slot in the bucket that has more of them.
  *            3. Breadth first from both buckets: a node is a bucket, reached because an entry of
  *            its parent could move into it. The first node with an empty or stale slot ends the
- *            search; then the entries on the way to it move one step each, the farthest first, so
- *            that every entry is in the table, in one of its two buckets, after every step.
+ *            search; then the entries on the way to it move one step each, the farthest first.
  *            4. WALK_MAX nodes without one: -ENOSPC, nothing was changed.
  * Stale      An entry whose segment was forgotten since (see index.h). Find and update pass over
  *            it; insert and walk take its slot.
@@ -275,16 +274,6 @@ static uint32_t free_slot(struct index *index, struct bucket *bucket)
 	return BUCKET_SLOTS;
 }
 
-/* True when bucket is on the way from node to its root: an entry must not be moved twice. */
-static bool is_on_way(const struct node *nodes, uint32_t node, uint64_t bucket)
-{
-	for (; nodes[node].parent != node; node = nodes[node].parent) {
-		if (nodes[node].bucket == bucket)
-			return true;
-	}
-	return nodes[node].bucket == bucket;
-}
-
 /* Add the buckets into which the entries of node could move. Returns the count of nodes. */
 static uint32_t walk_expand(const struct index *index, struct node *nodes, uint32_t node,
 			    uint32_t count)
@@ -300,29 +289,32 @@ static uint32_t walk_expand(const struct index *index, struct node *nodes, uint3
 		buckets_of(index, packed->hash_lo, packed->hash_hi, both);
 		ASSERT(both[0] == from || both[1] == from);
 		to = both[0] == from ? both[1] : both[0];
-		if (is_on_way(nodes, node, to))
-			continue;
 		__builtin_prefetch(&index->buckets[to]);
 		nodes[count++] = (struct node) { to, (uint16_t)node, (uint8_t)slot };
 	}
 	return count;
 }
 
-/* Move entries one step each along the way to node, whose slot is free; the slot that this frees
- * in the root. */
+/*
+ * Move entries one step each along the way to node, whose slot is free; the slot in the root that
+ * this leaves to be overwritten. The way is a shortest one, so it meets no bucket twice.
+ */
 static struct place walk_move(struct index *index, const struct node *nodes, uint32_t node,
 			      uint32_t slot)
 {
 	struct place to = { &index->buckets[nodes[node].bucket], slot };
 
 	while (nodes[node].parent != node) {
-		struct place from = { &index->buckets[nodes[nodes[node].parent].bucket],
-				      nodes[node].slot };
+		uint32_t parent = nodes[node].parent;
+		struct place from = { &index->buckets[nodes[parent].bucket], nodes[node].slot };
+		const struct packed *packed = &from.bucket->slots[from.slot];
+		uint64_t both[2];
 
-		place_set(to, &from.bucket->slots[from.slot]);
-		tag_set(from.bucket, from.slot, 0);
+		buckets_of(index, packed->hash_lo, packed->hash_hi, both);
+		ASSERT(both[0] == nodes[node].bucket || both[1] == nodes[node].bucket);
+		place_set(to, packed);
 		to = from;
-		node = nodes[node].parent;
+		node = parent;
 	}
 	return to;
 }
@@ -343,7 +335,7 @@ static struct place walk(struct index *index, const uint64_t roots[2])
 	return (struct place) { NULL, 0 };
 }
 
-/* Steps 2 and 3: an empty slot for a hash that is not in the table. */
+/* Steps 2 and 3: a slot to be set for a hash that is not in the table. */
 static struct place make_place(struct index *index, const struct hash128 *hash)
 {
 	uint64_t buckets[2];

@@ -123,7 +123,8 @@ static int setup_check(struct setup *setup)
 	    (!is_power_of_2(spec->segment_room) || spec->segment_room < DISK_SEGMENT_MIN ||
 	     spec->segment_room > DISK_SEGMENT_MAX))
 		return say(setup->message, -EINVAL,
-			   "%s: a segment is a power of two from 16 MiB to 1 GiB", spec->path);
+			   "%s: a segment is a power of two from %u to %u MiB", spec->path,
+			   (unsigned)(DISK_SEGMENT_MIN / MiB), (unsigned)(DISK_SEGMENT_MAX / MiB));
 	if (spec->block_max > BLOCK_MAX)
 		return say(setup->message, -EINVAL, "%s: the largest block is at most 64 MiB",
 			   spec->path);
@@ -562,6 +563,12 @@ struct env_blk *medium_blk(struct medium *medium)
 {
 	CHECK_OBJ(medium, MEDIUM_MAGIC);
 	return medium->blk;
+}
+
+uint64_t medium_incarnation(const struct medium *medium)
+{
+	CHECK_OBJ(medium, MEDIUM_MAGIC);
+	return medium->label.incarnation;
 }
 
 struct disk_extent medium_extent(const struct medium *medium, uint32_t index)

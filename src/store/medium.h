@@ -11,4 +11,7 @@ struct env_blk *medium_blk(struct medium *medium);
 /* Where shard index (below medium_info.shard_count) lies. */
 struct disk_extent medium_extent(const struct medium *medium, uint32_t index);
 
+/* As given to medium_open(). */
+uint64_t medium_incarnation(const struct medium *medium);
+
 #endif

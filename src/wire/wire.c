@@ -375,26 +375,21 @@ static const struct kind {
 
 #define REQUEST_SIZE sizeof(struct wire_request)
 
-/* Behind the fixed part and the items there may be more: segments, offers, bits, text. */
-#define TAIL true
-
 static const struct shape {
 	size_t fixed_size;
 	uint32_t count_min;
 	uint32_t count_max; /* the limit of body_size may be reached before it */
 	int (*check)(const struct wire_header *header, const void *body);
-	bool has_tail;
-	uint32_t payload_max;
 } shapes[ARRAY_LEN(kinds)] = {
 	[WIRE_HELLO] = { sizeof(struct wire_hello), 0, 0, check_hello },
 	[WIRE_CHALLENGE] = { sizeof(struct wire_challenge), 0, 0, check_challenge },
 	[WIRE_PROOF] = { sizeof(struct wire_proof), 0, 0, check_nothing },
-	[WIRE_WELCOME] = { sizeof(struct wire_welcome), 1, WIRE_SHARD_MAX, check_welcome, TAIL },
+	[WIRE_WELCOME] = { sizeof(struct wire_welcome), 1, WIRE_SHARD_MAX, check_welcome },
 	[WIRE_REFUSE] = { sizeof(struct wire_refuse), 0, 0, check_refuse },
 	[WIRE_PROBE] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_nothing },
 	[WIRE_LEASE] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_nothing },
-	[WIRE_GET] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_get, TAIL },
-	[WIRE_PUT] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_put, TAIL, WIRE_INLINE_MAX },
+	[WIRE_GET] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_get },
+	[WIRE_PUT] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_put },
 	[WIRE_DROP] = { REQUEST_SIZE, 0, WIRE_ITEM_MAX, check_nothing },
 	[WIRE_RENEW] = { REQUEST_SIZE, 0, 0, check_nothing },
 	[WIRE_CANCEL] = { REQUEST_SIZE, 1, WIRE_ITEM_MAX, check_cancel },
@@ -403,11 +398,11 @@ static const struct shape {
 	[WIRE_REPORT] = { REQUEST_SIZE + sizeof(struct wire_report), 0, 0, check_nothing },
 	[WIRE_STAT] = { REQUEST_SIZE, 0, 0, check_nothing },
 	[WIRE_REPLY] = { 0, 1, WIRE_ITEM_MAX, check_reply },
-	[WIRE_BITMAP] = { sizeof(struct wire_bitmap), 1, WIRE_ITEM_MAX, check_bitmap, TAIL },
-	[WIRE_TEXT] = { sizeof(struct wire_text), 0, 0, check_text, TAIL },
+	[WIRE_BITMAP] = { sizeof(struct wire_bitmap), 1, WIRE_ITEM_MAX, check_bitmap },
+	[WIRE_TEXT] = { sizeof(struct wire_text), 0, 0, check_text },
 	[WIRE_GRANT] = { 0, 1, WIRE_ITEM_MAX, check_grant },
-	[WIRE_DATA_GET] = { sizeof(struct wire_data), 0, 0, check_data, false, WIRE_DATA_MAX },
-	[WIRE_DATA_PUT] = { sizeof(struct wire_data), 0, 0, check_data, false, WIRE_DATA_MAX },
+	[WIRE_DATA_GET] = { sizeof(struct wire_data), 0, 0, check_data },
+	[WIRE_DATA_PUT] = { sizeof(struct wire_data), 0, 0, check_data },
 	[WIRE_NOTICE] = { sizeof(struct wire_notice), 0, 0, check_notice },
 };
 
@@ -424,6 +419,25 @@ static bool is_hello(uint8_t kind)
 static bool is_request(uint8_t kind)
 {
 	return kind >= WIRE_PROBE && kind <= WIRE_STAT;
+}
+
+/* Behind the fixed part and the items there may be more: offers, segments, bits, text. */
+static bool has_tail(uint8_t kind)
+{
+	return kind == WIRE_WELCOME || kind == WIRE_GET || kind == WIRE_PUT ||
+	       kind == WIRE_BITMAP || kind == WIRE_TEXT;
+}
+
+static bool is_data(uint8_t kind)
+{
+	return kind == WIRE_DATA_GET || kind == WIRE_DATA_PUT;
+}
+
+static uint32_t payload_max(uint8_t kind)
+{
+	if (is_data(kind))
+		return WIRE_DATA_MAX;
+	return kind == WIRE_PUT ? WIRE_INLINE_MAX : 0;
 }
 
 static uint32_t body_max(uint8_t kind)
@@ -472,13 +486,13 @@ static int check_sizes(const struct wire_header *header)
 
 	if (header->count < shape->count_min || header->count > shape->count_max)
 		return -ERR_PROTOCOL;
-	if (header->body_size < size || (header->body_size > size && !shape->has_tail))
+	if (header->body_size < size || (header->body_size > size && !has_tail(header->kind)))
 		return -ERR_PROTOCOL;
 	if (header->body_size > body_max(header->kind))
 		return -ERR_PROTOCOL;
-	if (header->payload_size > shape->payload_max)
+	if (header->payload_size > payload_max(header->kind))
 		return -ERR_PROTOCOL;
-	if (header->payload_size == 0 && shape->payload_max == WIRE_DATA_MAX)
+	if (header->payload_size == 0 && is_data(header->kind))
 		return -ERR_PROTOCOL;
 	return 0;
 }

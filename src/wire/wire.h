@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The protocol's frames as structs: little endian, overlaid on the received bytes. docs/protocol.md
- * is normative; each field's offset is asserted in layout.c and each frame has golden bytes in
- * test/unit/wire/test_golden.c. Pure: no I/O, no memory, no state.
+ * is normative; each field's offset is asserted in layout.c (layout.def) and each frame has golden
+ * bytes in test/unit/wire/test_golden.c. Pure: no I/O, no memory, no state.
  *
  * A connection (lane) begins with the client's preface. Then both sides send frames: a header, a
  * body (both under the MAC), and for PUT and DATA_* a payload (not under the MAC). Bodies are
@@ -30,7 +30,7 @@
 #define WIRE_DATA_MAX    MiB        /* payload of a DATA frame */
 #define WIRE_BLOCK_MAX   (64 * MiB)
 #define WIRE_ITEM_MAX    1024 /* items in a request */
-#define WIRE_SEG_MAX     64   /* segments of an item */
+#define WIRE_SEG_MAX     256  /* segments of an item: K and V of 126 layers, each by itself */
 #define WIRE_SHARD_MAX   64   /* shards of a server */
 #define WIRE_LANE_MAX    16   /* lanes of a session */
 #define WIRE_KEY_SIZE    32
@@ -279,7 +279,7 @@ struct wire_result {
 struct wire_bitmap {
 	uint64_t lease;  /* LEASE: its id, 0 when none was granted */
 	int32_t status;  /* 0, or why the whole request failed (the bits are then zero) */
-	uint32_t leased; /* LEASE: how many items it holds */
+	uint32_t leased; /* LEASE: it holds the first so many of those that are here */
 	uint32_t duration_ms;
 	uint32_t reserved;
 };
@@ -314,17 +314,6 @@ struct wire_notice {
 	uint32_t reserved;
 	uint8_t text[56];
 };
-
-_Static_assert(sizeof(struct wire_preface) == 32, "wire format");
-_Static_assert(sizeof(struct wire_header) == 48, "wire format");
-_Static_assert(sizeof(struct wire_hello) == 120, "wire format");
-_Static_assert(sizeof(struct wire_challenge) == 96, "wire format");
-_Static_assert(sizeof(struct wire_welcome) == 72, "wire format");
-_Static_assert(sizeof(struct wire_request) == 56, "wire format");
-_Static_assert(sizeof(struct wire_get) == 64, "wire format");
-_Static_assert(sizeof(struct wire_put) == 72, "wire format");
-_Static_assert(sizeof(struct wire_seg) == 16, "wire format");
-_Static_assert(sizeof(struct wire_result) == 40, "wire format");
 
 /* --- checks; 0, -ERR_PROTOCOL, -ERR_VERSION or -ERR_UNSUPPORTED --- */
 

@@ -147,8 +147,9 @@ uint8_t *env_fake_page(struct env_fake_disk *disk, uint64_t page)
 	return disk->pages[page];
 }
 
+/* size: of the page that is written, less when it is torn. */
 static void page_write(struct env_fake *fake, struct env_fake_disk *disk, uint64_t page,
-		       const uint8_t *bytes)
+		       const uint8_t *bytes, uint64_t size)
 {
 	if (disk->durable[page] == NULL) {
 		if (disk->pages[page] == NULL && is_zero(bytes))
@@ -158,7 +159,7 @@ static void page_write(struct env_fake *fake, struct env_fake_disk *disk, uint64
 		page_read(disk, page, disk->durable[page]);
 	}
 	disk->stamps[page] = ++fake->stamp;
-	memcpy(env_fake_page(disk, page), bytes, PAGE_SIZE);
+	memcpy(env_fake_page(disk, page), bytes, MIN(size, PAGE_SIZE));
 }
 
 static void page_settle(struct env_fake_disk *disk, uint64_t page)
@@ -308,15 +309,15 @@ static void check_range(const struct env_blk *blk, const void *buf, size_t size,
 	ASSERT(offset <= blk->disk->size && size <= blk->disk->size - offset);
 }
 
-/* Pages of this write that reach the disk. */
-static uint64_t count_write(struct env_fake *fake, uint64_t page_count)
+/* Bytes of this write that reach the disk. */
+static uint64_t count_write(struct env_fake *fake, uint64_t size)
 {
 	if (fake->is_cut)
 		return 0;
 	if (++fake->writes != fake->cut_at)
-		return page_count;
+		return size;
 	fake->is_cut = true;
-	return MIN(fake->cut_pages, page_count);
+	return MIN(fake->cut_size, size);
 }
 
 static int fake_blk_read(struct env *env, struct env_blk *blk, void *buf, size_t size,
@@ -336,15 +337,15 @@ static int fake_blk_write(struct env *env, struct env_blk *blk, const void *buf,
 			  uint64_t offset)
 {
 	struct env_fake *fake = fake_of(env);
-	uint64_t count;
+	uint64_t whole;
 
 	check_range(blk, buf, size, offset);
 	if (is_failing(fake))
 		return -EIO;
-	count = count_write(fake, size / PAGE_SIZE);
-	for (uint64_t i = 0; i < count; i++)
-		page_write(fake, blk->disk, offset / PAGE_SIZE + i,
-			   (const uint8_t *)buf + i * PAGE_SIZE);
+	whole = count_write(fake, size);
+	for (uint64_t at = 0; at < whole; at += PAGE_SIZE)
+		page_write(fake, blk->disk, (offset + at) / PAGE_SIZE, (const uint8_t *)buf + at,
+			   whole - at);
 	return fake->is_cut ? -EIO : 0;
 }
 
@@ -378,21 +379,21 @@ static void fake_blk_submit(struct env *env, struct env_io *io)
 	list_add_tail(&fake->ios, &pending->node);
 }
 
-/* Visit the pages of io's buffers: count of them from the first. */
-static void io_apply(struct env_fake *fake, struct env_io *io, uint64_t count)
+/* Move the first size bytes of a read or write. */
+static void io_apply(struct env_fake *fake, struct env_io *io, uint64_t size)
 {
 	uint64_t page = io->offset / PAGE_SIZE;
+	uint64_t done = 0;
 
 	for (uint32_t i = 0; i < io->iov_count; i++) {
 		uint8_t *bytes = io->iov[i].iov_base;
 
-		for (size_t at = 0; at < io->iov[i].iov_len && count > 0; at += PAGE_SIZE) {
+		for (size_t at = 0; at < io->iov[i].iov_len && done < size; at += PAGE_SIZE) {
 			if (io->kind == ENV_READ)
-				page_read(io->blk->disk, page, bytes + at);
+				page_read(io->blk->disk, page++, bytes + at);
 			else
-				page_write(fake, io->blk->disk, page, bytes + at);
-			page++;
-			count--;
+				page_write(fake, io->blk->disk, page++, bytes + at, size - done);
+			done += PAGE_SIZE;
 		}
 	}
 }
@@ -400,16 +401,15 @@ static void io_apply(struct env_fake *fake, struct env_io *io, uint64_t count)
 static int64_t io_run(struct env_fake *fake, const struct pending *pending)
 {
 	struct env_io *io = pending->io;
-	uint64_t count = io->size / PAGE_SIZE;
 
 	if (is_failing(fake) || (fake->is_cut && io->kind != ENV_WRITE))
 		return -EIO;
 	switch (io->kind) {
 	case ENV_READ:
-		io_apply(fake, io, count);
+		io_apply(fake, io, io->size);
 		break;
 	case ENV_WRITE:
-		io_apply(fake, io, count_write(fake, count));
+		io_apply(fake, io, count_write(fake, io->size));
 		break;
 	case ENV_FLUSH:
 		disk_flush(fake, io->blk->disk, pending->stamp);
@@ -602,7 +602,7 @@ void env_fake_power_cut(struct env_fake *fake)
 
 		list_del(&pending->node);
 		if (io->kind == ENV_WRITE && !fake->is_cut)
-			io_apply(fake, io, draw(fake) % (io->size / PAGE_SIZE + 1));
+			io_apply(fake, io, draw(fake) % (io->size / 512 + 1) * 512);
 		free(pending);
 	}
 	for (uint32_t i = 0; i < ENV_FAKE_DISKS; i++) {

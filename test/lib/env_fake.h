@@ -13,7 +13,7 @@
  * Faults     fail_at: the number of the call that fails (alloc and map: NULL; block calls: -EIO;
  *            counted from 1), fail_count: how many from there on. Success although calls >= fail_at
  *            means that somebody swallowed an error.
- * Power cut  cut_at: the number of the write (from 1) that is torn behind cut_pages pages; after it
+ * Power cut  cut_at: the number of the write (from 1) that is torn behind cut_size bytes; after it
  *            nothing reaches a disk, every block call is -EIO, until env_fake_power_cut().
  * Leaks      held counts allocations, maps and open handles.
  */
@@ -47,7 +47,7 @@ struct env_fake {
 	uint64_t fail_count; /* 0: 1 */
 	uint64_t writes;     /* so far, sync and async */
 	uint64_t cut_at;
-	uint64_t cut_pages;
+	uint64_t cut_size;
 	bool is_cut;
 	uint64_t flushes; /* completed */
 	uint64_t held;

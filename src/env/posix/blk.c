@@ -3,17 +3,17 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../../base/log.h"
 #include "posix_priv.h"
-
-#define DISCARD_UNKNOWN 1
 
 /* --- opening --- */
 
@@ -51,6 +51,36 @@ static int open_best(const char *path, uint32_t flags, bool *is_direct_out)
 	return fd;
 }
 
+/* A hole behind the end changes nothing and tells whether the file system makes holes. */
+static bool file_discards(int fd, off_t size)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, size, (off_t)PAGE_SIZE) ==
+	       0;
+}
+
+/* A partition has no queue of its own: its disk's stands one directory above. */
+static bool device_discards(dev_t device)
+{
+	static const char *const places[] = { "queue", "../queue" };
+	unsigned long long bytes = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		char path[96];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/discard_max_bytes",
+			 major(device), minor(device), places[i]);
+		file = fopen(path, "re");
+		if (file == NULL)
+			continue;
+		if (fscanf(file, "%llu", &bytes) != 1)
+			bytes = 0;
+		fclose(file);
+		break;
+	}
+	return bytes > 0;
+}
+
 static int info_fill(int fd, struct env_blk_info *info)
 {
 	struct stat st;
@@ -58,7 +88,8 @@ static int info_fill(int fd, struct env_blk_info *info)
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	info->is_device = S_ISBLK(st.st_mode);
-	info->discards = DISCARD_UNKNOWN;
+	info->discards =
+		info->is_device ? device_discards(st.st_rdev) : file_discards(fd, st.st_size);
 	if (!info->is_device && !S_ISREG(st.st_mode))
 		return -ENOTBLK;
 	info->size = (uint64_t)st.st_size;
@@ -74,13 +105,12 @@ int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env
 
 	if (blk == NULL)
 		return -ENOMEM;
-	blk->posix = posix_of(env);
-	blk->is_read_only = (flags & ENV_BLK_READ_ONLY) != 0;
+	(void)env;
 	rc = open_best(path, flags, &blk->info.is_direct);
 	if (rc < 0)
 		goto err_free;
 	blk->fd = rc;
-	if (!blk->is_read_only && flock(blk->fd, LOCK_EX | LOCK_NB) < 0) {
+	if ((flags & ENV_BLK_READ_ONLY) == 0 && flock(blk->fd, LOCK_EX | LOCK_NB) < 0) {
 		rc = errno == EWOULDBLOCK ? -ERR_IN_USE : -errno;
 		goto err_close;
 	}
@@ -119,13 +149,19 @@ int posix_blk_resize(struct env *env, struct env_blk *blk, uint64_t size, bool i
 		return -ENOTSUP;
 	if (ftruncate(blk->fd, (off_t)size) < 0)
 		return -errno;
-	if (!is_sparse) {
-		rc = posix_fallocate(blk->fd, 0, (off_t)size);
-		if (rc != 0)
-			return -rc;
-	}
 	blk->info.size = size;
-	return 0;
+	if (is_sparse || size == 0)
+		return 0;
+	/* Not posix_fallocate: where it must emulate, it writes single bytes, which O_DIRECT
+	 * refuses. */
+	do
+		rc = fallocate(blk->fd, 0, 0, (off_t)size);
+	while (rc < 0 && errno == EINTR);
+	if (rc < 0 && errno == EOPNOTSUPP) {
+		log_warn("medium cannot be allocated on this file system until it is written");
+		return 0;
+	}
+	return rc < 0 ? -errno : 0;
 }
 
 /* --- reading and writing --- */
@@ -134,9 +170,10 @@ int posix_blk_resize(struct env *env, struct env_blk *blk, uint64_t size, bool i
 static void iov_advance(struct iovec *iov, uint32_t *first, uint32_t count, size_t size)
 {
 	while (size > 0) {
-		size_t part = MIN(size, iov[*first].iov_len);
+		size_t part;
 
 		ASSERT(*first < count);
+		part = MIN(size, iov[*first].iov_len);
 		iov[*first].iov_base = (char *)iov[*first].iov_base + part;
 		iov[*first].iov_len -= part;
 		size -= part;
@@ -176,13 +213,35 @@ static int64_t transfer(const struct env_blk *blk, enum env_io_kind kind,
 static int discard(const struct env_blk *blk, uint64_t offset, uint64_t size)
 {
 	uint64_t range[2] = { offset, size };
+	int rc;
 
 	if (blk->info.is_device)
-		return ioctl(blk->fd, BLKDISCARD, range) < 0 ? -errno : 0;
-	return fallocate(blk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-			 (off_t)size) < 0
-		       ? -errno
-		       : 0;
+		rc = ioctl(blk->fd, BLKDISCARD, range);
+	else
+		rc = fallocate(blk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			       (off_t)size);
+	return rc < 0 ? -errno : 0;
+}
+
+bool blk_io_is_valid(const struct env_io *io)
+{
+	uint64_t size = 0;
+
+	if (io->done == NULL || io->blk == NULL || io->offset % PAGE_SIZE != 0)
+		return false;
+	if (io->kind == ENV_FLUSH)
+		return true;
+	if (io->kind == ENV_DISCARD)
+		return io->size > 0 && io->size % PAGE_SIZE == 0;
+	if (io->iov_count == 0 || io->iov_count > ENV_IOV_MAX)
+		return false;
+	for (uint32_t i = 0; i < io->iov_count; i++) {
+		if ((uintptr_t)io->iov[i].iov_base % PAGE_SIZE != 0 ||
+		    io->iov[i].iov_len % PAGE_SIZE != 0)
+			return false;
+		size += io->iov[i].iov_len;
+	}
+	return size == io->size;
 }
 
 int64_t blk_execute(struct env_io *io)

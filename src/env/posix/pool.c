@@ -3,7 +3,12 @@
  * Threads that do what blocks: block I/O and name resolution. Work waits in a list under a lock; a
  * thread takes one, does it without the lock, and puts it on the list of what is done. The first on
  * that list signals the loop's eventfd; the loop takes the whole list at once. Threads begin as
- * work comes, up to the limit.
+ * work comes, up to the limit. I/O goes before resolution, which a server does not do and a client
+ * does instead of I/O.
+ *
+ * A thread that cannot be made (a container's limit) is no loss while there are others; without
+ * any, the work fails with -EAGAIN. Destroying the env waits for the calls that threads are in, so
+ * that nothing lands in memory that is freed afterwards; what no thread has taken is never done.
  */
 #include <netdb.h>
 #include <signal.h>
@@ -14,20 +19,55 @@
 
 #include "posix_priv.h"
 
+static void resolve_add(struct resolve_queue *queue, struct env_resolve *resolve)
+{
+	resolve->env_priv = NULL;
+	if (queue->first == NULL)
+		queue->first = resolve;
+	else
+		queue->last->env_priv = resolve;
+	queue->last = resolve;
+}
+
+static struct env_resolve *resolve_take(struct resolve_queue *queue)
+{
+	struct env_resolve *resolve = queue->first;
+
+	if (resolve != NULL)
+		queue->first = resolve->env_priv;
+	return resolve;
+}
+
+/*
+ * The first IPv4 address when there is one: a name like localhost, or a dual-stacked host, has both
+ * kinds, and the server's default address (0.0.0.0) listens on one.
+ */
+static const struct addrinfo *best_of(const struct addrinfo *found)
+{
+	for (const struct addrinfo *info = found; info != NULL; info = info->ai_next) {
+		if (info->ai_family == AF_INET)
+			return info;
+	}
+	return found;
+}
+
 static void resolve_execute(struct env_resolve *resolve)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *found = NULL;
+	const struct addrinfo *best = NULL;
 	char host[NI_MAXHOST];
 	int rc = getaddrinfo(resolve->host, NULL, &hints, &found);
 
-	if (rc == 0)
-		rc = getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof(host), NULL, 0,
+	if (rc == 0) {
+		best = best_of(found);
+		rc = getnameinfo(best->ai_addr, best->ai_addrlen, host, sizeof(host), NULL, 0,
 				 NI_NUMERICHOST);
+	}
 	resolve->result = rc == 0 ? 0 : rc == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH;
 	if (rc == 0)
 		snprintf(resolve->address, sizeof(resolve->address),
-			 found->ai_family == AF_INET6 ? "[%.100s]:%u" : "%.100s:%u", host,
+			 best->ai_family == AF_INET6 ? "[%.100s]:%u" : "%.100s:%u", host,
 			 (unsigned)resolve->port);
 	if (found != NULL)
 		freeaddrinfo(found);
@@ -46,24 +86,24 @@ static void done_signal(struct posix *posix)
 static bool work_take(struct posix *posix)
 {
 	struct pool *pool = &posix->pool;
-	struct env_resolve *resolve = pool->resolve_todo;
 	struct env_io *io = list_head(&pool->todo, struct env_io, node);
+	struct env_resolve *resolve = io == NULL ? resolve_take(&pool->resolve_todo) : NULL;
 
+	if (io == NULL && resolve == NULL)
+		return false;
+	ASSERT(pool->todo_count > 0);
+	pool->todo_count--;
 	if (io != NULL) {
 		list_del(&io->node);
 		pthread_mutex_unlock(&pool->lock);
 		io->result = blk_execute(io);
 		pthread_mutex_lock(&pool->lock);
 		list_add_tail(&pool->done, &io->node);
-	} else if (resolve != NULL) {
-		pool->resolve_todo = resolve->env_priv;
+	} else {
 		pthread_mutex_unlock(&pool->lock);
 		resolve_execute(resolve);
 		pthread_mutex_lock(&pool->lock);
-		resolve->env_priv = pool->resolve_done;
-		pool->resolve_done = resolve;
-	} else {
-		return false;
+		resolve_add(&pool->resolve_done, resolve);
 	}
 	done_signal(posix);
 	return true;
@@ -86,26 +126,37 @@ static void *pool_main(void *ctx)
 	return NULL;
 }
 
-/* With the lock held: one thread for new work. */
-static void thread_want(struct posix *posix)
+/* With the lock held: one more thread, if the system lets us. */
+static void thread_begin(struct posix *posix)
 {
 	struct pool *pool = &posix->pool;
 	sigset_t all;
 	sigset_t before;
 
-	if (pool->idle_count > 0) {
-		pthread_cond_signal(&pool->wanted);
-		return;
-	}
-	if (pool->thread_count >= pool->thread_max)
-		return; /* the next that is done takes it */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
 	if (pthread_create(&pool->threads[pool->thread_count], NULL, pool_main, posix) == 0)
 		pool->thread_count++;
-	else
-		ASSERT(pool->thread_count > 0); /* not even one: nothing would ever be done */
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/*
+ * With the lock held: see to it that new work finds a thread. false: there is none at all. One that
+ * was signalled counts as idle until it is awake, so work in a burst is compared with idle threads,
+ * not each piece by itself: else one idle thread would get it all.
+ */
+static bool thread_want(struct posix *posix)
+{
+	struct pool *pool = &posix->pool;
+
+	if (pool->idle_count > 0)
+		pthread_cond_signal(&pool->wanted);
+	if (pool->todo_count + 1 > pool->idle_count && pool->thread_count < pool->thread_max)
+		thread_begin(posix);
+	if (pool->thread_count == 0)
+		return false;
+	pool->todo_count++;
+	return true;
 }
 
 void pool_submit(struct posix *posix, struct env_io *io)
@@ -113,11 +164,16 @@ void pool_submit(struct posix *posix, struct env_io *io)
 	struct pool *pool = &posix->pool;
 
 	ASSERT(pool->thread_max > 0);
-	ASSERT(io->done != NULL);
+	ASSERT_SLOW(blk_io_is_valid(io));
 	posix->io_in_flight++;
 	pthread_mutex_lock(&pool->lock);
-	list_add_tail(&pool->todo, &io->node);
-	thread_want(posix);
+	if (thread_want(posix)) {
+		list_add_tail(&pool->todo, &io->node);
+	} else {
+		io->result = -EAGAIN;
+		list_add_tail(&pool->done, &io->node);
+		done_signal(posix);
+	}
 	pthread_mutex_unlock(&pool->lock);
 }
 
@@ -128,15 +184,20 @@ void pool_resolve(struct env *env, struct env_resolve *resolve)
 
 	ASSERT(pool->thread_max > 0);
 	pthread_mutex_lock(&pool->lock);
-	resolve->env_priv = pool->resolve_todo;
-	pool->resolve_todo = resolve;
-	thread_want(posix);
+	if (thread_want(posix)) {
+		resolve_add(&pool->resolve_todo, resolve);
+	} else {
+		resolve->result = -EAGAIN;
+		resolve_add(&pool->resolve_done, resolve);
+		done_signal(posix);
+	}
 	pthread_mutex_unlock(&pool->lock);
 }
 
 void pool_collect(struct posix *posix)
 {
 	struct pool *pool = &posix->pool;
+	struct resolve_queue resolved;
 	struct env_resolve *resolve;
 	struct env_io *io;
 	struct list done;
@@ -144,8 +205,8 @@ void pool_collect(struct posix *posix)
 	list_init(&done);
 	pthread_mutex_lock(&pool->lock);
 	list_splice_tail(&done, &pool->done);
-	resolve = pool->resolve_done;
-	pool->resolve_done = NULL;
+	resolved = pool->resolve_done;
+	pool->resolve_done.first = NULL;
 	pool->is_signalled = false;
 	pthread_mutex_unlock(&pool->lock);
 	while ((io = list_head(&done, struct env_io, node)) != NULL) {
@@ -154,12 +215,8 @@ void pool_collect(struct posix *posix)
 		posix->io_in_flight--;
 		io->done(io);
 	}
-	while (resolve != NULL) {
-		struct env_resolve *next = resolve->env_priv;
-
+	while ((resolve = resolve_take(&resolved)) != NULL)
 		resolve->done(resolve);
-		resolve = next;
-	}
 }
 
 int pool_init(struct posix *posix, uint32_t thread_max)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One turn of poll(): wait for descriptors until the first timer at most, run what is ready, then
- * timers that are due, then deferred tasks (those deferred meanwhile wait for the next turn, which
- * then does not wait).
+ * timers that are due, then deferred tasks. What timers and tasks set or defer for at once waits
+ * for the next turn, which then does not wait for events: nobody can keep the loop from its
+ * sockets.
  *
  * A callback may close any socket, also one whose event stands later in the same batch: closing
  * scrubs it from the batch. epoll_pwait2 gives nanoseconds; where a container's profile or an old
@@ -148,19 +149,19 @@ void posix_epoll_remove(struct posix *posix, int fd, struct posix_source *source
 
 static int wait_events(struct posix *posix, struct epoll_event *events, uint64_t timeout_ns)
 {
-	static bool is_pwait2_missing; /* set once; a race sets the same value */
 	struct timespec ts = { (time_t)(timeout_ns / NS_PER_S), (long)(timeout_ns % NS_PER_S) };
 	uint64_t timeout_ms;
 	int count;
 
-	if (!is_pwait2_missing) {
+	if (!posix->is_pwait2_missing) {
 		count = epoll_pwait2(posix->epoll_fd, events, EPOLL_EVENTS_MAX,
 				     timeout_ns == ENV_FOREVER ? NULL : &ts, NULL);
 		if (count >= 0 || (errno != ENOSYS && errno != EPERM))
 			return count;
-		is_pwait2_missing = true;
+		posix->is_pwait2_missing = true;
 	}
-	timeout_ms = MIN(round_up(timeout_ns, NS_PER_MS) / NS_PER_MS, (uint64_t)INT32_MAX);
+	timeout_ms =
+		MIN(timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS != 0), (uint64_t)INT32_MAX);
 	return epoll_wait(posix->epoll_fd, events, EPOLL_EVENTS_MAX,
 			  timeout_ns == ENV_FOREVER ? -1 : (int)timeout_ms);
 }
@@ -193,7 +194,8 @@ static void event_ready(struct posix_source *source, uint32_t epoll_events)
 	if (read(posix->event_fd, &count, sizeof(count)) < 0)
 		ASSERT(errno == EAGAIN);
 	pool_collect(posix);
-	if (posix->wake_task != NULL)
+	if (atomic_exchange_explicit(&posix->is_woken, false, memory_order_acquire) &&
+	    posix->wake_task != NULL)
 		posix->wake_task->run(posix->wake_task);
 }
 
@@ -213,8 +215,10 @@ static void run_timers(struct posix *posix)
 	uint64_t now = posix_now_ns(&posix->env);
 	struct env_timer *timer;
 
+	posix->timers_ns = now;
 	while ((timer = timers_take_due(&posix->timers, now)) != NULL)
 		timer->fire(timer);
+	posix->timers_ns = 0;
 }
 
 static void run_tasks(struct posix *posix)
@@ -236,20 +240,28 @@ static int posix_poll(struct env *env, uint64_t timeout_ns)
 	struct posix *posix = posix_of(env);
 	int rc;
 
-	ASSERT(posix->batch_count == 0);
+	ASSERT(!posix->is_polling);
+	posix->is_polling = true;
 	if (!list_is_empty(&posix->tasks))
 		timeout_ns = 0;
 	rc = run_events(posix, MIN(timeout_ns, env_posix_timeout_ns(env)));
-	if (rc < 0)
-		return rc;
-	run_timers(posix);
-	run_tasks(posix);
-	return 0;
+	if (rc >= 0) {
+		run_timers(posix);
+		run_tasks(posix);
+	}
+	posix->is_polling = false;
+	return MIN(rc, 0);
 }
 
+/* Also from a signal handler: an atomic, a write and errno as it was. */
 static void posix_wake(struct env *env)
 {
-	posix_event_signal(posix_of(env));
+	struct posix *posix = posix_of(env);
+	int saved = errno;
+
+	if (!atomic_exchange_explicit(&posix->is_woken, true, memory_order_release))
+		posix_event_signal(posix);
+	errno = saved;
 }
 
 static void posix_on_wake(struct env *env, struct env_task *task)
@@ -259,7 +271,11 @@ static void posix_on_wake(struct env *env, struct env_task *task)
 
 static void posix_timer_set(struct env *env, struct env_timer *timer, uint64_t when_ns)
 {
-	timers_set(&posix_of(env)->timers, timer, when_ns);
+	struct posix *posix = posix_of(env);
+
+	/* A timer set by a timer is not due in the same turn. */
+	timers_set(&posix->timers, timer,
+		   posix->timers_ns != 0 ? MAX(when_ns, posix->timers_ns + 1) : when_ns);
 }
 
 static void posix_timer_clear(struct env *env, struct env_timer *timer)

@@ -4,6 +4,7 @@
 #define ENV_POSIX_PRIV_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "../timers.h"
 #include "posix.h"
@@ -19,28 +20,33 @@ struct env_sock {
 	uint32_t watched; /* enum env_sock_event */
 	env_sock_ready ready;
 	void *ctx;
-	bool is_listener;
 	struct env_timer pause; /* of a listener that ran out of descriptors */
+	bool is_pause_told;     /* one log line until the next connection is accepted */
 };
 
 struct env_blk {
-	struct posix *posix;
 	int fd;
 	struct env_blk_info info;
-	bool is_read_only;
 };
 
-/* Work for the pool: an env_io or an env_resolve. */
+/* First in, first out, linked by env_priv. Zeroed is empty. */
+struct resolve_queue {
+	struct env_resolve *first;
+	struct env_resolve *last; /* means nothing when first is NULL */
+};
+
+/* Threads and their work: env_io and env_resolve. */
 struct pool {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wanted;
 	struct list todo; /* env_io.node */
 	struct list done;
-	struct env_resolve *resolve_todo; /* linked by env_priv */
-	struct env_resolve *resolve_done;
+	struct resolve_queue resolve_todo;
+	struct resolve_queue resolve_done;
+	uint32_t todo_count; /* of both kinds, not yet taken by a thread */
 	uint32_t thread_max;
 	uint32_t thread_count;
-	uint32_t idle_count;
+	uint32_t idle_count; /* threads that wait, also those signalled but not yet awake */
 	bool is_stopping;
 	bool is_signalled; /* the loop has been told of done */
 	pthread_t threads[256];
@@ -54,17 +60,22 @@ struct posix {
 	int event_fd; /* wake() and the pool's completions */
 	struct posix_source event_source;
 	struct env_task *wake_task;
+	/* Set by wake() in any thread before it signals, taken by the loop after it has read the
+	 * eventfd: partners, so that what was written before wake() is seen by the wake task. */
+	atomic_bool is_woken;
 	struct timers timers;
-	struct list tasks; /* env_task.node */
+	uint64_t timers_ns; /* while timers fire: what is due then; else 0 */
+	struct list tasks;  /* env_task.node */
 	struct list sock_free;
 	struct list sock_open;
 	struct env_sock *socks;
-	uint32_t sock_max;
 	/* Events of the present batch: a source that goes away is scrubbed from it. */
 	struct posix_source *batch[EPOLL_EVENTS_MAX];
 	uint32_t batch_count;
+	bool is_polling;
 	bool is_sealed;
 	bool has_huge_pages;
+	bool is_pwait2_missing;
 	uint64_t io_in_flight;
 	struct pool pool;
 };
@@ -92,6 +103,7 @@ void pool_collect(struct posix *posix); /* runs what is done */
 
 /* blk.c: what a thread of the pool does with an I/O. */
 int64_t blk_execute(struct env_io *io);
+bool blk_io_is_valid(const struct env_io *io); /* as env.h demands */
 int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env_blk **blk_out);
 void posix_blk_close(struct env *env, struct env_blk *blk);
 void posix_blk_info(struct env *env, struct env_blk *blk, struct env_blk_info *info_out);

@@ -84,13 +84,15 @@ static void sock_ready(struct posix_source *source, uint32_t epoll_events)
 	struct env_sock *sock = CONTAINER_OF(source, struct env_sock, source);
 	uint32_t events = 0;
 
+	/* Only what is watched now: a callback of the same batch may have changed that. */
 	if ((epoll_events & EPOLLIN) != 0)
 		events |= ENV_SOCK_IN;
 	if ((epoll_events & EPOLLOUT) != 0)
 		events |= ENV_SOCK_OUT;
+	events &= sock->watched;
 	if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0)
 		events |= ENV_SOCK_ERR;
-	if (sock->ready != NULL)
+	if (events != 0 && sock->ready != NULL)
 		sock->ready(sock, sock->ctx, events);
 }
 
@@ -117,7 +119,10 @@ static void accept_pause(struct env_sock *listener, const char *why)
 {
 	struct posix *posix = listener->posix;
 
-	log_warn("listener out of %s, resting %u ms", why, (unsigned)(ACCEPT_PAUSE_NS / NS_PER_MS));
+	if (!listener->is_pause_told)
+		log_warn("listener out of %s, looking again every %u ms", why,
+			 (unsigned)(ACCEPT_PAUSE_NS / NS_PER_MS));
+	listener->is_pause_told = true;
 	if (posix_epoll_set(posix, EPOLL_CTL_MOD, listener->fd, 0, &listener->source) == 0)
 		timers_set(&posix->timers, &listener->pause,
 			   env_now_ns(&posix->env) + ACCEPT_PAUSE_NS);
@@ -136,7 +141,7 @@ static int sock_take(struct posix *posix, int fd, struct env_sock **sock_out)
 	sock->fd = fd;
 	sock->watched = 0;
 	sock->ready = NULL;
-	sock->is_listener = false;
+	sock->is_pause_told = false;
 	rc = watch_apply(sock, EPOLL_CTL_ADD);
 	if (rc < 0) {
 		close(fd);
@@ -162,6 +167,25 @@ static int socket_make(const union address *address)
 	return fd;
 }
 
+/*
+ * Remove a socket whose server died. What is no socket, or has somebody listening, stays, and bind
+ * says -EADDRINUSE.
+ */
+static void unlink_stale(const union address *address, socklen_t size)
+{
+	struct stat st;
+	int fd;
+
+	if (lstat(address->un.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return;
+	fd = socket_make(address);
+	if (fd < 0)
+		return;
+	if (connect(fd, &address->any, size) < 0 && errno == ECONNREFUSED)
+		unlink(address->un.sun_path);
+	close(fd);
+}
+
 int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_out)
 {
 	union address address;
@@ -175,17 +199,13 @@ int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_
 	if (fd < 0)
 		return fd;
 	if (address.any.sa_family == AF_UNIX)
-		unlink(address.un
-			       .sun_path); /* left by a server that died; a live one has its lock */
+		unlink_stale(&address, size);
 	if (bind(fd, &address.any, size) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
 		rc = -errno;
 		close(fd);
 		return rc;
 	}
-	rc = sock_take(posix_of(env), fd, sock_out);
-	if (rc == 0)
-		(*sock_out)->is_listener = true;
-	return rc;
+	return sock_take(posix_of(env), fd, sock_out);
 }
 
 int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_sock **sock_out)
@@ -203,6 +223,7 @@ int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_soc
 			accept_pause(listener, "descriptors");
 		return -EAGAIN; /* also for connections that ended before they were accepted */
 	}
+	listener->is_pause_told = false;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* not on Unix sockets */
 	return sock_take(posix_of(env), fd, sock_out);
 }
@@ -230,9 +251,15 @@ int posix_sock_connect(struct env *env, const char *text, struct env_sock **sock
 int posix_sock_adopt(struct env *env, int fd, struct env_sock **sock_out)
 {
 	int flags = fcntl(fd, F_GETFL);
+	int rc;
 
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+		rc = -errno;
+		if (rc != -EBADF)
+			close(fd);
+		return rc;
+	}
 	return sock_take(posix_of(env), fd, sock_out);
 }
 
@@ -245,6 +272,8 @@ void posix_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, e
 	if (sock->watched == events)
 		return;
 	sock->watched = events;
+	if (sock->pause.is_set)
+		return; /* pause_end() does it */
 	if (watch_apply(sock, EPOLL_CTL_MOD) < 0)
 		log_error("socket watch lost");
 }
@@ -297,12 +326,13 @@ ssize_t posix_sock_send(struct env *env, struct env_sock *sock, const struct iov
 void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
 		     size_t buf_size)
 {
-	union address address = { 0 };
+	union address address;
 	socklen_t size = sizeof(address);
 	char host[INET6_ADDRSTRLEN] = "?";
 	int rc;
 
 	(void)env;
+	memset(&address, 0, sizeof(address));
 	rc = is_peer ? getpeername(sock->fd, &address.any, &size)
 		     : getsockname(sock->fd, &address.any, &size);
 	if (rc < 0) {
@@ -314,7 +344,9 @@ void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char 
 		inet_ntop(AF_INET6, &address.v6.sin6_addr, host, sizeof(host));
 		snprintf(buf, buf_size, "[%s]:%u", host, ntohs(address.v6.sin6_port));
 	} else {
-		snprintf(buf, buf_size, "unix:%s", address.un.sun_path);
+		/* A longest path has no NUL. */
+		snprintf(buf, buf_size, "unix:%.*s", (int)sizeof(address.un.sun_path),
+			 address.un.sun_path);
 	}
 }
 

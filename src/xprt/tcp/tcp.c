@@ -416,13 +416,13 @@ static void listener_ready(struct env_sock *sock, void *ctx, uint32_t events)
 	for (uint32_t i = 0; i < TCP_PREFACE_MAX; i++) {
 		struct env_sock *accepted;
 		int rc;
+		bool is_full = listener->preface_count == TCP_PREFACE_MAX ||
+			       list_is_empty(&listener->free);
 
-		if (listener->preface_count == TCP_PREFACE_MAX || list_is_empty(&listener->free)) {
-			if (!preface_drop(listener)) {
-				rc = -ERR_BUSY;
-				goto rest;
-			}
-		}
+		if (is_full && i > 0)
+			return; /* whether another one waits is not known: the event says */
+		if (is_full && !preface_drop(listener))
+			goto rest;
 		rc = env->ops->sock_accept(env, listener->sock, &accepted);
 		if (rc == -EAGAIN)
 			return;
@@ -586,10 +586,10 @@ static void tcp_unlisten(struct xprt_listener **xprt_listener)
 	*xprt_listener = NULL;
 	listener->listener.env->ops->sock_close(listener->listener.env, listener->sock);
 	listener->sock = NULL;
+	listener->is_unlistened = true;
 	listener->lanes_held++; /* by us, for the moment */
 	while (preface_drop(listener)) {
 	}
-	listener->is_unlistened = true;
 	listener->lanes_held--;
 	if (listener->lanes_held == 0)
 		listener_free(listener);

@@ -356,15 +356,22 @@ void tcp_tx_writable(struct tcp_lane *lane)
 	lane->lane.user->writable(&lane->lane);
 }
 
+/* As far as it goes without waiting; moves only if they stand before control frames. */
 void tcp_tx_last(struct tcp_lane *lane)
 {
 	struct gather gather;
+	ssize_t sent;
 
-	if (lane->is_connecting || lane->tx.is_dead || tx_pending(&lane->tx) == 0)
+	if (lane->is_connecting || lane->tx.is_dead)
 		return;
-	tx_gather(lane, &gather);
-	if (tcp_lane_is_open(lane))
-		(void)tx_write(lane, &gather); /* what does not go is lost with the lane */
+	do {
+		if (tx_pending(&lane->tx) == 0)
+			return;
+		tx_gather(lane, &gather);
+		if (!tcp_lane_is_open(lane))
+			return;
+		sent = tx_write(lane, &gather);
+	} while (sent > 0);
 }
 
 void tcp_tx_fini(struct tcp_lane *lane)

@@ -296,8 +296,12 @@ static void answers_like_a_naive_table(void **state)
 		bench_open(&model.bench, seed, 1000);
 		for (uint32_t id = 0; id < MODEL_IDS; id++) {
 			model.hashes[id] = hash_draw(&model.bench);
-			if (id % 16 == 0) /* both buckets the same, one tag for all of them */
+			if (id % 16 == 0) /* one bucket by both halves, one tag for all */
 				model.hashes[id].hi = model.hashes[id].lo &= ~UINT64_C(0x7f);
+			if (id % 16 == 1) /* differ in one half only */
+				model.hashes[id].lo = model.hashes[id - 1].lo;
+			if (id % 16 == 2)
+				model.hashes[id].hi = model.hashes[id - 1].hi;
 		}
 		for (uint32_t step = 0; step < 20000; step++)
 			model_step(&model);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A row of `ctxkv bench`: what was measured, and how it is shown. */
+#ifndef CMD_BENCH_H
+#define CMD_BENCH_H
+
+#include "../tbl/options.h"
+#include "histogram.h"
+
+#define BENCH_ROUNDS_MAX 101
+
+enum bench_kind { BENCH_PUT, BENCH_PUT_DURABLE, BENCH_GET, BENCH_PROBE, BENCH_FILL };
+
+/* Bytes (probe: operations) a second of each round. */
+struct bench_series {
+	double rates[BENCH_ROUNDS_MAX];
+	bool is_measured;
+};
+
+struct bench_row {
+	enum bench_kind kind;
+	uint64_t size;
+	uint64_t rounds;
+	struct bench_series ours;
+	struct bench_series socket;
+	struct bench_series memcpy;
+	struct bench_series drive;
+	struct histogram latency; /* of operations */
+	uint64_t operations;
+	uint64_t failures; /* no answer, or not stored */
+	uint64_t wrong;    /* blocks with other bytes than were put */
+};
+
+const char *bench_kind_name(enum bench_kind kind);
+
+/* Text: a title line first, then a line a row. JSON: an array, rows between begin and end. */
+void bench_print_begin(const struct options *options);
+void bench_print_row(const struct options *options, const struct bench_row *row);
+void bench_print_end(const struct options *options);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Medians, and ratios to the floors taken round by round: both were measured next to each other. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/text.h"
+#include "bench.h"
+
+static bool is_first_row;
+
+const char *bench_kind_name(enum bench_kind kind)
+{
+	static const char *const names[] = { "put", "put-durable", "get", "probe", "fill" };
+
+	return names[kind];
+}
+
+static int compare_double(const void *a, const void *b)
+{
+	double x = *(const double *)a;
+	double y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+struct spread {
+	double median;
+	double min;
+	double max;
+};
+
+static struct spread spread_of(const double *values, uint64_t count)
+{
+	double sorted[BENCH_ROUNDS_MAX];
+
+	memcpy(sorted, values, count * sizeof(*values));
+	qsort(sorted, count, sizeof(*sorted), compare_double);
+	return (struct spread) { sorted[count / 2], sorted[0], sorted[count - 1] };
+}
+
+static struct spread ratio_of(const struct bench_row *row, const struct bench_series *floor)
+{
+	double ratios[BENCH_ROUNDS_MAX];
+
+	for (uint64_t i = 0; i < row->rounds; i++)
+		ratios[i] = floor->rates[i] > 0 ? row->ours.rates[i] / floor->rates[i] : 0;
+	return spread_of(ratios, row->rounds);
+}
+
+/* "  3.21 (0.93; 0.90-0.96)": GiB/s of the floor, and our share of it. */
+static void print_floor(const struct bench_row *row, const struct bench_series *floor)
+{
+	struct spread ratio;
+
+	if (!floor->is_measured) {
+		printf("  %24s", "-");
+		return;
+	}
+	ratio = ratio_of(row, floor);
+	printf("  %6.2f (%.2f; %.2f-%.2f)",
+	       spread_of(floor->rates, row->rounds).median / (double)GiB, ratio.median, ratio.min,
+	       ratio.max);
+}
+
+static void print_text(const struct bench_row *row)
+{
+	double rate = spread_of(row->ours.rates, row->rounds).median;
+	char size[32];
+	char buf[32];
+
+	printf("%-11s %8s ", bench_kind_name(row->kind),
+	       text_format_size(size, sizeof(size), row->size));
+	if (row->kind == BENCH_PROBE)
+		printf("%9.0f/s", rate);
+	else
+		printf("%6.2f GiB/s", rate / (double)GiB);
+	printf(" %9s",
+	       text_format_duration(buf, sizeof(buf), histogram_percentile(&row->latency, 0.5)));
+	printf(" %9s",
+	       text_format_duration(buf, sizeof(buf), histogram_percentile(&row->latency, 0.99)));
+	print_floor(row, &row->socket);
+	print_floor(row, &row->memcpy);
+	print_floor(row, &row->drive);
+	if (row->failures > 0 || row->wrong > 0)
+		printf("  %" PRIu64 " failed, %" PRIu64 " wrong", row->failures, row->wrong);
+	putchar('\n');
+	fflush(stdout);
+}
+
+static void json_floor(json_t *object, const char *name, const struct bench_row *row,
+		       const struct bench_series *floor)
+{
+	struct spread ratio;
+
+	if (!floor->is_measured)
+		return;
+	ratio = ratio_of(row, floor);
+	json_object_set_new(object, name,
+			    json_pack("{s:f, s:f, s:f, s:f}", "bytes_per_s",
+				      spread_of(floor->rates, row->rounds).median, "ratio",
+				      ratio.median, "ratio_min", ratio.min, "ratio_max",
+				      ratio.max));
+}
+
+static void print_json(const struct options *options, const struct bench_row *row)
+{
+	struct spread rate = spread_of(row->ours.rates, row->rounds);
+	json_t *object = json_pack(
+		"{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "op",
+		bench_kind_name(row->kind), "size", (json_int_t)row->size, "clients",
+		(json_int_t)options->clients, "lanes", (json_int_t)options->lanes, "batch",
+		(json_int_t)options->batch, "rounds", (json_int_t)row->rounds,
+		row->kind == BENCH_PROBE ? "ops_per_s" : "bytes_per_s", rate.median, "min",
+		rate.min, "max", rate.max, "p50_ns",
+		(json_int_t)histogram_percentile(&row->latency, 0.5), "p99_ns",
+		(json_int_t)histogram_percentile(&row->latency, 0.99), "p999_ns",
+		(json_int_t)histogram_percentile(&row->latency, 0.999), "operations",
+		(json_int_t)row->operations, "failures", (json_int_t)row->failures, "wrong",
+		(json_int_t)row->wrong);
+
+	json_floor(object, "socket", row, &row->socket);
+	json_floor(object, "memcpy", row, &row->memcpy);
+	json_floor(object, "drive", row, &row->drive);
+	fputs(is_first_row ? "  " : ",\n  ", stdout);
+	json_dumpf(object, stdout, JSON_COMPACT);
+	json_decref(object);
+}
+
+void bench_print_begin(const struct options *options)
+{
+	is_first_row = true;
+	if (options->json) {
+		puts("[");
+		return;
+	}
+	printf("%" PRIu64 " clients, %" PRIu64 " lanes each, %" PRIu64
+	       " in flight; floors in GiB/s "
+	       "(median of our share of it; lowest-highest)\n\n%-11s %8s %12s %9s %9s  %24s  %24s"
+	       "  %24s\n",
+	       options->clients, options->lanes, options->batch, "op", "size", "rate", "p50", "p99",
+	       "socket pair", "memcpy", "bare drive");
+}
+
+void bench_print_row(const struct options *options, const struct bench_row *row)
+{
+	if (options->json)
+		print_json(options, row);
+	else
+		print_text(row);
+	is_first_row = false;
+}
+
+void bench_print_end(const struct options *options)
+{
+	if (options->json)
+		puts("\n]");
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Floors: what the bare machine does with the same work, measured beside each row of `ctxkv bench`.
+ * Each walks the blocks of a working set in the given order until duration_ns has passed (at least
+ * once through one block) and says how many bytes it moved in how long. They block; threads and
+ * sockets they make are gone when they return.
+ */
+#ifndef CMD_FLOOR_H
+#define CMD_FLOOR_H
+
+#include "../base/base.h"
+
+/* Blocks of one size in two memories, both touched by the caller. */
+struct floor_walk {
+	char *source;
+	char *target;
+	uint64_t block_size;
+	uint64_t stride; /* from block to block in either memory */
+	uint64_t block_count;
+	const uint32_t *order; /* block_count indexes: which block comes when */
+};
+
+struct floor_result {
+	uint64_t bytes;
+	uint64_t ns;
+};
+
+/* One thread copies block after block. */
+int floor_memcpy(const struct floor_walk *walk, uint64_t duration_ns,
+		 struct floor_result *result_out) MUST_USE;
+
+/*
+ * One thread sends, one receives, over `connections` bare loopback TCP connections: blocks in
+ * pieces of at most 1 MiB, dealt out over the connections, each received by exact size into its
+ * place.
+ */
+int floor_socket(const struct floor_walk *walk, uint32_t connections, uint64_t duration_ns,
+		 struct floor_result *result_out) MUST_USE;
+
+/*
+ * O_DIRECT reads or writes of whole blocks at queue depth, by io_uring, at block_index * stride of
+ * a file that is large enough, into or from target. Writes: every `flush_every` blocks an fdatasync
+ * (0: none) that the result waits for.
+ */
+int floor_drive(const char *path, const struct floor_walk *walk, uint32_t depth, bool is_write,
+		uint32_t flush_every, uint64_t duration_ns,
+		struct floor_result *result_out) MUST_USE;
+
+#endif

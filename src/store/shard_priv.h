@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A shard from the inside: one struct, its parts in the order in which a put meets them.
+ *
+ *   put.c       begin, commit, abort; who follows whom; what the caller is told
+ *   log.c       a place in the open segment, records and groups, write commands
+ *   flush.c     one flush at a time for all that wait
+ *   segment.c   life of a segment: prepared, open, sealed, forgotten
+ *   foot.c      a segment's footer: made while it fills, written when it is full, read at start
+ *   record.c    the header page of a record, to and from bytes
+ *   read.c      from the medium into buffers, checked
+ *   drop.c      tombstones and dropped namespaces
+ *   recovery.c  what a restart believes; scan.c: of a segment without a footer
+ *   memory.c    memory mode: the same without a medium
+ *   shard.c     open, close, lookup, pins, counters
+ */
+#ifndef STORE_SHARD_PRIV_H
+#define STORE_SHARD_PRIV_H
+
+#include "index.h"
+#include "names.h"
+#include "record.h"
+#include "store.h"
+#include "super.h"
+
+#define SHARD_MAGIC       0x73686472u
+#define SHARD_DROP_MAX    256u   /* tombstones under way */
+#define SHARD_READ_MAX    1024u  /* reads under way */
+#define SHARD_READ_WINDOW 8u     /* commands in flight of one read */
+#define SHARD_READ_SIZE   MiB    /* of a command */
+#define SHARD_FOOT_MAX    3u     /* segments that are open or being sealed */
+#define SHARD_SPARE_MIN   2u     /* segments without live blocks beside the open one */
+#define FOOT_NAMES_MAX    65534u /* rows + 1 fit into 16 bits */
+#define SHARD_SPAN_TRIES  3u     /* writings of a span header that fail before the shard does */
+
+/* Sequences that recovery leaves out, so that none of a lost record is given again. 16 M restarts
+ * fit into 48 bits. */
+#define SHARD_SEQUENCE_JUMP (UINT64_C(1) << 24)
+
+enum segment_state {
+	SEGMENT_FREE = 0, /* no live block; readers may still be in it, its old bytes still stand */
+	SEGMENT_PREPARING, /* its span header is being written and flushed */
+	SEGMENT_READY,
+	SEGMENT_OPEN,
+	SEGMENT_SEALING, /* no more records; they are written, flushed, then the footer is written
+			  */
+	SEGMENT_SEALED,
+};
+
+struct segment {
+	struct list node; /* shard's free, sealing or sealed list: oldest first */
+	enum segment_state state;
+	uint32_t pins;       /* readers; memory mode: also puts that are being filled */
+	uint32_t filling;    /* memory mode: of these, puts */
+	uint64_t opened;     /* of the life that is on the medium; 0: nothing of ours is */
+	uint64_t created_s;  /* when that life began */
+	uint64_t nonce[2];   /* of its last span */
+	uint64_t first[2];   /* of its first span */
+	uint32_t tail;       /* page behind the last place given */
+	uint32_t unwritten;  /* records placed and not yet written */
+	uint32_t live_count; /* blocks in the index */
+	uint64_t live_bytes;
+	struct foot *foot; /* while OPEN or SEALING */
+};
+
+/* Recovery's order of segments. */
+struct segment_age {
+	uint64_t opened;
+	uint32_t segment;
+};
+
+/* What will stand in a segment's footer. Names are interned ids here, rows on the medium. */
+struct foot {
+	struct list node; /* shard's unused ones */
+	struct disk_foot_entry *entries;
+	uint32_t count;
+	uint32_t void_count; /* of these, entries whose record was not written: sequence 0 */
+};
+
+/* A record between its place in the log and its end on the medium. */
+struct log_record {
+	struct list node; /* log's unwritten, in order of place; or its unused */
+	struct segment *segment;
+	struct disk_record *header; /* a page of its own */
+	uint32_t page;
+	uint32_t page_count;
+	uint64_t sequence; /* of its first entry */
+	struct shard_put *puts[DISK_GROUP_MAX];
+	uint32_t put_count;
+	uint32_t stride_count;
+	uint32_t foot_first; /* its entries in the segment's foot */
+	struct list waiters; /* shard_wait: go on to the flush when it is written */
+	bool is_group;       /* may have, or could have had, several blocks */
+	bool is_closed;      /* complete: to be written */
+	bool is_submitted;   /* its last command is under way */
+	uint32_t writes;     /* commands in flight */
+	uint32_t submitted_pages;
+	uint32_t next_put;    /* where the next command begins: put (put_count: none left), … */
+	uint32_t next_iov;    /* its piece, … */
+	uint64_t next_offset; /* bytes in that, … */
+	uint64_t next_done;   /* and bytes of the put before it */
+	int rc;
+};
+
+/* A write command. */
+struct log_write {
+	struct list node; /* log's unused */
+	struct shard *shard;
+	struct log_record *record;
+	struct env_io io;
+	struct iovec iov[ENV_IOV_MAX];
+};
+
+struct log {
+	struct log_record *group;  /* at the tail, still open; NULL */
+	struct log_record *next;   /* the first whose last command is not under way; NULL */
+	struct list unwritten;     /* records, in order of place, the group included */
+	struct list unused;        /* records */
+	struct list writes;        /* unused commands */
+	uint32_t groups_under_way; /* closed and not yet written */
+	uint32_t writes_under_way; /* commands */
+	bool is_group_wanted;      /* somebody waits for the group to become durable */
+	struct env_timer timer;    /* closes the group */
+};
+
+struct flush {
+	struct env_task task; /* begins one, so that all that ended in this turn share it */
+	struct env_io io;
+	bool is_under_way;
+	struct list waiting;
+	struct list serving;
+	uint64_t watermark; /* entries below it will be durable */
+};
+
+/* The segment that is being made ready. */
+struct prepare {
+	struct segment *segment; /* NULL: none */
+	struct disk_span *span;  /* a page */
+	struct iovec iov;
+	struct env_io io;
+	struct shard_wait wait;
+	uint32_t tries;
+};
+
+/* The footer that is being written: of the head of shard.sealing. */
+struct foot_write {
+	bool is_under_way; /* waiting for its flush, or written */
+	bool is_last;      /* of a clean stop: the segment goes on behind it */
+	struct shard_wait wait;
+	struct env_io io;
+	struct iovec iov;
+	uint32_t next_page;
+	uint32_t page_count;
+};
+
+struct shard {
+	uint32_t magic;
+	struct env *env;
+	struct env_blk *blk; /* the medium's; NULL: memory mode */
+	uint64_t base;       /* of segment 0: bytes on the medium */
+	char *memory;        /* of segment 0: memory mode */
+	uint64_t memory_size;
+	struct shard_opts opts;
+	uint32_t block_max;
+	uint64_t incarnation;
+	bool is_offline;
+	bool is_closing;
+
+	void *arena; /* all that is not index, names, super: see layout() */
+	uint64_t arena_size;
+	struct super super; /* opened when super.env is set */
+	struct index *index;
+	struct index_segments index_segments;
+	struct names *domains;
+	struct names *payers;
+	struct names *namespaces;
+	char *scratch;     /* of a whole footer, or of a scan; page aligned */
+	uint16_t *rows[3]; /* of domain, payer, namespace: id to row, or row to id */
+
+	uint64_t segment_size;
+	uint32_t segment_pages;
+	uint32_t segment_count;
+	struct segment *segments;
+	uint64_t *first_sequence;
+	struct segment_age *ages;
+	struct segment *open;  /* NULL: none */
+	struct segment *ready; /* NULL: none */
+	struct list free;      /* segments, in the order in which they are used again */
+	struct list sealing;
+	struct list sealed;
+	uint32_t free_count;
+	struct list feet; /* unused */
+	struct prepare prepare;
+	struct foot_write foot_write;
+
+	uint64_t sequence;         /* of the next entry */
+	uint64_t durable_sequence; /* entries below it survive a crash */
+	struct log log;
+	struct flush flush;
+
+	struct list *buckets; /* puts in flight by hash */
+	uint32_t bucket_mask;
+	uint32_t put_count;
+	struct env_task task; /* runs telling */
+	struct list telling;  /* env_task.node: callbacks that are due */
+	struct env_task *room_task;
+	bool is_room_wanted;
+
+	struct list drops;         /* unused drop_state */
+	struct list drops_waiting; /* for room */
+	uint32_t drop_count;       /* under way */
+	struct list reads;         /* unused read_state */
+	uint32_t read_count;       /* under way */
+
+	struct shard_stats stats;
+};
+
+static inline uint64_t pages_of(uint64_t size)
+{
+	return round_up(size, PAGE_SIZE) / PAGE_SIZE;
+}
+
+/* --- shard.c --- */
+
+/* Have task run from the loop. */
+void shard_tell(struct shard *shard, struct env_task *task);
+
+/* The live entry of id: not expired, not dropped. *hash_out is set whatever the result. */
+bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
+		  struct index_entry *entry_out);
+
+/* index_insert, with the counts of segments. Forgets oldest segments until it fits; -ENOSPC: there
+ * is none left to forget. */
+int shard_index_insert(struct shard *shard, const struct index_entry *entry) MUST_USE;
+
+/* Remove the entry of hash when its sequence is at most sequence; true when there was one. */
+bool shard_index_remove(struct shard *shard, const struct hash128 *hash, uint64_t sequence);
+
+/* A flush or the writing of a span header or of the super failed: nothing is promised any more. */
+void shard_go_offline(struct shard *shard, const char *what, int rc);
+
+/* Somebody was refused for want of room, and there may be some now. */
+void shard_room(struct shard *shard);
+
+/* --- log.c --- */
+
+void log_init(struct shard *shard, struct log_record *records, uint32_t record_count,
+	      struct disk_record *headers, struct log_write *writes);
+
+/* Find put->segment and put->page for a block of put->size; nothing is taken yet. -EAGAIN: no
+ * segment is ready. Memory mode has memory_reserve(). */
+int log_reserve(struct shard *shard, struct shard_put *put) MUST_USE;
+
+/* Take that place for put (payload complete, sequence given, iov padded with zeros) and write it
+ * when its record is due. */
+void log_append(struct shard *shard, struct shard_put *put);
+
+/* Have wait->done() called when the record is written and flushed. */
+void log_wait(struct shard *shard, struct log_record *record, struct shard_wait *wait);
+
+void log_close_group(struct shard *shard);
+
+/* Lowest sequence of what is not yet written; the next sequence when all is. */
+uint64_t log_oldest_unwritten(const struct shard *shard);
+
+/* Offline: end all records with rc. */
+void log_fail(struct shard *shard, int rc);
+
+/* --- flush.c --- */
+
+void flush_init(struct shard *shard);
+
+/* What wait stands for was written: call wait->done() after a flush that begins from now on. */
+void flush_wait(struct shard *shard, struct shard_wait *wait);
+
+/* Offline: all that wait get rc. */
+void flush_fail(struct shard *shard, int rc);
+
+/* --- segment.c --- */
+
+static inline uint32_t segment_index(const struct shard *shard, const struct segment *segment)
+{
+	return (uint32_t)(segment - shard->segments);
+}
+
+static inline uint64_t segment_offset(const struct shard *shard, uint32_t segment, uint64_t page)
+{
+	return shard->base + segment * shard->segment_size + page * PAGE_SIZE;
+}
+
+/* One more record of pages with one more entry, and the footer, fit behind tail. */
+bool segment_fits(const struct shard *shard, const struct segment *segment, uint64_t pages);
+
+/* Make the next segment ready, if none is, and one can be. */
+void segment_prepare(struct shard *shard);
+
+/* Close the open segment and open the ready one. -EAGAIN: none is ready; nothing was done. */
+int segment_turn(struct shard *shard) MUST_USE;
+
+/* A place was taken or a record was written: whatever is due because of it. */
+void segment_took(struct shard *shard, struct segment *segment);
+void segment_wrote(struct shard *shard, struct segment *segment);
+
+/* Nothing goes into the open segment any more; leave a footer behind which it can go on. */
+void segment_leave(struct shard *shard);
+
+/* False: there is none to forget. */
+bool segment_forget_oldest(struct shard *shard);
+
+void segment_pin(struct segment *segment);
+void segment_unpin(struct shard *shard, struct segment *segment);
+
+/* Lowest opened of what is on the medium; UINT64_MAX: nothing is. */
+uint64_t segment_oldest(const struct shard *shard);
+
+/* Begin a span at segment->tail (0: a new life), blocking, and open the segment. */
+int segment_begin_sync(struct shard *shard, struct segment *segment) MUST_USE;
+
+/* What is in a page, if it is a span header of this segment that stands at page. */
+bool span_check(const struct shard *shard, const struct disk_span *span, uint32_t segment,
+		uint32_t page);
+
+/* --- foot.c --- */
+
+void foot_add(struct segment *segment, const struct disk_foot_entry *entry);
+void foot_add_put(struct shard *shard, struct segment *segment, const struct shard_put *put);
+
+/* The record of these entries was not written. */
+void foot_void(struct foot *foot, uint32_t first, uint32_t count);
+
+/* Pages of the footer with extra entries more, whatever names they have. */
+uint32_t foot_pages(const struct shard *shard, const struct segment *segment, uint32_t extra);
+
+/* Write the footers of shard.sealing, one after the other. */
+void foot_advance(struct shard *shard);
+
+/* --- put.c --- */
+
+struct shard_put *put_find_buffered(const struct shard *shard, const struct hash128 *hash,
+				    uint64_t sequence);
+void put_written(struct shard *shard, struct shard_put *put, int rc);
+void put_unpin(struct shard_put *put);
+
+/* Checksums of the payload in iov, and zeros behind it up to the page. */
+void put_sum(const struct shard *shard, struct shard_put *put);
+
+/* --- drop.c --- */
+
+uint64_t drop_memory_size(void);
+void drop_init(struct shard *shard, void *memory);
+void drop_retry(struct shard *shard);        /* there is room */
+void drop_fail(struct shard *shard, int rc); /* offline */
+
+/* --- read.c --- */
+
+uint64_t read_memory_size(void);
+void read_init(struct shard *shard, void *memory);
+
+/* --- recovery.c, scan.c --- */
+
+int recovery_run(struct shard *shard) MUST_USE;
+
+/* What recovery.c knows of a block, and who hears of it. */
+struct recovery {
+	struct shard *shard;
+	uint64_t sequence_max;
+	uint64_t found; /* entries in the segment that is being read */
+	bool was_clean;
+	bool is_full; /* the index is */
+};
+
+/* A block (or tombstone) that stands in segment, names interned: into the index, if it is the
+ * newest of its hash, and into the segment's foot, if it has one. */
+void recovery_apply(struct recovery *recovery, struct segment *segment,
+		    const struct disk_foot_entry *entry);
+
+/* Read pages of a segment into buf. */
+int recovery_read(struct recovery *recovery, const struct segment *segment, uint32_t page,
+		  uint32_t page_count, void *buf) MUST_USE;
+
+/* Apply the footer of segment's present life and set its tail and nonce; false: none counts. */
+bool foot_load(struct recovery *recovery, struct segment *segment, bool *is_sealed_out);
+
+/* Walk segment from its tail; moves tail and nonce behind the last record or span found. */
+void scan_segment(struct recovery *recovery, struct segment *segment);
+
+/* --- memory.c --- */
+
+int memory_reserve(struct shard *shard, struct shard_put *put) MUST_USE;
+void memory_settle(struct shard *shard, struct shard_put *put); /* the put is no longer filling */
+
+static inline void *memory_page(const struct shard *shard, uint32_t segment, uint32_t page)
+{
+	return shard->memory + segment * shard->segment_size + page * PAGE_SIZE;
+}
+
+static inline bool is_memory(const struct shard *shard)
+{
+	return shard->blk == NULL;
+}
+
+#endif

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The binary as a person meets it: help, nearest words, refusals that say what to do, exit codes."""
+import json
+import os
+import signal
+import stat
+
+from harness import BINARY, Server, TOP
+
+
+def run(*arguments, **more):
+    return Server.run(*arguments, check=False, **more)
+
+
+def test_help_is_there_for_every_command():
+    top = run("--help")
+    assert top.returncode == 0
+    for command in ("setup", "start", "stat", "bench", "replay", "version"):
+        assert command in top.stdout
+        done = run(command, "--help")
+        assert done.returncode == 0 and "example:" in done.stdout
+
+
+def test_wrong_words_name_the_nearest():
+    assert "did you mean 'start'" in run("strat").stderr
+    done = run("start", "--bufers", "1GiB")
+    assert done.returncode == 2 and "did you mean 'buffers'" in done.stderr
+    done = run("start", "--verify", "some")
+    assert done.returncode == 2 and "none|medium|all" in done.stderr
+    assert run("start", "--queue-depth").returncode == 2
+    assert run("bench", "--lanes", "99").returncode == 2
+    assert run("version", "extra").returncode == 2
+
+
+def test_version_as_text_and_json():
+    assert run("version").stdout.startswith("ctxkv 0.")
+    assert json.loads(run("version", "--json").stdout)["disk"] == 1
+
+
+def test_the_reference_page_is_up_to_date():
+    page = (TOP / "docs" / "reference" / "options.md").read_text(encoding="utf-8")
+    assert run("version", "--reference").stdout == page
+
+
+def test_setup_writes_secrets_for_its_owner_only(server):
+    mode = stat.S_IMODE(os.stat(server.folder / "secrets").st_mode)
+    assert mode == 0o600
+    assert "default " in (server.folder / "secrets").read_text(encoding="utf-8")
+
+
+def test_setup_refuses_what_holds_data(server, tmp_path):
+    again = run("setup", server.store, "--size", "192MiB", "--dir", tmp_path / "c1")
+    assert again.returncode == 1 and "--force" in again.stderr
+    other = server.folder / "other"
+    other.write_bytes(b"somebody's data" * 1000)
+    foreign = run("setup", other, "--size", "192MiB", "--dir", tmp_path / "c2")
+    assert foreign.returncode == 1 and "--force" in foreign.stderr
+    assert other.read_bytes()[:15] == b"somebody's data"
+    small = run("setup", server.folder / "small", "--size", "16MiB", "--dir", tmp_path / "c3")
+    assert small.returncode == 1 and "segments" in small.stderr
+
+
+def test_setup_refuses_what_is_in_use(server, tmp_path):
+    server.start()
+    done = run("setup", server.store, "--size", "192MiB", "--force", "--dir", tmp_path / "c")
+    assert done.returncode == 1 and "in use" in done.stderr
+    second = run("start", "--dir", server.folder, "--listen", "127.0.0.1:0")
+    assert second.returncode == 1 and "in use" in second.stderr
+
+
+def test_setup_can_reuse_secrets(server, tmp_path):
+    done = run("setup", "--memory", "128MiB", "--dir", tmp_path / "c", "--secrets",
+               server.folder / "secrets")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "c" / "secrets").exists()
+    assert str(server.folder / "secrets") in (tmp_path / "c" / "server.yaml").read_text()
+
+
+def test_start_refuses_and_says_what_to_change(server, tmp_path):
+    done = run("start", "--dir", tmp_path / "nothing")
+    assert done.returncode == 1 and "ctxkv setup" in done.stderr
+    yaml = (server.folder / "server.yaml").read_text(encoding="utf-8")
+    config = tmp_path / "server.yaml"
+    for text, words in [(yaml + "bufers: 1GiB\n", "did you mean 'buffers'"),
+                        (yaml + "verify: sometimes\n", "none|medium|all"),
+                        (yaml + "buffers: 1MiB\n", "four times the largest block")]:
+        config.write_text(text, encoding="utf-8")
+        done = run("start", "--config", config)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+    os.chmod(server.folder / "secrets", 0o644)
+    done = run("start", "--dir", server.folder)
+    assert done.returncode == 1 and "chmod 600" in done.stderr
+
+
+def test_start_tells_its_memory_and_stops_on_a_signal(server):
+    server.start()
+    assert "memory" in server.output() and "index" in server.output()
+    assert server.kill(signal.SIGINT) == 0
+    server.start()
+    server.stop()
+
+
+def test_stat_as_text_and_json(memory_server):
+    assert memory_server.counter("ctxkv_sessions") >= 1
+    values = json.loads(run("stat", "--json", "--url", memory_server.url()).stdout)
+    assert values["ctxkv_sessions"] >= 1
+
+
+def test_commands_without_a_server_say_so(memory_server):
+    url = memory_server.url()
+    memory_server.kill()
+    done = run("stat", "--url", url)
+    assert done.returncode == 1 and "no session" in done.stderr
+
+
+def test_no_configuration_names_setup(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    import subprocess
+    done = subprocess.run([BINARY, "stat"], env=environment, capture_output=True, text=True,
+                          timeout=30, check=False)
+    assert done.returncode == 1
+    assert "ctxkv setup" in done.stderr and "keyfile=" in done.stderr
