@@ -145,6 +145,21 @@ void sim_env_schedule(struct sim_env *env, struct sim_event *event, uint64_t del
 	queue_push(&env->queue, event);
 }
 
+void sim_env_cancel(struct sim_env *env, struct sim_event *event)
+{
+	struct sim_queue queue = env->queue;
+
+	/* Rare: put the others into a new heap. */
+	env->queue.count = 0;
+	for (uint32_t i = 0; i < queue.count; i++) {
+		struct sim_event *other = queue.heap[i];
+
+		if (other != event)
+			queue_push(&env->queue, other);
+	}
+	ASSERT(env->queue.count + 1 == queue.count);
+}
+
 /* --- what runs next --- */
 
 /* When env has something to do; ENV_FOREVER: never, as things stand. */

@@ -127,6 +127,9 @@ struct sim_env *sim_env_of(struct env *env);
 void sim_env_schedule(struct sim_env *env, struct sim_event *event, uint64_t delay_ns,
 		      void (*run)(struct sim_event *event, bool is_dropped));
 
+/* Take a scheduled event back; it is the caller's again. */
+void sim_env_cancel(struct sim_env *env, struct sim_event *event);
+
 /* --- disks (disk.c) --- */
 
 struct sim_disk_faults {

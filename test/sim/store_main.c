@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_store: one shard on a drive that tears, or in memory; puts, gets, drops, crashes and stops at
+ * any event, also inside of recovery. The model (model.h) knows what may be read and what must be.
+ *
+ * What must be there and is not has one excuse without media faults: its segment was forgotten. So
+ * misses are counted against what the store says that it forgot, and one that was written only
+ * lately, with most of the medium unused since, has no excuse at all.
+ */
+#include "run.h"
+#include "store_world.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DISK_PATH  "medium"
+#define STEPS_MAX  UINT64_C(2000000)
+#define SETTLE_NS  (60 * NS_PER_S) /* with faults off everything ends by then */
+#define STARTS_MAX 50
+
+static void act_run(struct sim_event *event, bool is_dropped);
+
+static struct sim_event act;
+
+void world_id(const struct world *world, uint32_t ident, struct store_id *id_out)
+{
+	uint32_t ns = ident % world->ns_count;
+
+	*id_out = (struct store_id) { .domain = { (uint8_t)(1 + ns / 2) }, .ns = { (uint8_t)ns } };
+	memcpy(id_out->key, &ident, sizeof(ident));
+}
+
+uint64_t world_wall_s(const struct world *world)
+{
+	return world->sim->wall_base_s + world->sim->now_ns / NS_PER_S;
+}
+
+/* --- forgetting --- */
+
+static uint64_t forgotten_now(const struct world *world)
+{
+	struct shard_stats stats;
+
+	if (world->shard == NULL)
+		return world->forgotten;
+	shard_get_stats(world->shard, &stats);
+	return world->forgotten + stats.forgotten + stats.forgotten_index_full;
+}
+
+static bool may_lose(const struct world *world)
+{
+	struct shard_stats stats;
+
+	if (world->has_media_faults)
+		return world->disk->media_faults > 0;
+	if (!world->has_eio || world->shard == NULL)
+		return false;
+	shard_get_stats(world->shard, &stats);
+	return stats.is_offline || world->disk->eio_count > 0;
+}
+
+void world_missed(struct world *world, uint32_t ident)
+{
+	struct model_version *version = model_promised(&world->model, ident, world_wall_s(world));
+	struct shard_stats stats;
+	uint64_t since = world->written - version->mark;
+
+	if (may_lose(world) || world->disk->is_dead)
+		return;
+	shard_get_stats(world->shard, &stats);
+	version->is_promised = false;
+	world->missed++;
+	sim_note(world->sim, "identity %u is gone, %" PRIu64 " bytes after its put", ident, since);
+	if (world->missed > forgotten_now(world))
+		sim_fail(world->sim,
+			 "identity %u was %s and is gone; the store has forgotten %" PRIu64
+			 " blocks and misses %" PRIu64,
+			 ident, version->is_durable ? "durable" : "stored", forgotten_now(world),
+			 world->missed);
+	if (stats.forgotten_index_full == 0 && world->opts.index_entries >= 4096 &&
+	    since < stats.capacity / 3)
+		sim_fail(world->sim,
+			 "identity %u was forgotten after %" PRIu64 " bytes of %" PRIu64, ident,
+			 since, stats.capacity);
+}
+
+/* --- the process --- */
+
+static void room_run(struct env_task *task)
+{
+	ops_room(CONTAINER_OF(task, struct world, room_task));
+}
+
+static int process_open(struct world *world)
+{
+	char message[256] = "";
+	int rc;
+
+	world->env = sim_env_create(world->sim, "server", 0);
+	if (!world->is_memory) {
+		rc = medium_open(&world->env->env, DISK_PATH, world->restarts + 1, &world->medium,
+				 message);
+		if (rc < 0) {
+			sim_note(world->sim, "medium: %s (%s)", message, err_str(rc));
+			return rc;
+		}
+	}
+	rc = shard_open(&world->env->env, world->medium, 0,
+			world->is_memory ? &world->memory : NULL, &world->opts, &world->shard);
+	if (rc < 0) {
+		sim_note(world->sim, "shard: %s", err_str(rc));
+		return rc;
+	}
+	sim_env_of(&world->env->env)->env.ops->seal(&world->env->env);
+	world->room_task = (struct env_task) { .run = room_run };
+	shard_on_room(world->shard, &world->room_task);
+	return 0;
+}
+
+/* What is left of the process, without a word to anybody. */
+static void process_bury(struct world *world)
+{
+	world->is_dying = true;
+	world->forgotten = forgotten_now(world);
+	sim_env_kill(world->env, true);
+	if (!world->is_memory)
+		sim_disk_crash(world->disk, rng_chance(&world->sim->rng, 5000));
+	world->env->env.ops->undefer(&world->env->env, &world->room_task);
+	(void)shard_close(&world->shard, true); /* a crash has no result */
+	medium_close(&world->medium);
+	ops_abandon(world);
+	sim_env_destroy(&world->env);
+	model_crash(&world->model);
+	world->is_dying = false;
+	world->restarts++;
+	world->written += 2 * world->memory.segment_room; /* a restart may leave a tail unused */
+}
+
+static void sweep(struct world *world)
+{
+	for (uint32_t i = 0; i < world->model.ident_count; i++)
+		ops_get(world, i, true);
+}
+
+/* Start the process; it may die in its recovery, several times. False: the medium is beyond use. */
+static bool process_start(struct world *world)
+{
+	struct sim *sim = world->sim;
+
+	for (uint32_t tries = 0; tries < STARTS_MAX; tries++) {
+		int rc;
+
+		if (sim->has_faults && !world->is_memory && rng_chance(&sim->rng, 2000))
+			world->disk->dies_in = rng_log(&sim->rng, 1, 100);
+		rc = process_open(world);
+		sim_note(sim, "process starts: %s", err_str(rc));
+		if (rc == 0) {
+			sweep(world);
+			return true;
+		}
+		if (!world->disk->is_dead && world->has_media_faults) {
+			process_bury(world);
+			return false;
+		}
+		if (!world->disk->is_dead && (rc != -EIO || !world->has_eio))
+			sim_fail(sim, "the shard does not open: %s", err_str(rc));
+		process_bury(world);
+	}
+	sim->has_faults = false;
+	world->disk->dies_in = 0;
+	if (process_open(world) < 0)
+		sim_fail(sim, "the shard does not open although all faults are over");
+	sweep(world);
+	return true;
+}
+
+/* --- waiting --- */
+
+/* Step until done() or the disk dies; it must not take longer than SETTLE_NS. */
+static void step_until(struct world *world, bool (*done)(const struct world *world))
+{
+	uint64_t until_ns = world->sim->now_ns + SETTLE_NS;
+
+	while (!done(world) && !world->disk->is_dead) {
+		if (!sim_step(world->sim) || world->sim->now_ns > until_ns)
+			sim_fail(world->sim, "requests do not end");
+		if (world->sim->steps > STEPS_MAX)
+			sim_fail(world->sim, "no end of steps");
+	}
+}
+
+static bool no_puts(const struct world *world)
+{
+	return list_is_empty(&world->puts);
+}
+
+/* Stop in order and leave no process; false: it died in it. */
+static bool process_stop(struct world *world)
+{
+	int rc;
+
+	world->is_quiet = true;
+	ops_settle(world);
+	step_until(world, ops_is_idle);
+	if (world->disk->is_dead)
+		return false;
+	world->env->env.ops->undefer(&world->env->env, &world->room_task);
+	world->forgotten = forgotten_now(world);
+	rc = shard_close(&world->shard, false);
+	sim_note(world->sim, "process stops: %s", err_str(rc));
+	if (world->disk->is_dead)
+		return false;
+	if (rc < 0 && !world->has_eio)
+		sim_fail(world->sim, "the shard does not stop: %s", err_str(rc));
+	medium_close(&world->medium);
+	if (!list_is_empty(&world->puts))
+		sim_fail(world->sim, "the shard has stopped and keeps puts");
+	sim_env_destroy(&world->env);
+	if (rc == 0 && !world->has_eio)
+		model_stop(&world->model);
+	else
+		model_crash(&world->model);
+	world->restarts++;
+	world->written += world->memory.segment_room;
+	world->is_quiet = false;
+	return true;
+}
+
+/* --- the run --- */
+
+static void act_soon(struct world *world)
+{
+	sim_env_schedule(world->ctl, &act, rng_log(&world->sim->rng, 1, 3 * NS_PER_MS), act_run);
+}
+
+static struct world *the_world; /* of the one event that has no struct of its own */
+
+static void act_run(struct sim_event *event, bool is_dropped)
+{
+	struct world *world = the_world;
+	struct rng *rng = &world->sim->rng;
+	uint32_t ident;
+
+	if (is_dropped || world->actions_left == 0)
+		return;
+	act_soon(world);
+	if (world->is_quiet || world->shard == NULL)
+		return;
+	world->actions_left--;
+	ident = (uint32_t)rng_below(rng, world->model.ident_count);
+	if (rng_chance(rng, 5500))
+		ops_put(world, ident);
+	else if (rng_chance(rng, 8500))
+		ops_get(world, ident, false);
+	else
+		ops_drop(world, ident, rng_chance(rng, 1500));
+	if (rng_chance(rng, 100))
+		world->sim->now_ns += rng_log(rng, 1, 2 * NS_PER_S); /* a clock that jumps */
+}
+
+static void choose_disk(struct world *world)
+{
+	struct rng *rng = &world->sim->rng;
+	struct sim_disk_faults *faults = &world->disk->faults;
+	uint32_t rate = (uint32_t)rng_log(rng, 1, 300);
+
+	faults->delay_max_ns = rng_log(rng, 10 * NS_PER_US, 100 * NS_PER_MS);
+	world->has_media_faults = rng_chance(rng, 2000);
+	world->has_eio = !world->has_media_faults && rng_chance(rng, 2000);
+	if (world->has_eio) {
+		faults->read_eio = (uint32_t)rng_below(rng, rate + 1);
+		faults->write_eio = (uint32_t)rng_below(rng, rate + 1);
+	}
+	if (world->has_media_faults && world->opts.verify != STORE_VERIFY_NONE) {
+		faults->lost = (uint32_t)rng_below(rng, rate + 1);
+		faults->misdirected = (uint32_t)rng_below(rng, rate + 1);
+		faults->rot = (uint32_t)rng_below(rng, rate + 1);
+		faults->stale = (uint32_t)rng_below(rng, rate + 1);
+	}
+}
+
+static void choose(struct world *world)
+{
+	struct rng *rng = &world->sim->rng;
+	uint64_t room = DISK_SEGMENT_MIN << rng_below(rng, 4);
+	uint32_t segments = (uint32_t)rng_range(rng, DISK_SEGMENTS_MIN, 3 * DISK_SEGMENTS_MIN);
+	static const uint64_t write_sizes[] = { 256 * KiB, 512 * KiB, MiB };
+
+	world->is_memory = rng_chance(rng, 1000);
+	world->memory.segment_room = room;
+	world->memory.size = segments * disk_segment_size(room);
+	world->memory.block_max = rng_log(rng, 4 * KiB, room / 4);
+	world->block_max = (uint32_t)world->memory.block_max;
+	world->opts = (struct shard_opts) {
+		.index_entries = rng_chance(rng, 2000) ? rng_range(rng, 32, 200) : 4096,
+		.queue_depth = (uint32_t)rng_range(rng, 1, 16),
+		.put_max = (uint32_t)rng_log(rng, 2, 64),
+		.write_size = write_sizes[rng_below(rng, ARRAY_LEN(write_sizes))],
+		.group_delay_ns = rng_log(rng, 1, 5 * NS_PER_MS),
+		.verify = (enum store_verify)rng_below(rng, 3),
+	};
+	world->ns_count = (uint32_t)rng_range(rng, 1, 4);
+	world->durable_rate = (uint32_t)rng_below(rng, 10001);
+	world->actions_left = (uint32_t)rng_log(rng, 50, 1500);
+	world->disk = sim_disk_create(world->sim, DISK_PATH,
+				      round_up(DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET +
+						       segments * disk_segment_size(room),
+					       DISK_EXTENT_ALIGN));
+	choose_disk(world);
+}
+
+static void setup(struct world *world)
+{
+	struct sim_env *env = sim_env_create(world->sim, "setup", 0);
+	struct medium_spec spec = { .path = DISK_PATH,
+				    .size = world->disk->size,
+				    .segment_room = world->memory.segment_room,
+				    .block_max = world->block_max,
+				    .is_sparse = true };
+	struct medium_info info;
+	char message[256] = "";
+	int rc = medium_setup(&env->env, &spec, &info, message);
+
+	if (rc < 0)
+		sim_fail(world->sim, "setup: %s (%s)", message, err_str(rc));
+	sim_env_destroy(&env);
+}
+
+/* Until the actions are done: steps, and now and then the process goes. False: beyond use. */
+static bool live(struct world *world)
+{
+	struct sim *sim = world->sim;
+
+	while (world->actions_left > 0) {
+		if (sim->steps > STEPS_MAX)
+			sim_fail(sim, "no end of steps");
+		if (!sim_step(sim))
+			sim_fail(sim, "nothing happens any more");
+		if (!world->is_memory && !world->disk->is_dead && rng_chance(&sim->rng, 10))
+			world->disk->dies_in = rng_log(&sim->rng, 1, 50);
+		if (!world->is_memory && !world->disk->is_dead && rng_chance(&sim->rng, 5) &&
+		    process_stop(world)) {
+			if (!process_start(world))
+				return false;
+			continue;
+		}
+		if (world->disk->is_dead || (!world->is_memory && rng_chance(&sim->rng, 10))) {
+			process_bury(world);
+			world->is_quiet = false;
+			if (!process_start(world))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Faults are over: all requests end, the pool is whole, and what a last restart must find is
+ * there. */
+static void finish(struct world *world)
+{
+	world->sim->has_faults = false;
+	world->disk->dies_in = 0;
+	ops_settle(world);
+	step_until(world, ops_is_idle);
+	step_until(world, no_puts);
+	if (!may_lose(world)) {
+		ops_check_pool(world);
+		step_until(world, no_puts);
+	}
+	if (!process_stop(world))
+		sim_fail(world->sim, "the disk died after its time");
+	if (world->is_memory)
+		return;
+	if (!process_start(world))
+		return;
+	step_until(world, ops_is_idle);
+	(void)process_stop(world); /* it fails the run by itself */
+}
+
+static void scenario(struct sim *sim)
+{
+	struct world world = { .sim = sim };
+
+	the_world = &world;
+	list_init(&world.puts);
+	list_init(&world.gets);
+	list_init(&world.drops);
+	choose(&world);
+	model_init(&world.model, sim, (uint32_t)rng_log(&sim->rng, 2, 200));
+	world.ctl = sim_env_create(sim, "world", 1);
+	if (!world.is_memory)
+		setup(&world);
+	sim_note(sim,
+		 "memory %d, media faults %d, eio %d, room %" PRIu64 ", disk %" PRIu64
+		 ", block_max %u, verify %d, identities %u, index %" PRIu64,
+		 world.is_memory, world.has_media_faults, world.has_eio, world.memory.segment_room,
+		 world.disk->size, world.block_max, (int)world.opts.verify, world.model.ident_count,
+		 world.opts.index_entries);
+	act_soon(&world);
+	if (process_start(&world) && live(&world))
+		finish(&world);
+	sim_note(sim,
+		 "%" PRIu64 " stored, %" PRIu64 " existed, %" PRIu64 " hits, %" PRIu64
+		 " misses, %" PRIu64 " drops, %" PRIu64 " restarts, %" PRIu64 " forgotten, %" PRIu64
+		 " missed",
+		 world.stored, world.existed, world.hits, world.misses, world.drops_done,
+		 world.restarts, world.forgotten, world.missed);
+	sim_env_destroy(&world.ctl);
+	model_fini(&world.model);
+}
+
+int main(int argc, char **argv)
+{
+	return run_main(argc, argv, scenario);
+}
