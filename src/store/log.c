@@ -369,7 +369,7 @@ void log_init(struct shard *shard, struct log_record *records, uint32_t record_c
 		records[i].header = &headers[i];
 		list_add_tail(&log->unused, &records[i].node);
 	}
-	for (uint32_t i = 0; i < shard->opts.queue_depth; i++) {
+	for (uint32_t i = 0; writes != NULL && i < shard->opts.queue_depth; i++) {
 		writes[i].shard = shard;
 		list_add_tail(&log->writes, &writes[i].node);
 	}

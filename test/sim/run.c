@@ -74,14 +74,18 @@ static bool play_checked(const struct args *args, uint64_t seed, void (*scenario
 
 static void job_start(const struct args *args, struct job *job, void (*scenario)(struct sim *sim))
 {
+	pid_t pid;
+
 	fflush(stdout);
-	job->pid = fork();
-	if (job->pid < 0) {
+	pid = fork();
+	if (pid < 0) {
 		perror("fork");
 		exit(2);
 	}
-	if (job->pid > 0)
+	if (pid > 0) {
+		job->pid = pid;
 		return;
+	}
 	for (; job->seed <= args->last; job->seed += args->jobs) {
 		(void)alarm(SEED_SECONDS);
 		if (!play_checked(args, job->seed, scenario)) {

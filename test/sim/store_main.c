@@ -21,8 +21,6 @@
 
 static void act_run(struct sim_event *event, bool is_dropped);
 
-static struct sim_event act;
-
 void world_id(const struct world *world, uint32_t ident, struct store_id *id_out)
 {
 	uint32_t ns = ident % world->ns_count;
@@ -231,14 +229,13 @@ static bool process_stop(struct world *world)
 
 static void act_soon(struct world *world)
 {
-	sim_env_schedule(world->ctl, &act, rng_log(&world->sim->rng, 1, 3 * NS_PER_MS), act_run);
+	sim_env_schedule(world->ctl, &world->act, rng_log(&world->sim->rng, 1, 3 * NS_PER_MS),
+			 act_run);
 }
-
-static struct world *the_world; /* of the one event that has no struct of its own */
 
 static void act_run(struct sim_event *event, bool is_dropped)
 {
-	struct world *world = the_world;
+	struct world *world = CONTAINER_OF(event, struct world, act);
 	struct rng *rng = &world->sim->rng;
 	uint32_t ident;
 
@@ -382,7 +379,6 @@ static void scenario(struct sim *sim)
 {
 	struct world world = { .sim = sim };
 
-	the_world = &world;
 	list_init(&world.puts);
 	list_init(&world.gets);
 	list_init(&world.drops);

@@ -9,7 +9,8 @@
 struct world {
 	struct sim *sim;
 	struct model model;
-	struct sim_env *ctl; /* whose events are the world's own */
+	struct sim_env *ctl;  /* whose events are the world's own */
+	struct sim_event act; /* the next thing to ask */
 	struct sim_disk *disk;
 	/* The process; all NULL while there is none. */
 	struct sim_env *env;

@@ -214,7 +214,6 @@ void loop_mover_fire(struct env_timer *timer)
 		size = 1 + loop_random(lane->lane.env, (uint32_t)size);
 	lane->lane.progress_ns = env_now_ns(lane->lane.env);
 	if (move->rc == 0) {
-		move->is_begun = true;
 		if (!move_some(move, move->priv.words[0] != 0, size))
 			move->rc = -ERR_PROTOCOL;
 	}
@@ -235,7 +234,6 @@ static void move_add(struct xprt_lane *xprt_lane, struct xprt_move *move, bool i
 	move->lane = xprt_lane;
 	move->moved = 0;
 	move->rc = 0;
-	move->is_begun = false;
 	move->priv.words[0] = is_push;
 	list_add_tail(&lane->moves, &move->node);
 	if (xprt_lane->backlog_size != UINT64_MAX)
@@ -255,7 +253,7 @@ void loop_pull(struct xprt_lane *lane, struct xprt_move *move)
 
 void loop_revoke(struct xprt_move *move)
 {
-	if (!move->is_begun)
+	if (move->moved == 0)
 		move->rc = -ECANCELED; /* told by the mover */
 }
 
