@@ -194,7 +194,7 @@ static int answer_reply(struct client *client, const struct xprt_frame *frame)
 	for (uint32_t i = 0; i < header->count; i++) {
 		int rc;
 
-		request = request_find(client, header->request);
+		request = client_request_find(client, header->request);
 		if (request == NULL)
 			return 0;
 		if (request->cop != NULL && request->cop->has_result)
@@ -204,7 +204,7 @@ static int answer_reply(struct client *client, const struct xprt_frame *frame)
 			return rc;
 	}
 	/* An op that was given up: the last answer releases it like the answer to its CANCEL. */
-	request = request_find(client, header->request);
+	request = client_request_find(client, header->request);
 	if (request != NULL && request->cop != NULL && request->cop->has_result &&
 	    (header->flags & WIRE_FLAG_LAST) != 0)
 		request_end(request);
@@ -223,7 +223,7 @@ static bool is_here(const struct wire_bitmap *bitmap, uint32_t index)
 static int answer_bitmap(struct client *client, const struct xprt_frame *frame)
 {
 	const struct wire_bitmap *bitmap = frame->body;
-	struct request *request = request_find(client, frame->header->request);
+	struct request *request = client_request_find(client, frame->header->request);
 	struct client_op *cop;
 	struct ctxkv_op *op;
 	uint32_t first;
@@ -258,7 +258,7 @@ static int answer_bitmap(struct client *client, const struct xprt_frame *frame)
 static int answer_text(struct client *client, const struct xprt_frame *frame)
 {
 	const struct wire_text *text = frame->body;
-	struct request *request = request_find(client, frame->header->request);
+	struct request *request = client_request_find(client, frame->header->request);
 
 	if (request == NULL)
 		return 0;
@@ -307,7 +307,7 @@ int answer_frame(struct client *client, const struct xprt_frame *frame)
 static struct ctxkv_item *data_item(struct client *client, enum wire_kind kind, uint64_t id,
 				    uint32_t item, struct request **request_out)
 {
-	struct request *request = request_find(client, id);
+	struct request *request = client_request_find(client, id);
 	uint32_t unit;
 
 	if (request == NULL || item >= request->count || request->cop->has_result)

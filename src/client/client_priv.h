@@ -250,8 +250,8 @@ void op_news_deliver(struct env_task *task);
 /* request.c */
 /* Send what can be sent. */
 void client_pump(struct client *client);
-struct request *request_find(struct client *client, uint64_t id);
-void request_free(struct client *client, struct request *request);
+struct request *client_request_find(struct client *client, uint64_t id);
+void client_request_free(struct client *client, struct request *request);
 /* The request is over: forget it in the transport, free its slot. */
 void request_end(struct request *request);
 /* Every open unit of it gets this outcome, and it ends. */

@@ -295,7 +295,7 @@ static struct request *request_take(struct client *client, enum wire_kind kind)
 	return request;
 }
 
-void request_free(struct client *client, struct request *request)
+void client_request_free(struct client *client, struct request *request)
 {
 	ASSERT(request->id != 0);
 	ASSERT(client->request_count > 0);
@@ -304,7 +304,7 @@ void request_free(struct client *client, struct request *request)
 	list_add_tail(&client->free_requests, &request->node);
 }
 
-struct request *request_find(struct client *client, uint64_t id)
+struct request *client_request_find(struct client *client, uint64_t id)
 {
 	uint32_t index = id_index_of(id);
 
@@ -322,7 +322,7 @@ void request_end(struct request *request)
 		client->xprt->forget(&client->session.group, request->id);
 	list_del(&request->node);
 	cop->request_count--;
-	request_free(client, request);
+	client_request_free(client, request);
 	op_release_check(cop);
 }
 
@@ -426,7 +426,7 @@ static int op_send(struct client *client, struct client_op *cop)
 		return -EAGAIN;
 	rc = frame_send(&frame, request);
 	if (rc < 0) {
-		request_free(client, request);
+		client_request_free(client, request);
 		return rc;
 	}
 	request->cop = cop;
@@ -480,7 +480,7 @@ static void pump_texts(struct client *client)
 		((struct wire_request *)(void *)frame.body)->budget_ns =
 			budget_ns(client, text->timer.when_ns);
 		if (frame_send(&frame, request) < 0) {
-			request_free(client, request);
+			client_request_free(client, request);
 			return;
 		}
 		list_del(&text->node);

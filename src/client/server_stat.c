@@ -5,14 +5,14 @@
 void text_finish(struct client *client, struct client_text *text, int rc, const char *bytes,
 		 uint32_t size)
 {
-	struct request *request = request_find(client, text->request);
+	struct request *request = client_request_find(client, text->request);
 
 	client->env->ops->timer_clear(client->env, &text->timer);
 	list_del(&text->node);
 	if (text->request != 0) {
 		ASSERT(request != NULL);
 		ASSERT(request->text == text);
-		request_free(client, request);
+		client_request_free(client, request);
 	}
 	text->done(text, rc, rc < 0 ? NULL : bytes, rc < 0 ? 0 : size);
 }

@@ -18,8 +18,9 @@
 #include "../env/posix/posix.h"
 #include "face.h"
 
-#define SYNC_TICK_NS (50 * NS_PER_MS) /* how often a waiting call looks whether the client broke   \
-				       */
+#define SYNC_TICK_NS                                                                               \
+	(50 * NS_PER_MS) /* how often a waiting call looks whether the client broke                \
+			  */
 
 /* --- to the user --- */
 
