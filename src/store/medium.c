@@ -2,13 +2,13 @@
 /*
  * Media: making one, opening one.
  *
- * Setup      Open with the lock; look at the head (all before the first extent) and refuse what is
- *            not empty; decide the geometry; give a file its size and write it once; clear the
- *            head; super slots of all shards; flush; label and copy; flush. Whatever stops it
- *            before the last step leaves a medium without a label: -ERR_FORMAT, never a store.
- * Open       Open with the lock; believe the label or its copy; write the incarnation to the one
- *            that was not believed, flush, then to the other, flush: at any moment one is whole.
- * Message    The first step that knows what is wrong writes the sentence; the code goes up.
+ * Setup      Decide the geometry; open with the lock; look at the head (all before the first
+ * extent) and refuse what is not empty; give a file its size and write it once; clear the head;
+ * super slots of all shards; flush; label and copy; flush. Whatever stops it before the last step
+ * leaves a medium without a label: -ERR_FORMAT, never a store. Open       Open with the lock;
+ * believe the label or its copy; write the incarnation to the one that was not believed, flush,
+ * then to the other, flush: at any moment one is whole. Message    The first step that knows what
+ * is wrong writes the sentence; the code goes up.
  */
 #include "medium.h"
 
@@ -197,12 +197,13 @@ static uint64_t room_choose(const struct setup *setup)
 	return room;
 }
 
-static int setup_plan(struct setup *setup)
+static int setup_plan(struct setup *setup, uint64_t size)
 {
 	const struct medium_spec *spec = setup->spec;
 	uint64_t need;
 	char have_text[32], need_text[32], room_text[32];
 
+	setup->size = round_down(size, PAGE_SIZE);
 	if (setup->size > HEAD_SIZE)
 		setup->extent_size = round_down((setup->size - HEAD_SIZE) / setup->shard_count,
 						DISK_EXTENT_ALIGN);
@@ -338,10 +339,9 @@ static int setup_run(struct setup *setup, struct medium_info *info_out)
 	if (blk_info.is_device && spec->size != 0)
 		return say(setup->message, -EINVAL,
 			   "%s: is a device and used whole; a size is for files", spec->path);
-	setup->size = round_down(spec->size != 0 ? spec->size : blk_info.size, PAGE_SIZE);
 	rc = setup_look(setup, blk_info.size);
-	if (rc == 0)
-		rc = setup_plan(setup);
+	if (rc == 0 && spec->size == 0)
+		rc = setup_plan(setup, blk_info.size);
 	if (rc == 0 && !blk_info.is_device)
 		rc = setup_fill(setup);
 	if (rc == 0)
@@ -373,6 +373,8 @@ int medium_setup(struct env *env, const struct medium_spec *spec, struct medium_
 
 	ASSERT(spec->path != NULL);
 	rc = setup_check(&setup);
+	if (rc == 0 && spec->size != 0) /* before a file is made that would be too small */
+		rc = setup_plan(&setup, spec->size);
 	if (rc < 0)
 		return rc;
 	setup.chunk = env->ops->map(env, CHUNK_SIZE);
@@ -519,7 +521,8 @@ int medium_open(struct env *env, const char *path, uint64_t incarnation, struct 
 
 	rc = env->ops->blk_open(env, path, 0, &medium->blk);
 	if (rc < 0) {
-		(void)say(message_out, rc, "%s: %s", path, err_str(rc));
+		(void)say(message_out, rc, "%s: %s%s", path, err_str(rc),
+			  rc == -ENOENT ? "; run 'ctxkv setup'" : "");
 		goto err_free;
 	}
 	rc = open_loaded(medium, path, incarnation, labels, message_out);
