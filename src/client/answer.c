@@ -159,50 +159,63 @@ static int unit_result(struct client *client, struct request *request,
 }
 
 /* The answer to CANCEL: nothing lands any more for the requests of that op. */
-static void answer_cancel(struct client *client, uint64_t id)
+static void answer_cancel(struct client_lane *lane, uint64_t id)
 {
+	struct client *client = lane->client;
 	uint32_t index = id_index_of(id);
 	struct client_op *cop;
 
 	if (index >= client->opts.inflight_max)
 		return;
 	cop = &client->ops[index];
-	if (cop->op == NULL || id != id_make(ID_CANCEL, cop->generation, index))
+	if (cop->op == NULL || id != id_make_cancel(lane->index, cop->generation, index))
 		return;
 	while (cop->has_result && cop->request_count > 0)
 		request_end(list_head(&cop->requests, struct request, node));
 }
 
-static int answer_reply(struct client *client, const struct xprt_frame *frame)
+/* Any result may end the request, and what is behind it is then nobody's. */
+static int answer_results(struct client *client, const struct xprt_frame *frame)
 {
 	const struct wire_header *header = frame->header;
 	const struct wire_result *results = wire_items(header, frame->body);
+
+	for (uint32_t i = 0; i < header->count; i++) {
+		struct request *request = client_request_find(client, header->request);
+		int rc;
+
+		if (request == NULL || (request->cop != NULL && request->cop->has_result))
+			return 0;
+		rc = unit_result(client, request, &results[i]);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int answer_reply(struct client_lane *lane, const struct xprt_frame *frame)
+{
+	struct client *client = lane->client;
+	const struct wire_header *header = frame->header;
+	const struct wire_result *results = wire_items(header, frame->body);
 	struct request *request;
+	int rc;
 
 	switch (id_tag_of(header->request)) {
 	case ID_CANCEL:
-		answer_cancel(client, header->request);
+		if ((header->flags & WIRE_FLAG_LAST) != 0)
+			answer_cancel(lane, header->request);
 		return 0;
 	case ID_REGION:
-		return results[0]
-			.status; /* a region that is no good: a bug of ours, start afresh */
+		return results[0].status; /* no good: a bug of ours, start afresh */
 	case ID_REQUEST:
 		break;
 	default:
 		return -ERR_PROTOCOL;
 	}
-	for (uint32_t i = 0; i < header->count; i++) {
-		int rc;
-
-		request = client_request_find(client, header->request);
-		if (request == NULL)
-			return 0;
-		if (request->cop != NULL && request->cop->has_result)
-			break;
-		rc = unit_result(client, request, &results[i]);
-		if (rc < 0)
-			return rc;
-	}
+	rc = answer_results(client, frame);
+	if (rc < 0)
+		return rc;
 	/* An op that was given up: the last answer releases it like the answer to its CANCEL. */
 	request = client_request_find(client, header->request);
 	if (request != NULL && request->cop != NULL && request->cop->has_result &&
@@ -282,11 +295,29 @@ static int answer_notice(struct client *client, const struct wire_notice *notice
 	}
 }
 
-int answer_frame(struct client *client, const struct xprt_frame *frame)
+/* The server's last word on a request: it no longer counts there. */
+static void answer_last(struct client_lane *lane, const struct wire_header *header)
 {
+	struct request *request;
+
+	if (header->kind == WIRE_NOTICE ||
+	    (header->kind == WIRE_REPLY && (header->flags & WIRE_FLAG_LAST) == 0))
+		return;
+	request = client_request_find(lane->client, header->request);
+	if (request != NULL)
+		request->has_last = true;
+	else if (lane->ghost_count > 0)
+		lane->ghost_count--;
+}
+
+int answer_frame(struct client_lane *lane, const struct xprt_frame *frame)
+{
+	struct client *client = lane->client;
+
+	answer_last(lane, frame->header);
 	switch (frame->header->kind) {
 	case WIRE_REPLY:
-		return answer_reply(client, frame);
+		return answer_reply(lane, frame);
 	case WIRE_BITMAP:
 		return answer_bitmap(client, frame);
 	case WIRE_TEXT:

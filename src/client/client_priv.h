@@ -30,19 +30,26 @@
 #define OP_REQUEST_MAX     256 /* requests of one op under way: fits one CANCEL frame */
 #define REQUEST_MIN        256 /* slots at least */
 #define REQUEST_INDEX_BITS 16
+#define ID_LANE_SHIFT      48
 #define REQUEST_IOV_MAX    48  /* pieces of inline payload in a frame */
 #define REGION_MAX         256 /* declared at once */
 
 /* The two highest bits of a request id say whose it is. */
 enum id_tag {
 	ID_REQUEST = 0, /* a slot: generation, index */
-	ID_CANCEL = 1,  /* of an op: generation, index */
+	ID_CANCEL = 1,  /* of an op on a lane: lane, generation, index */
 	ID_REGION = 2,  /* DECLARE or UNDECLARE: the region's id */
 };
 
 static inline uint64_t id_make(enum id_tag tag, uint32_t generation, uint32_t index)
 {
 	return (uint64_t)tag << 62 | (uint64_t)generation << REQUEST_INDEX_BITS | index;
+}
+
+/* Each lane's CANCEL has an id of its own. */
+static inline uint64_t id_make_cancel(uint32_t lane, uint32_t generation, uint32_t index)
+{
+	return id_make(ID_CANCEL, generation, index) | (uint64_t)lane << ID_LANE_SHIFT;
 }
 
 static inline enum id_tag id_tag_of(uint64_t id)
@@ -114,6 +121,7 @@ struct request {
 	uint32_t count;      /* 0: an op without items, or a text */
 	uint32_t open_count; /* units without outcome */
 	enum wire_kind kind;
+	bool has_last; /* the server has answered all of it */
 };
 
 /* --- session --- */
@@ -137,6 +145,10 @@ struct client_lane {
 	uint64_t pause_ns;      /* before the next attempt to join */
 	struct env_timer timer; /* IDLE: the next attempt; else, until UP: the end of this one */
 	struct auth_transcript transcript;
+	/* What the server still counts against request_max although no slot does: requests that
+	 * ended here before their last answer, CANCELs, DECLAREs. Their answers come on this lane.
+	 */
+	uint32_t ghost_count;
 	int refused; /* what a REFUSE said */
 };
 
@@ -266,7 +278,7 @@ int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, 
 void request_fail_waiting(struct client *client, int status);
 
 /* answer.c */
-int answer_frame(struct client *client, const struct xprt_frame *frame) MUST_USE;
+int answer_frame(struct client_lane *lane, const struct xprt_frame *frame) MUST_USE;
 int answer_locate(struct client *client, enum wire_kind kind, uint64_t id, uint32_t item,
 		  uint64_t offset, uint32_t size, struct iovec *iov, uint32_t iov_max);
 void answer_landed(struct client *client, enum wire_kind kind, uint64_t id, uint32_t item,

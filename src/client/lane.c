@@ -197,7 +197,7 @@ static int user_frame(struct xprt_lane *xlane, const struct xprt_frame *frame)
 		if (lane->state != LANE_UP)
 			return -ERR_PROTOCOL;
 		session_credit(client, frame->header->credit);
-		rc = answer_frame(client, frame);
+		rc = answer_frame(lane, frame);
 		if (rc == 0)
 			client_pump(client);
 		return rc;
@@ -294,6 +294,7 @@ int lane_connect(struct client_lane *lane, const char *address)
 
 	ASSERT(lane->lane == NULL);
 	lane->refused = 0;
+	lane->ghost_count = 0;
 	preface_init(lane, &lane->transcript.preface);
 	rc = client->xprt->connect(env, address, &lane->transcript.preface, &client_xprt_user, lane,
 				   &lane->lane);
@@ -314,4 +315,5 @@ void lane_close(struct client_lane *lane)
 	if (lane->lane != NULL)
 		client->xprt->close(&lane->lane);
 	lane->state = LANE_IDLE;
+	lane->ghost_count = 0;
 }

@@ -270,11 +270,22 @@ static void frame_fill_report(struct frame *frame, const struct ctxkv_op *op)
 
 /* --- slots --- */
 
+/* Whether the server has room for one more. */
+static bool has_request_room(const struct client *client)
+{
+	const struct session *session = &client->session;
+	uint32_t count = client->request_count;
+
+	for (uint32_t i = 0; i < session->group.lane_count; i++)
+		count += session->lanes[i].ghost_count;
+	return count < session->welcome.request_max;
+}
+
 static struct request *request_take(struct client *client, enum wire_kind kind)
 {
 	struct request *request;
 
-	if (client->request_count >= client->session.welcome.request_max)
+	if (!has_request_room(client))
 		return NULL;
 	request = list_head(&client->free_requests, struct request, node);
 	if (request == NULL)
@@ -291,6 +302,7 @@ static struct request *request_take(struct client *client, enum wire_kind kind)
 	request->first = 0;
 	request->count = 0;
 	request->open_count = 0;
+	request->has_last = false;
 	client->request_count++;
 	return request;
 }
@@ -320,6 +332,8 @@ void request_end(struct request *request)
 
 	if (session_is_up(client) && !client_is_direct(client))
 		client->xprt->forget(&client->session.group, request->id);
+	if (!request->has_last)
+		request->lane->ghost_count++;
 	list_del(&request->node);
 	cop->request_count--;
 	client_request_free(client, request);
@@ -505,17 +519,20 @@ void client_pump(struct client *client)
 int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, const void *more,
 		       size_t more_size)
 {
-	struct xprt_lane *lane = client->session.group.lanes[0];
+	struct client_lane *lane = &client->session.lanes[0];
 	struct frame frame;
 	struct wire_header header;
 
-	if (lane == NULL)
+	if (!session_is_up(client) || !has_request_room(client))
 		return -EAGAIN;
 	frame_begin(&frame, client);
 	memset(frame.body, 0, sizeof(struct wire_request));
 	memcpy(frame_add(&frame, more_size), more, more_size);
 	wire_header_init(&header, kind, id, 0, frame.body_size);
-	return client->xprt->send(lane, &header, frame.body, NULL, 0) < 0 ? -EAGAIN : 0;
+	if (client->xprt->send(lane->lane, &header, frame.body, NULL, 0) < 0)
+		return -EAGAIN; /* if not for room, closed() follows */
+	lane->ghost_count++;
+	return 0;
 }
 
 /* A CANCEL goes on the lane of the requests it names: it must not overtake them. */
@@ -527,6 +544,7 @@ static int lane_cancel(struct client_op *cop, struct client_lane *lane)
 	} body = { .request = { .budget_ns = 0 } };
 	struct wire_header header;
 	uint16_t count = 0;
+	int rc;
 
 	_Static_assert(sizeof(body) <= WIRE_FREE_MAX, "a CANCEL never waits for credit");
 	list_for_each (node, &cop->requests) {
@@ -537,9 +555,13 @@ static int lane_cancel(struct client_op *cop, struct client_lane *lane)
 	}
 	if (count == 0 || lane->lane == NULL)
 		return 0;
-	wire_header_init(&header, WIRE_CANCEL, id_make(ID_CANCEL, cop->generation, cop->index),
-			 count, (uint32_t)(sizeof(body.request) + count * sizeof(body.cancels[0])));
-	return cop->client->xprt->send(lane->lane, &header, &body, NULL, 0);
+	wire_header_init(&header, WIRE_CANCEL,
+			 id_make_cancel(lane->index, cop->generation, cop->index), count,
+			 (uint32_t)(sizeof(body.request) + count * sizeof(body.cancels[0])));
+	rc = cop->client->xprt->send(lane->lane, &header, &body, NULL, 0);
+	if (rc == 0)
+		lane->ghost_count++;
+	return rc;
 }
 
 int request_cancel(struct client_op *cop)

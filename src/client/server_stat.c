@@ -12,6 +12,8 @@ void text_finish(struct client *client, struct client_text *text, int rc, const 
 	if (text->request != 0) {
 		ASSERT(request != NULL);
 		ASSERT(request->text == text);
+		if (!request->has_last)
+			request->lane->ghost_count++;
 		client_request_free(client, request);
 	}
 	text->done(text, rc, rc < 0 ? NULL : bytes, rc < 0 ? 0 : size);

@@ -83,6 +83,7 @@ static void lane_lost(struct client_lane *lane)
 		if (request->id != 0 && (request->lane == lane || request->kind == WIRE_GET))
 			request_fail(client, request, -ERR_PEER);
 	}
+	lane->ghost_count = 0; /* the server has ended them, too */
 }
 
 /* --- attempts --- */
