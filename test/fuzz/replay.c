@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs a fuzz target over the files of a corpus folder, as they are and damaged a little: cut off
- * at every length up to CUT_MAX, and with ROUNDS random bytes changed one after the other. It is no
+ * at every length up to ROUNDS, and with ROUNDS random bytes changed one after the other. It is no
  * fuzzer, but finds the crude mistakes of a decoder in every build.
  *
- *   replay_TARGET FOLDER
+ *   replay_TARGET FOLDER ROUNDS
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -15,8 +15,6 @@
 #include "fuzz.h"
 
 #define FILE_MAX (256 * KiB)
-#define CUT_MAX  512
-#define ROUNDS   512
 
 /* xorshift64*, seeded by the file's size: the same bytes in every run. */
 static uint64_t next_random(uint64_t *random)
@@ -38,13 +36,13 @@ static void run(const uint8_t *bytes, size_t size)
 	free(copy);
 }
 
-static void run_damaged(uint8_t *bytes, size_t size)
+static void run_damaged(uint8_t *bytes, size_t size, uint32_t rounds)
 {
 	uint64_t random = size + 1;
 
-	for (size_t cut = 0; cut < MIN(size, CUT_MAX); cut++)
+	for (size_t cut = 0; cut < MIN(size, rounds); cut++)
 		run(bytes, cut);
-	for (uint32_t round = 0; size > 0 && round < ROUNDS; round++) {
+	for (uint32_t round = 0; size > 0 && round < rounds; round++) {
 		uint8_t *at = &bytes[next_random(&random) % size];
 		uint8_t was = *at;
 
@@ -55,7 +53,7 @@ static void run_damaged(uint8_t *bytes, size_t size)
 	}
 }
 
-static int run_file(const char *folder, const char *name, uint8_t *bytes)
+static int run_file(const char *folder, const char *name, uint32_t rounds, uint8_t *bytes)
 {
 	char path[1024];
 	size_t size;
@@ -70,7 +68,7 @@ static int run_file(const char *folder, const char *name, uint8_t *bytes)
 	size = fread(bytes, 1, FILE_MAX, file);
 	fclose(file);
 	run(bytes, size);
-	run_damaged(bytes, size);
+	run_damaged(bytes, size, rounds);
 	return 0;
 }
 
@@ -79,12 +77,14 @@ int main(int argc, char **argv)
 	uint8_t *bytes = malloc(FILE_MAX);
 	struct dirent *entry;
 	uint32_t count = 0;
+	uint32_t rounds;
 	DIR *folder;
 
-	if (argc != 2 || bytes == NULL) {
-		fprintf(stderr, "usage: replay_TARGET FOLDER\n");
+	if (argc != 3 || bytes == NULL) {
+		fprintf(stderr, "usage: replay_TARGET FOLDER ROUNDS\n");
 		return 2;
 	}
+	rounds = (uint32_t)strtoul(argv[2], NULL, 10);
 	folder = opendir(argv[1]);
 	if (folder == NULL) {
 		perror(argv[1]);
@@ -93,7 +93,7 @@ int main(int argc, char **argv)
 	while ((entry = readdir(folder)) != NULL) {
 		if (entry->d_name[0] == '.')
 			continue;
-		if (run_file(argv[1], entry->d_name, bytes) < 0)
+		if (run_file(argv[1], entry->d_name, rounds, bytes) < 0)
 			return 1;
 		count++;
 	}
