@@ -79,7 +79,7 @@ struct place {
 
 static uint64_t bucket_count_of(uint64_t entry_count)
 {
-	uint64_t per_den = BUCKET_SLOTS * FILL_NUM;
+	uint64_t per_den = (uint64_t)BUCKET_SLOTS * FILL_NUM;
 
 	return MAX((entry_count * FILL_DEN + per_den - 1) / per_den, 2);
 }

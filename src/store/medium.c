@@ -203,6 +203,7 @@ static int setup_plan(struct setup *setup, uint64_t size)
 	uint64_t need;
 	char have_text[32], need_text[32], room_text[32];
 
+	ASSERT(setup->shard_count > 0);
 	setup->size = round_down(size, PAGE_SIZE);
 	if (setup->size > HEAD_SIZE)
 		setup->extent_size = round_down((setup->size - HEAD_SIZE) / setup->shard_count,
