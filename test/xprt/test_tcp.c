@@ -379,6 +379,117 @@ static void a_full_pool_takes_the_next_when_one_leaves(void **state)
 	pair_fini(&pair);
 }
 
+/* --- beginning --- */
+
+static struct env_ops failing_ops;
+static const struct env_ops *working_ops;
+static uint32_t fail_in; /* calls until the one that fails */
+static int64_t held;     /* allocations, mappings and sockets */
+
+static bool fails(void)
+{
+	return fail_in > 0 && --fail_in == 0;
+}
+
+static void *failing_alloc(struct env *env, size_t size)
+{
+	if (fails())
+		return NULL;
+	held++;
+	return working_ops->alloc(env, size);
+}
+
+static void counting_free(struct env *env, void *ptr)
+{
+	held -= ptr != NULL;
+	working_ops->free(env, ptr);
+}
+
+static void *failing_map(struct env *env, size_t size)
+{
+	if (fails())
+		return NULL;
+	held++;
+	return working_ops->map(env, size);
+}
+
+static void counting_unmap(struct env *env, void *ptr, size_t size)
+{
+	held--;
+	working_ops->unmap(env, ptr, size);
+}
+
+static int failing_listen(struct env *env, const char *address, struct env_sock **sock_out)
+{
+	if (fails())
+		return -EADDRINUSE;
+	held++;
+	return working_ops->sock_listen(env, address, sock_out);
+}
+
+static int failing_connect(struct env *env, const char *address, struct env_sock **sock_out)
+{
+	if (fails())
+		return -ENETUNREACH;
+	held++;
+	return working_ops->sock_connect(env, address, sock_out);
+}
+
+static void counting_close(struct env *env, struct env_sock *sock)
+{
+	held--;
+	working_ops->sock_close(env, sock);
+}
+
+/* Fail the first call, then the second, … until it succeeds. Nothing is held after a failure. */
+static void listen_and_connect_survive_each_fault(void **state)
+{
+	const struct wire_preface preface = { .version_min = 1 };
+	struct xprt_listener *listener = NULL;
+	struct xprt_lane *lane = NULL;
+	struct pair pair;
+	uint32_t faults;
+	int rc;
+
+	start(&pair);
+	working_ops = pair.env->ops;
+	failing_ops = *working_ops;
+	failing_ops.alloc = failing_alloc;
+	failing_ops.free = counting_free;
+	failing_ops.map = failing_map;
+	failing_ops.unmap = counting_unmap;
+	failing_ops.sock_listen = failing_listen;
+	failing_ops.sock_connect = failing_connect;
+	failing_ops.sock_close = counting_close;
+	pair.env->ops = &failing_ops;
+	for (faults = 1;; faults++) {
+		fail_in = faults;
+		rc = xprt_tcp.listen(pair.env, "127.0.0.1:0", 3, &pair_server_user, &pair,
+				     &listener);
+		if (rc == 0)
+			break;
+		assert_null(listener);
+		assert_int_equal(held, 0);
+	}
+	assert_int_equal(faults, 5); /* an allocation, two mappings, a socket: none was skipped */
+	xprt_tcp.unlisten(&listener);
+	assert_int_equal(held, 0);
+	for (faults = 1;; faults++) {
+		fail_in = faults;
+		rc = xprt_tcp.connect(pair.env, pair.address, &preface, &pair_client_user, &pair,
+				      &lane);
+		if (rc == 0)
+			break;
+		assert_null(lane);
+		assert_int_equal(held, 0);
+	}
+	assert_int_equal(faults, 4);
+	xprt_tcp.close(&lane);
+	assert_int_equal(held, 0);
+	pair.env->ops = working_ops;
+	pair_fini(&pair);
+}
+
 /* --- data --- */
 
 struct pulled {
@@ -444,6 +555,34 @@ static void data_that_nobody_waits_for_is_dropped(void **state)
 	assert_int_equal(p.move.done, 1);
 	assert_int_equal(p.move.rc, 0);
 	assert_true(pair_is_filled(p.move.bytes, 100000, 3));
+	pulled_end(&p);
+}
+
+/* A lane that ends takes its own pulls with it, not those of the others. */
+static void a_pull_outlives_another_lane(void **state)
+{
+	struct pair_block *other_block;
+	struct pair_move other;
+	struct raw raw;
+	struct pulled p;
+
+	pulled_start(&p);
+	raw_connect(&raw, &p.pair, 1, true);
+	other_block = pair_block_add(&p.pair, 10, 5000, 5000);
+	pair_move_init(&other, &p.pair, other_block, 0, 5000, 1);
+	xprt_tcp.pull(p.pair.server.group.lanes[1], &other.move);
+	assert_true(raw_read_frame(&raw, frame, sizeof(frame)) > 0);
+	raw_close(&p.raw);
+	PAIR_UNTIL(&p.pair, p.pair.server.closed == 1);
+	assert_int_equal(p.move.done, 1);
+	assert_int_equal(p.move.rc, -ERR_PEER);
+	assert_int_equal(other.done, 0);
+	raw_write(&raw, frame, raw_data(frame, NULL, WIRE_DATA_PUT, 10, 0, 5000, 6));
+	PAIR_UNTIL(&p.pair, other.done == 1);
+	assert_int_equal(other.rc, 0);
+	assert_true(pair_is_filled(other.bytes, 5000, 6));
+	pair_move_fini(&other);
+	raw_close(&raw);
 	pulled_end(&p);
 }
 
@@ -741,6 +880,8 @@ int main(void)
 		cmocka_unit_test(a_full_pool_takes_the_next_when_one_leaves),
 		cmocka_unit_test(data_that_does_not_fit_its_grant_ends_the_lane),
 		cmocka_unit_test(data_that_nobody_waits_for_is_dropped),
+		cmocka_unit_test(a_pull_outlives_another_lane),
+		cmocka_unit_test(listen_and_connect_survive_each_fault),
 		cmocka_unit_test(data_cut_off_fails_its_pull),
 		cmocka_unit_test(a_pull_revoked_half_received_touches_no_memory),
 		cmocka_unit_test(a_get_forgotten_half_received_touches_no_memory),
