@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A want is granted when it is the first of the share's queue and all its pieces fit. Pieces are
+ * BUFFER_MAX, the last one as small as will do. The buddy allocator cannot be fragmented for ever:
+ * whatever else is in the share is given back some day, and then the first of the queue fits,
+ * however large it is (reactor_create() checks that the largest block fits an empty share).
+ */
+#include "buffers.h"
+
+int buffers_init(struct buffers *pool, struct env *env, uint64_t size)
+{
+	void *arena;
+	void *pages;
+
+	ASSERT(size % BUDDY_PIECE_MAX == 0);
+	*pool = (struct buffers) { .env = env };
+	list_init(&pool->waiters);
+	if (size == 0)
+		return 0;
+	arena = env->ops->map(env, size);
+	if (arena == NULL)
+		return -ENOMEM;
+	pages = env->ops->alloc(env, buddy_pages_size(size));
+	if (pages == NULL) {
+		env->ops->unmap(env, arena, size);
+		return -ENOMEM;
+	}
+	buddy_init(&pool->buddy, arena, size, pages);
+	return 0;
+}
+
+void buffers_fini(struct buffers *pool)
+{
+	struct env *env = pool->env;
+
+	if (pool->buddy.size == 0)
+		return;
+	env->ops->free(env, pool->buddy.pages);
+	env->ops->unmap(env, pool->buddy.arena, pool->buddy.size);
+	*pool = (struct buffers) { 0 };
+}
+
+uint64_t buffers_memory_size(uint64_t size)
+{
+	return size == 0 ? 0 : size + buddy_pages_size(size);
+}
+
+void buffers_quota_init(struct buffers_quota *quota, uint64_t max)
+{
+	*quota = (struct buffers_quota) { .max = max };
+	list_init(&quota->waiters);
+}
+
+uint64_t buffers_held_size(uint64_t size)
+{
+	uint64_t tail = size % BUFFER_MAX;
+
+	return size - tail + (tail > 0 ? buddy_piece_size(tail) : 0);
+}
+
+uint32_t buffers_piece_count(uint64_t size)
+{
+	return (uint32_t)((size + BUFFER_MAX - 1) / BUFFER_MAX);
+}
+
+/* All pieces or none. */
+static bool want_take(struct buffers *pool, struct buffers_want *want)
+{
+	uint64_t left = want->size;
+
+	if (want->held > pool->buddy.size - pool->buddy.used)
+		return false;
+	want->iov_count = 0;
+	while (left > 0) {
+		uint64_t here = MIN(left, BUFFER_MAX);
+		void *piece = buddy_take(&pool->buddy, here);
+
+		if (piece == NULL) {
+			while (want->iov_count > 0)
+				buddy_give(&pool->buddy, want->iov[--want->iov_count].iov_base);
+			return false;
+		}
+		want->iov[want->iov_count++] = (struct iovec) { piece, here };
+		left -= here;
+	}
+	want->state = BUFFERS_HELD;
+	return true;
+}
+
+static bool quota_fits(const struct buffers_want *want)
+{
+	return want->quota == NULL || want->quota->used + want->held <= want->quota->max;
+}
+
+/* The quota lets it through: it stands in the share's queue from now on. */
+static void want_enter(struct buffers_want *want)
+{
+	if (want->quota != NULL)
+		want->quota->used += want->held;
+	list_del(&want->node);
+	list_add_tail(&want->pool->waiters, &want->node);
+	want->state = BUFFERS_QUEUED;
+}
+
+/* Grant from the front of the queue as far as it goes. */
+static void pool_grant(struct buffers *pool)
+{
+	for (;;) {
+		struct buffers_want *want = list_head(&pool->waiters, struct buffers_want, node);
+
+		if (want == NULL || !want_take(pool, want))
+			return;
+		list_del(&want->node);
+		want->granted(want);
+	}
+}
+
+static void quota_give(struct buffers_quota *quota, uint64_t held)
+{
+	ASSERT(quota->used >= held);
+	quota->used -= held;
+	for (;;) {
+		struct buffers_want *want = list_head(&quota->waiters, struct buffers_want, node);
+
+		if (want == NULL || !quota_fits(want))
+			return;
+		want_enter(want);
+	}
+}
+
+int buffers_reserve(struct buffers *pool, struct buffers_quota *quota, struct buffers_want *want,
+		    uint64_t size)
+{
+	ASSERT(want->state == BUFFERS_NONE);
+	ASSERT(want->granted != NULL);
+	want->pool = pool;
+	want->quota = quota;
+	want->size = size;
+	want->held = buffers_held_size(size);
+	ASSERT(want->held <= pool->buddy.size);
+	ASSERT(quota == NULL || want->held <= quota->max);
+	if (!quota_fits(want) || (quota != NULL && !list_is_empty(&quota->waiters))) {
+		want->state = BUFFERS_HELD_UP;
+		list_add_tail(&quota->waiters, &want->node);
+		pool->waits++;
+		return -EAGAIN;
+	}
+	if (list_is_empty(&pool->waiters) && want_take(pool, want)) {
+		if (quota != NULL)
+			quota->used += want->held;
+		return 0;
+	}
+	want_enter(want);
+	pool->waits++;
+	return -EAGAIN;
+}
+
+int buffers_try(struct buffers *pool, struct buffers_want *want, uint64_t size)
+{
+	ASSERT(want->state == BUFFERS_NONE);
+	want->pool = pool;
+	want->quota = NULL;
+	want->size = size;
+	want->held = buffers_held_size(size);
+	return list_is_empty(&pool->waiters) && want_take(pool, want) ? 0 : -EAGAIN;
+}
+
+void buffers_free(struct buffers_want *want)
+{
+	struct buffers *pool = want->pool;
+	enum buffers_state state = want->state;
+
+	if (state == BUFFERS_NONE)
+		return;
+	if (state == BUFFERS_HELD) {
+		for (uint32_t i = 0; i < want->iov_count; i++)
+			buddy_give(&pool->buddy, want->iov[i].iov_base);
+	}
+	want->state = BUFFERS_NONE;
+	want->iov_count = 0;
+	list_del(&want->node);
+	if (want->quota != NULL && state != BUFFERS_HELD_UP)
+		quota_give(want->quota, want->held);
+	want->quota = NULL;
+	pool_grant(pool);
+}
+
+void buffers_forget_quota(struct buffers_want *want)
+{
+	if (want->quota == NULL)
+		return;
+	ASSERT(want->state == BUFFERS_HELD);
+	want->quota->used -= want->held;
+	want->quota = NULL;
+}

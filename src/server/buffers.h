@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory for blocks under way, taken once and cut into fixed shares, so that no use of it can
+ * starve another:
+ *
+ *   inline    payloads that came inside PUT frames; credit promises them their room
+ *   receive   blocks that are pulled from clients, until the log has written them
+ *   read      blocks that are read from the medium and pushed to clients
+ *
+ * A block's buffers are reserved all at once, in order of arrival: who waits has nothing that
+ * another waits for, so nobody waits for ever. A session has at most its quota of a share: what
+ * exceeds it waits apart, behind the session's own releases, and holds up nobody else.
+ *
+ * Owner: the reactor. Failure: -EAGAIN and the want is queued; granted() tells, from buffers_free()
+ * of another. Callers only note it there.
+ */
+#ifndef SERVER_BUFFERS_H
+#define SERVER_BUFFERS_H
+
+#include <sys/uio.h>
+
+#include "../base/buddy.h"
+#include "../base/list.h"
+#include "../env/env.h"
+#include "../wire/wire.h"
+
+#define BUFFER_MAX MiB /* of one piece: a move, a command to the drive */
+/* Pieces of the largest block, plus one: a range may begin and end inside strides. */
+#define BUFFER_PIECE_MAX (WIRE_BLOCK_MAX / BUFFER_MAX + 1)
+
+struct buffers {
+	struct env *env;
+	struct buddy buddy;
+	uint64_t waits;      /* wants that had to wait, ever */
+	struct list waiters; /* of buffers_want, in order of arrival */
+};
+
+/* What one session may hold of one share. */
+struct buffers_quota {
+	uint64_t used; /* bytes, with those that are QUEUED */
+	uint64_t max;
+	struct list waiters;
+};
+
+enum buffers_state {
+	BUFFERS_NONE = 0,
+	BUFFERS_HELD_UP, /* waits for its session's quota */
+	BUFFERS_QUEUED,  /* counts against the quota, waits for the share */
+	BUFFERS_HELD,
+};
+
+/* Buffers of one block. Zeroed is none; iov has room for buffers_piece_count(size) pieces. */
+struct buffers_want {
+	struct list node;
+	enum buffers_state state;
+	struct buffers *pool;
+	struct buffers_quota *quota; /* NULL: none (its session is gone) */
+	uint64_t size;               /* bytes wanted */
+	uint64_t held;               /* bytes of the pieces, as they are rounded */
+	struct iovec *iov;           /* sums up to size once held */
+	uint32_t iov_count;
+	void (*granted)(struct buffers_want *want);
+};
+
+int buffers_init(struct buffers *pool, struct env *env, uint64_t size) MUST_USE;
+void buffers_fini(struct buffers *pool);
+uint64_t buffers_memory_size(uint64_t size); /* what init takes */
+
+void buffers_quota_init(struct buffers_quota *quota, uint64_t max);
+
+/* Bytes that pieces for size take, and how many they are. */
+uint64_t buffers_held_size(uint64_t size);
+uint32_t buffers_piece_count(uint64_t size);
+
+/* 0: want->iov holds size bytes. -EAGAIN: want waits for granted(). */
+int buffers_reserve(struct buffers *pool, struct buffers_quota *quota, struct buffers_want *want,
+		    uint64_t size) MUST_USE;
+/* The same, but -EAGAIN does not queue. */
+int buffers_try(struct buffers *pool, struct buffers_want *want, uint64_t size) MUST_USE;
+/* Give back what is held, or stop waiting. Nothing to do: does nothing. */
+void buffers_free(struct buffers_want *want);
+/* The session goes: what want holds no longer counts against its quota. It does not wait. */
+void buffers_forget_quota(struct buffers_want *want);
+
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GET: from the index to the client's memory.
+ *
+ *   1. find the block; a miss, another record than asked for, or a range outside it is answered
+ *   2. pin it, so that its segment is not used again underneath
+ *   3. bytes in memory (memory mode, or not yet written) are pushed from where they stand; for the
+ *      others buffers for the whole range are reserved at once, the shard reads into them, and each
+ *      piece is pushed as it comes
+ *   4. when the read has its verdict and every push is done: the result, then pin and buffers go
+ *
+ * Failure: a block that does not pass its check, or cannot be read, is a miss with its cause; what
+ * was pushed of it before is worth nothing, as the result says. A push that fails (its lane died)
+ * ends the item with -ERR_PEER. Given up while the shard still reads: the result goes out once no
+ * push is under way; buffers and pin wait for the shard.
+ */
+#include <string.h>
+
+#include "reactor_priv.h"
+
+static void get_count_miss(struct op *op, int status)
+{
+	struct metrics *metrics = &op->reactor->metrics;
+
+	switch (status) {
+	case -ERR_MISS:
+		metrics->get_miss_absent++;
+		break;
+	case -ERR_CHANGED:
+		metrics->get_miss_changed++;
+		break;
+	case -ERR_CORRUPT:
+		metrics->get_miss_corrupt++;
+		break;
+	case -ERR_DEADLINE:
+		metrics->get_miss_deadline++;
+		break;
+	default:
+		metrics->get_miss_other++;
+		break;
+	}
+}
+
+static void get_answer(struct op *op, int status)
+{
+	if (status < 0)
+		get_count_miss(op, status);
+	op_answer(op, status);
+}
+
+/* --- the read --- */
+
+static void get_piece_cb(struct shard_read *read, uint32_t begin, uint32_t size, void *data)
+{
+	struct op *op = CONTAINER_OF(read, struct op, u.get.read);
+	struct op_get *get = &op->u.get;
+	struct op_piece *piece = &op->pieces[get->piece_count];
+
+	CHECK_OBJ(op, OP_MAGIC);
+	ASSERT(get->piece_count < op->buffers.iov_count);
+	ASSERT(begin >= get->offset);
+	ASSERT(begin - get->offset + (uint64_t)size <= read->size);
+	*piece = (struct op_piece) { begin - get->offset, size, data };
+	get->piece_count++;
+	op_wake(op);
+}
+
+static void get_done_cb(struct shard_read *read, int rc)
+{
+	struct op *op = CONTAINER_OF(read, struct op, u.get.read);
+	struct list waiters;
+
+	CHECK_OBJ(op, OP_MAGIC);
+	ASSERT(op->u.get.is_reading);
+	op->u.get.is_reading = false;
+	op->u.get.read_rc = rc;
+	op_wake(op);
+
+	/* A read has become free: who waited for one tries again, in order. */
+	list_init(&waiters);
+	list_splice_tail(&waiters, &op->slot->read_waiters);
+	while (!list_is_empty(&waiters)) {
+		struct op *waiter = list_head(&waiters, struct op, wait_node);
+
+		list_del(&waiter->wait_node);
+		op_wake(waiter);
+	}
+}
+
+static void get_read_start(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	int rc;
+
+	if (!list_is_empty(&op->wait_node))
+		return;
+	get->read = (struct shard_read) {
+		.ref = get->ref,
+		.offset = get->offset,
+		.size = op->size,
+		.buffers = op->buffers.iov,
+		.buffer_count = op->buffers.iov_count,
+		.piece = get_piece_cb,
+		.done = get_done_cb,
+	};
+	rc = shard_read_start(op->slot->shard, &get->read);
+	if (rc == -EAGAIN) {
+		op->reactor->metrics.again_read++;
+		list_add_tail(&op->slot->read_waiters, &op->wait_node);
+		return;
+	}
+	if (rc < 0) {
+		op_give_up(op, rc);
+		return;
+	}
+	get->is_reading = true;
+	op_state_set(op, OP_MOVING);
+}
+
+/* --- the steps --- */
+
+static void get_pin(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+
+	shard_pin(op->slot->shard, &get->ref);
+	get->is_pinned = true;
+}
+
+/* Its bytes are in memory: checked where they stand when that is wanted. */
+static void get_start_view(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	int rc;
+
+	get_pin(op);
+	if (op->reactor->opts.verify == STORE_VERIFY_ALL) {
+		rc = shard_check(op->slot->shard, &get->ref, get->offset, op->size,
+				 &op->result.crc);
+		if (rc < 0) {
+			get_answer(op, rc);
+			return;
+		}
+		op->result.flags |= WIRE_RESULT_CRC;
+	}
+	op_state_set(op, OP_MOVING);
+}
+
+static void get_start_read(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	uint64_t span;
+	int rc;
+
+	get->is_read = true;
+	get_pin(op);
+	span = shard_read_span(op->slot->shard, &get->ref, get->offset, op->size);
+	rc = buffers_reserve(&op->reactor->read_buffers, &op->session->read_quota, &op->buffers,
+			     span);
+	if (rc == -EAGAIN)
+		op->reactor->metrics.again_buffers++;
+	op_state_set(op, rc == 0 ? OP_WAIT_READ : OP_WAIT_BUFFERS);
+}
+
+static void get_start(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	struct shard_ref *ref = &get->ref;
+
+	if (!shard_find(op->slot->shard, &op->id, ref)) {
+		get_answer(op, -ERR_MISS);
+		return;
+	}
+	if (get->want.sequence != 0 &&
+	    (get->want.sequence != ref->sequence || get->want.shard != op->slot->index)) {
+		get_answer(op, -ERR_CHANGED);
+		return;
+	}
+	op->result.block_size = ref->size;
+	op->result.record.sequence = ref->sequence;
+	op->result.record.shard = op->slot->index;
+	if (get->offset >= ref->size) {
+		get_answer(op, -EINVAL);
+		return;
+	}
+	op->size = MIN(op->size, ref->size - get->offset);
+	if ((ref->flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) != 0)
+		get_start_view(op);
+	else
+		get_start_read(op);
+}
+
+static void get_finish(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	struct metrics *metrics = &op->reactor->metrics;
+
+	if (get->is_read && get->read.crc_valid_out &&
+	    op->reactor->opts.verify == STORE_VERIFY_ALL) {
+		op->result.crc = get->read.crc_out;
+		op->result.flags |= WIRE_RESULT_CRC;
+	}
+	shard_hit(op->slot->shard, &get->ref);
+	metrics->get_hits++;
+	metrics->get_delivered += op->size;
+	op->result.size = op->size;
+	op_answer(op, 0);
+}
+
+static void get_step(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+
+	switch (op->state) {
+	case OP_NEW:
+		get_start(op);
+		break;
+	case OP_WAIT_BUFFERS:
+		if (op->buffers.state == BUFFERS_HELD)
+			op_state_set(op, OP_WAIT_READ);
+		break;
+	case OP_WAIT_READ:
+		get_read_start(op);
+		break;
+	case OP_MOVING:
+		if (op->move_rc < 0)
+			op_give_up(op, op->move_rc);
+		else if (!get->is_reading && get->read_rc < 0)
+			op_give_up(op, get->read_rc);
+		else if (!get->is_reading && op->landed == op->size)
+			get_finish(op);
+		else if (op->issued < op->size)
+			op_offer_moves(op);
+		break;
+	default:
+		ASSERT(false);
+	}
+}
+
+static bool get_next_view(struct op *op, struct xprt_move *move)
+{
+	struct op_get *get = &op->u.get;
+	uint32_t size = (uint32_t)MIN(op->size - op->issued, WIRE_DATA_MAX);
+
+	if (size == 0)
+		return false;
+	move->offset = op->issued;
+	move->iov_count = shard_view(op->slot->shard, &get->ref, get->offset + op->issued, size,
+				     move->iov, XPRT_MOVE_IOV_MAX);
+	for (uint32_t i = 0; i < move->iov_count; i++)
+		move->size += (uint32_t)move->iov[i].iov_len;
+	ASSERT(move->size > 0);
+	ASSERT(move->size <= size);
+	return true;
+}
+
+static bool get_next_move(struct op *op, struct xprt_move *move)
+{
+	struct op_get *get = &op->u.get;
+	const struct op_piece *piece = &op->pieces[get->piece_next];
+
+	if (!get->is_read)
+		return get_next_view(op, move);
+	if (get->piece_next == get->piece_count)
+		return false;
+	move->size = (uint32_t)MIN(piece->size - get->piece_issued, WIRE_DATA_MAX);
+	move->offset = piece->begin + get->piece_issued;
+	move->iov[0] = (struct iovec) { piece->data + get->piece_issued, move->size };
+	move->iov_count = 1;
+	get->piece_issued += move->size;
+	if (get->piece_issued == piece->size) {
+		get->piece_next++;
+		get->piece_issued = 0;
+	}
+	return true;
+}
+
+static void get_end(struct op *op)
+{
+	get_count_miss(op, op->result.status);
+}
+
+static bool get_release(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+
+	if (get->is_reading)
+		return false;
+	op_buffers_free(op);
+	if (get->is_pinned) {
+		shard_unpin(op->slot->shard, &get->ref);
+		get->is_pinned = false;
+	}
+	return true;
+}
+
+const struct op_kind op_kind_get = {
+	.name = "get",
+	.step = get_step,
+	.next_move = get_next_move,
+	.is_pull = false,
+	.end = get_end,
+	.release = get_release,
+};
+
+void get_request(struct request *request, const struct wire_header *header, const void *body)
+{
+	const struct wire_get *item = wire_items(header, body);
+	struct reactor *reactor = request->session->reactor;
+	bool is_direct = (request->session->xprt->caps & XPRT_CAP_DIRECT) != 0;
+
+	reactor->metrics.get_blocks += header->count;
+	for (uint32_t i = 0; i < header->count; i++, item = wire_get_next(item)) {
+		struct op *op = op_take(request, &op_kind_get, i, &item->key);
+
+		if (op == NULL) {
+			reactor->metrics.busy_items += header->count - i;
+			request_refuse(request, i, -ERR_BUSY);
+			break;
+		}
+		op->u.get.want = item->record;
+		op->u.get.offset = item->offset;
+		op->size = item->size;
+		if (is_direct != (item->seg_count > 0) ||
+		    item->seg_count > request->session->xprt->seg_max) {
+			get_answer(op, -EINVAL);
+			continue;
+		}
+		op->seg_count = item->seg_count;
+		memcpy(op->segs, wire_get_segs(item), item->seg_count * sizeof(*op->segs));
+		op_advance(op);
+	}
+}

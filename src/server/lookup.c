@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests that are answered on the spot: PROBE by a bitmap (nothing is pinned, no hit is counted);
+ * DECLARE and UNDECLARE where the transport reaches the client's memory; REPORT by adding it up.
+ * LEASE and RENEW are part 2 of ctxkv: -ERR_UNSUPPORTED.
+ */
+#include <string.h>
+
+#include "reactor_priv.h"
+
+static void lookup_probe(struct request *request, const struct wire_header *header,
+			 const void *body)
+{
+	const struct wire_key *keys = wire_items(header, body);
+	struct reactor *reactor = request->session->reactor;
+	struct store_id id;
+	struct shard_ref ref;
+
+	memcpy(id.domain, request->domain, sizeof(id.domain));
+	memcpy(id.ns, request->ns, sizeof(id.ns));
+	for (uint32_t i = 0; i < header->count; i++) {
+		uint32_t shard = place_shard(&keys[i], reactor->opts.shard_count);
+
+		memcpy(id.key, keys[i].bytes, sizeof(id.key));
+		if (!shard_find(reactor->slots[shard].shard, &id, &ref))
+			continue;
+		request->bits[i / 8] |= (uint8_t)(1u << i % 8);
+		reactor->metrics.probe_found++;
+	}
+	reactor->metrics.probe_keys += header->count;
+}
+
+static int lookup_declare(struct request *request, const struct wire_header *header,
+			  const void *body)
+{
+	struct session *session = request->session;
+	const struct wire_undeclare *undeclare = wire_items(header, body);
+
+	if ((session->xprt->caps & XPRT_CAP_DIRECT) == 0)
+		return -ERR_UNSUPPORTED;
+	if (header->kind == WIRE_DECLARE)
+		return session->xprt->region_add(&session->group, wire_items(header, body));
+	return session->xprt->region_remove(&session->group, undeclare->region);
+}
+
+static int lookup_report(struct request *request, const struct wire_header *header,
+			 const void *body)
+{
+	struct metrics *metrics = &request->session->reactor->metrics;
+	const struct wire_report *report = wire_items(header, body);
+
+	metrics->report_tokens_loaded += report->tokens_loaded;
+	metrics->report_tokens_recomputed += report->tokens_recomputed;
+	metrics->report_load += report->load_ns;
+	metrics->report_prefill += report->prefill_ns;
+	return 0;
+}
+
+void lookup_request(struct request *request, const struct wire_header *header, const void *body)
+{
+	switch (header->kind) {
+	case WIRE_PROBE:
+		lookup_probe(request, header, body);
+		break;
+	case WIRE_LEASE:
+		request->bitmap.status = -ERR_UNSUPPORTED;
+		break;
+	case WIRE_DECLARE:
+	case WIRE_UNDECLARE:
+		request_refuse(request, 0, lookup_declare(request, header, body));
+		break;
+	case WIRE_REPORT:
+		request_refuse(request, 0, lookup_report(request, header, body));
+		break;
+	default:
+		request_refuse(request, 0, -ERR_UNSUPPORTED);
+		break;
+	}
+	request_reply_later(request);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An op is one block under way: an item of a GET or PUT, a key (or a namespace) of a DROP. It is a
+ * state, and op_advance() moves it on until the state stops changing; "waiting for a buffer" is a
+ * state like any other. get.c, put.c and drop.c hold the steps of their kind.
+ *
+ * Callbacks of the store, the transport, timers and buffers only write down what they say and wake
+ * the op; the reactor's run task advances it from the loop. So nothing is ever changed underneath a
+ * caller.
+ *
+ * An op ends in two halves, like everything in ctxkv. It is ANSWERED when its result is known and
+ * no move of it is under way: only then may a REPLY name it, so an answered item means that no byte
+ * lands for it any more. It is freed when the reply is sent and nothing holds it: no read that
+ * still fills its buffers, no put that the store has yet to release.
+ */
+#ifndef SERVER_OP_H
+#define SERVER_OP_H
+
+#include "../store/store.h"
+#include "../xprt/xprt.h"
+#include "buffers.h"
+
+#define OP_MAGIC UINT32_C(0x504f5643)
+
+struct reactor;
+struct request;
+struct session;
+struct shard_slot;
+
+enum op_state {
+	OP_FREE = 0,
+	OP_NEW,
+	OP_WAIT_ROOM,    /* PUT: no segment is free to begin in */
+	OP_FOLLOWING,    /* PUT: another put of the same block is filling */
+	OP_WAIT_BUFFERS, /* in the queue of a share */
+	OP_WAIT_READ,    /* GET: the shard has no read to spare */
+	OP_MOVING,       /* GET: reading and pushing; PUT: pulling */
+	OP_WAIT_COMMIT,  /* PUT: complete; no segment is free */
+	OP_STORING,      /* PUT, DROP: with the store; its done() comes */
+	OP_ENDING,       /* given up; moves under way end by themselves */
+	OP_ANSWERED,     /* the result is known, nothing lands any more */
+	OP_STATE_COUNT,
+};
+
+/* A piece of a block that has been read and is to be pushed. */
+struct op_piece {
+	uint32_t begin; /* in the block */
+	uint32_t size;
+	uint8_t *data;
+};
+
+struct op_get {
+	struct wire_record want; /* sequence 0: any */
+	struct shard_ref ref;
+	struct shard_read read;
+	uint32_t offset; /* of the range in the block */
+	uint32_t piece_count;
+	uint32_t piece_next;   /* first that is not all issued */
+	uint32_t piece_issued; /* bytes of it */
+	int read_rc;
+	bool is_pinned;
+	bool is_read;    /* from the medium, in contrast to a view of memory */
+	bool is_reading; /* read is with the store */
+};
+
+struct op_put {
+	struct shard_put put;
+	const uint8_t *payload; /* inline bytes, while their frame is looked at */
+	bool is_inline;
+	bool is_begun; /* put is with the store until released() */
+	bool is_done;  /* done() came */
+	bool is_filling;
+	int rc; /* of done() */
+};
+
+struct op_drop {
+	struct shard_drop drop;
+	uint32_t shard; /* namespaces: those before it are done */
+	bool is_namespace;
+	bool is_dropping; /* drop is with the store */
+	int rc;           /* of done() */
+};
+
+struct op;
+
+/* The steps of a kind. */
+struct op_kind {
+	const char *name;
+	void (*step)(struct op *op); /* in this state; wakes come while something is awaited */
+	/* MOVING: describe the next move (iov, offset, size at most WIRE_DATA_MAX). False: none
+	 * just now. */
+	bool (*next_move)(struct op *op, struct xprt_move *move);
+	bool is_pull;
+	/* ENDING and no move is under way: let go of what has not been handed to the store for
+	 * good. */
+	void (*end)(struct op *op);
+	/* ANSWERED: free what can be freed; true when nothing holds the op any more. */
+	bool (*release)(struct op *op);
+};
+
+extern const struct op_kind op_kind_get;
+extern const struct op_kind op_kind_put;
+extern const struct op_kind op_kind_drop;
+
+struct op {
+	uint32_t magic;
+	uint32_t item; /* index in the request */
+	enum op_state state;
+	const struct op_kind *kind;
+	struct reactor *reactor;
+	struct session *session; /* NULL: it is gone */
+	struct request *request; /* NULL: the reply is sent, or the session is gone */
+	struct shard_slot *slot;
+	struct list node;         /* the pool, request->items, or request->ready */
+	struct list session_node; /* session->ops */
+	struct list run_node;     /* reactor->woken */
+	struct list wait_node;    /* slot->room_waiters, slot->read_waiters or session->movers */
+	struct list moves;        /* op_move under way */
+	struct store_id id;
+	uint32_t size;   /* bytes to move */
+	uint32_t issued; /* of these, given to moves */
+	uint32_t landed; /* of these, whose moves are done */
+	uint32_t credit; /* goes back to the session with the buffers */
+	int move_rc;     /* the first failure of a move */
+	struct wire_result result;
+	struct buffers_want buffers;
+	uint32_t seg_count;
+	union {
+		struct op_get get;
+		struct op_put put;
+		struct op_drop drop;
+	} u;
+	struct wire_seg *segs;   /* room for the transports' seg_max */
+	struct op_piece *pieces; /* room for the largest block's pieces, as buffers.iov */
+};
+
+/* A move of an op; taken from its session's few. */
+struct op_move {
+	struct xprt_move move;
+	struct list node; /* op->moves or session->moves_free */
+	struct op *op;
+	struct session *session;
+};
+
+/* Take an op from the pool for an item of request; NULL: none is free, or the session has its
+ * share. Advance or wake it next. */
+struct op *op_take(struct request *request, const struct op_kind *kind, uint32_t item,
+		   const struct wire_key *key);
+void op_advance(struct op *op);
+/* Advance it soon, from the loop. */
+void op_wake(struct op *op);
+
+/* For the steps. */
+/* Give back its buffers, and the credit that stood for them. */
+void op_buffers_free(struct op *op);
+void op_state_set(struct op *op, enum op_state state);
+/* The result is known, no move is under way. */
+void op_answer(struct op *op, int status);
+/* There is something to move: the session's pump asks next_move(). */
+void op_offer_moves(struct op *op);
+
+/* End it as soon as nothing lands any more, with this status. Answered ops stay as they are. */
+void op_give_up(struct op *op, int status);
+/* Its request is gone: give it up and tell nobody. */
+void op_orphan(struct op *op);
+/* Its session ends; it is answered or orphaned, and no move of it is under way. */
+void op_forget_session(struct op *op);
+/* Its result has been sent. */
+void op_sent(struct op *op);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The reactor's struct and what its parts call of it. */
+#ifndef SERVER_REACTOR_PRIV_H
+#define SERVER_REACTOR_PRIV_H
+
+#include "../base/log.h"
+#include "../wire/place.h"
+#include "reactor.h"
+#include "session.h"
+
+#define REACTOR_MAGIC UINT32_C(0x54435243)
+
+/* A shard and the ops that wait for it. */
+struct shard_slot {
+	struct reactor *reactor;
+	struct shard *shard;
+	uint16_t index;
+	bool is_memory;
+	struct env_task room_task;
+	struct list room_waiters; /* puts */
+	struct list read_waiters; /* gets */
+};
+
+/* A pool: a free list and how deep it went. */
+struct pool {
+	struct list free;
+	uint32_t size;
+	uint32_t used;
+	uint32_t used_max;
+};
+
+struct reactor {
+	uint32_t magic;
+	struct env *env;
+	struct reactor_opts opts;
+	struct metrics metrics;
+	uint64_t started_ns;
+	uint32_t block_max;
+	bool is_draining;
+
+	struct xprt_listener **listeners;
+	uint32_t listener_count;
+	struct shard_slot *slots;
+
+	/* Shares of the buffers. */
+	struct buffers inline_buffers;
+	struct buffers receive_buffers;
+	struct buffers read_buffers;
+	uint32_t credit_free; /* of the inline share, not promised to a session */
+
+	/* Pools and their memory. */
+	struct pool conns;
+	struct pool sessions_pool;
+	struct pool requests;
+	struct pool ops;
+	struct conn *conn_memory;
+	struct session *session_memory;
+	struct request *request_memory;
+	uint8_t *op_memory;
+	uint32_t requests_reserved; /* told to sessions */
+
+	struct list pending; /* conns in hello */
+	uint32_t pending_count;
+	struct list sessions;
+	uint32_t session_count;
+
+	/* What the run task has to do. */
+	struct list woken; /* ops */
+	struct list sessions_woken;
+	struct env_task run_task;
+
+	char text[WIRE_BODY_MAX]; /* STAT's answer, while it is made */
+};
+
+static inline struct reactor *reactor_of(void *ctx)
+{
+	struct reactor *reactor = ctx;
+
+	CHECK_OBJ(reactor, REACTOR_MAGIC);
+	return reactor;
+}
+
+void reactor_run_later(struct reactor *reactor);
+
+/* Take a node off the pool's free list; NULL when it is empty. */
+struct list *pool_take(struct pool *pool);
+void pool_give(struct pool *pool, struct list *node);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Figures: the reactor's metrics with what its shards count, and the text that STAT answers. Lines
+ * are "name value"; the first lines say what kind of server this is.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "reactor_priv.h"
+
+static void metrics_add_shard(struct metrics *metrics, const struct shard *shard)
+{
+	struct shard_stats stats;
+
+	shard_get_stats(shard, &stats);
+	metrics->store_blocks += stats.block_count;
+	metrics->store_payload += stats.block_bytes;
+	metrics->store_capacity += stats.capacity;
+	metrics->store_corrupt += stats.corrupt;
+	metrics->store_dropped += stats.dropped;
+	metrics->store_expired += stats.expired;
+	metrics->store_flushes += stats.flushes;
+	metrics->store_forgotten += stats.forgotten;
+	metrics->store_forgotten_index += stats.forgotten_index_full;
+	metrics->store_index_entries += stats.index_entries;
+	metrics->store_io_errors += stats.io_errors;
+	metrics->store_memory += stats.memory_bytes;
+	metrics->store_offline += stats.is_offline;
+	metrics->store_oldest = MAX(metrics->store_oldest, stats.oldest_s);
+	metrics->store_padding += stats.padding_bytes;
+	metrics->store_put += stats.put_bytes;
+	metrics->store_puts += stats.puts;
+	metrics->store_read += stats.read_bytes;
+	metrics->store_recovered += stats.recovered;
+	metrics->store_recovery += stats.recovery_ns;
+	metrics->store_segments += stats.segments_total;
+	metrics->store_segments_free += stats.segments_free;
+	metrics->store_written += stats.written_bytes;
+}
+
+static void metrics_add_buffers(struct metrics *metrics, const struct buffers *pool)
+{
+	metrics->buffer_waits += pool->waits;
+	metrics->buffers_size += pool->buddy.size;
+	metrics->buffers_used += pool->buddy.used;
+	metrics->buffers_used_max += pool->buddy.used_max;
+}
+
+void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_out)
+{
+	CHECK_OBJ(reactor, REACTOR_MAGIC);
+	*metrics_out = reactor->metrics;
+	for (uint32_t i = 0; i < reactor->opts.shard_count; i++)
+		metrics_add_shard(metrics_out, reactor->slots[i].shard);
+	metrics_add_buffers(metrics_out, &reactor->inline_buffers);
+	metrics_add_buffers(metrics_out, &reactor->receive_buffers);
+	metrics_add_buffers(metrics_out, &reactor->read_buffers);
+	metrics_out->ops = reactor->ops.used;
+	metrics_out->ops_max = reactor->ops.used_max;
+	metrics_out->sessions = reactor->sessions_pool.used;
+	metrics_out->uptime = (env_now_ns(reactor->env) - reactor->started_ns) / NS_PER_S;
+}
+
+uint32_t stat_text(struct reactor *reactor, const struct session *session, char *buf,
+		   uint32_t buf_size)
+{
+	static const char *const verify[] = { "none", "medium", "all" };
+	struct metrics metrics;
+	int used;
+
+	reactor_get_metrics(reactor, &metrics);
+	used = snprintf(buf, buf_size,
+			"version %d\nincarnation %016" PRIx64 "\ntransport %s\nback_end %s\n"
+			"verify %s\nshards %u\nmemory_mode %d\nblock_max %u\ntenant %s\n"
+			"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
+			WIRE_VERSION, reactor->opts.incarnation, session->xprt->name,
+			reactor->env->ops->name, verify[reactor->opts.verify],
+			reactor->opts.shard_count, reactor->slots[0].is_memory, reactor->block_max,
+			session->tenant->name, session->id, session->lane_count,
+			reactor->is_draining);
+	ASSERT(used > 0);
+	ASSERT((uint32_t)used < buf_size);
+	used += (int)metrics_format(&metrics, buf + used, buf_size - (uint32_t)used);
+	return (uint32_t)used;
+}

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "raw_client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static void wait_a_moment(struct raw_client *client)
+{
+	static const struct timespec pause = { 0, 100 * 1000 };
+
+	if (client->poll != NULL)
+		client->poll(client->ctx);
+	else
+		nanosleep(&pause, NULL);
+}
+
+static void random_bytes(void *bytes, size_t size)
+{
+	ASSERT(getrandom(bytes, size, 0) == (ssize_t)size);
+}
+
+/* --- bytes --- */
+
+void raw_client_open(struct raw_client *client, uint16_t port, void (*poll)(void *ctx), void *ctx)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int one = 1;
+
+	*client = (struct raw_client) { .poll = poll, .ctx = ctx };
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ASSERT(client->fd >= 0);
+	ASSERT(connect(client->fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+	ASSERT(fcntl(client->fd, F_SETFL, O_NONBLOCK) == 0);
+	setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+void raw_client_close(struct raw_client *client)
+{
+	if (client->fd >= 0)
+		close(client->fd);
+	client->fd = -1;
+	auth_mac_destroy(&client->out);
+	auth_mac_destroy(&client->in);
+}
+
+bool raw_client_write(struct raw_client *client, const void *bytes, size_t size)
+{
+	uint64_t end_ns = clock_ns() + RAW_CLIENT_WAIT_NS;
+	const uint8_t *at = bytes;
+
+	while (size > 0) {
+		ssize_t sent = send(client->fd, at, size, MSG_NOSIGNAL);
+
+		if (sent < 0 && (errno != EAGAIN || clock_ns() > end_ns))
+			return false;
+		if (sent < 0) {
+			wait_a_moment(client);
+			continue;
+		}
+		at += sent;
+		size -= (size_t)sent;
+	}
+	return true;
+}
+
+bool raw_client_read(struct raw_client *client, void *bytes, size_t size)
+{
+	uint64_t end_ns = clock_ns() + RAW_CLIENT_WAIT_NS;
+	uint8_t *at = bytes;
+
+	while (size > 0) {
+		ssize_t got = recv(client->fd, at, size, 0);
+
+		if (got == 0 || (got < 0 && (errno != EAGAIN || clock_ns() > end_ns)))
+			return false;
+		if (got < 0) {
+			wait_a_moment(client);
+			continue;
+		}
+		at += got;
+		size -= (size_t)got;
+	}
+	return true;
+}
+
+bool raw_client_is_closed(struct raw_client *client)
+{
+	uint64_t end_ns = clock_ns() + RAW_CLIENT_WAIT_NS;
+	uint8_t byte;
+
+	while (clock_ns() < end_ns) {
+		ssize_t got = recv(client->fd, &byte, 1, 0);
+
+		if (got > 0)
+			return false;
+		if (got == 0 || errno != EAGAIN)
+			return true;
+		wait_a_moment(client);
+	}
+	return false;
+}
+
+/* --- frames --- */
+
+bool raw_client_send(struct raw_client *client, struct wire_header *header, const void *body,
+		     const void *payload)
+{
+	header->magic = WIRE_MAGIC;
+	if (client->out != NULL)
+		auth_mac_seal(client->out, header, body);
+	if (client->is_mac_wrong)
+		header->mac[0] ^= 1;
+	client->is_mac_wrong = false;
+	return raw_client_write(client, header, sizeof(*header)) &&
+	       raw_client_write(client, body, header->body_size) &&
+	       raw_client_write(client, payload, header->payload_size);
+}
+
+static bool recv_any(struct raw_client *client, struct raw_client_frame *frame)
+{
+	struct wire_header *header = &frame->header;
+
+	if (!raw_client_read(client, header, sizeof(*header)))
+		return false;
+	ASSERT(wire_check_header(header, WIRE_S2C) == 0);
+	if (!raw_client_read(client, frame->body, header->body_size))
+		return false;
+	if (client->in != NULL && !auth_mac_check(client->in, header, frame->body))
+		return false;
+	ASSERT(wire_check_body(header, frame->body) == 0);
+	if (header->credit != 0 && (int32_t)(header->credit - client->credit) > 0)
+		client->credit = header->credit;
+	return raw_client_read(client, frame->payload, header->payload_size);
+}
+
+bool raw_client_recv(struct raw_client *client, struct raw_client_frame *frame)
+{
+	do {
+		if (!recv_any(client, frame))
+			return false;
+	} while (frame->header.kind == WIRE_NOTICE);
+	return true;
+}
+
+/* --- hello --- */
+
+static int refused(const struct raw_client_frame *frame)
+{
+	const struct wire_refuse *refuse = (const void *)frame->body;
+
+	return frame->header.kind == WIRE_REFUSE ? refuse->code : -ERR_PROTOCOL;
+}
+
+/* The next frame if it is of kind, else why not. */
+static int recv_kind(struct raw_client *client, enum wire_kind kind, void *body, size_t body_size)
+{
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	int rc = -ERR_PEER;
+
+	ASSERT(frame != NULL);
+	if (raw_client_recv(client, frame)) {
+		rc = frame->header.kind == kind ? 0 : refused(frame);
+		if (rc == 0)
+			memcpy(body, frame->body, body_size);
+	}
+	free(frame);
+	return rc;
+}
+
+void raw_client_preface(struct raw_client *client, enum wire_mode mode, uint64_t incarnation,
+			uint64_t session)
+{
+	struct wire_preface *preface = &client->transcript.preface;
+
+	*preface = (struct wire_preface) {
+		.version_min = WIRE_VERSION_MIN,
+		.version_max = WIRE_VERSION,
+		.mode = (uint8_t)mode,
+		.reactor = mode == WIRE_MODE_JOIN ? 0 : 0xffff,
+		.incarnation = incarnation,
+		.session = session,
+	};
+	memcpy(preface->magic, WIRE_PREFACE_MAGIC, sizeof(preface->magic));
+	(void)raw_client_write(client, preface, sizeof(*preface)); /* the answer will tell */
+}
+
+int raw_client_challenge(struct raw_client *client, const char *tenant,
+			 const struct auth_secret *secret, uint16_t lane)
+{
+	struct wire_hello *hello = &client->transcript.hello;
+	struct wire_header header;
+
+	*hello = (struct wire_hello) { .transports = WIRE_XPRT_TCP, .lane = lane };
+	memcpy(hello->tenant, tenant, strlen(tenant));
+	random_bytes(hello->nonce, sizeof(hello->nonce));
+	if (secret != NULL)
+		auth_secret_id(secret, hello->secret_id);
+	wire_header_init(&header, WIRE_HELLO, 0, 0, sizeof(*hello));
+	if (!raw_client_send(client, &header, hello, NULL))
+		return -ERR_PEER;
+	return recv_kind(client, WIRE_CHALLENGE, &client->transcript.challenge,
+			 sizeof(client->transcript.challenge));
+}
+
+int raw_client_prove(struct raw_client *client, const void *key)
+{
+	struct wire_header header;
+	struct wire_proof proof;
+	int rc;
+
+	auth_proof(key, AUTH_CLIENT, &client->transcript, proof.proof);
+	wire_header_init(&header, WIRE_PROOF, 0, 0, sizeof(proof));
+	if (!raw_client_send(client, &header, &proof, NULL))
+		return -ERR_PEER;
+	ASSERT(auth_mac_create(&client->key, &client->transcript, WIRE_C2S, &client->out) == 0);
+	/* A REFUSE carries no MAC: its header says what comes. */
+	while (recv(client->fd, &header, sizeof(header), MSG_PEEK) != sizeof(header)) {
+		char byte;
+
+		if (recv(client->fd, &byte, 1, MSG_PEEK) == 0)
+			return -ERR_PEER;
+		wait_a_moment(client);
+	}
+	if (header.kind == WIRE_WELCOME) {
+		rc = auth_mac_create(&client->key, &client->transcript, WIRE_S2C, &client->in);
+		ASSERT(rc == 0);
+	}
+	rc = recv_kind(client, WIRE_WELCOME, &client->welcome, sizeof(client->welcome));
+	if (rc == 0)
+		auth_domain_id((const char *)client->transcript.hello.tenant, client->domain);
+	return rc;
+}
+
+int raw_client_hello(struct raw_client *client, const char *tenant,
+		     const struct auth_secret *secret)
+{
+	uint8_t proof[32];
+	int rc;
+
+	raw_client_preface(client, WIRE_MODE_NEW, 0, 0);
+	rc = raw_client_challenge(client, tenant, secret, 0);
+	if (rc < 0)
+		return rc;
+	auth_proof(secret, AUTH_SERVER, &client->transcript, proof);
+	if (!auth_proof_equal(proof, client->transcript.challenge.proof))
+		return -ERR_AUTH;
+	auth_session_key(secret, &client->transcript, &client->key);
+	return raw_client_prove(client, secret);
+}
+
+int raw_client_join(struct raw_client *client, const struct raw_client *first, const char *tenant,
+		    uint16_t lane)
+{
+	uint8_t proof[32];
+	int rc;
+
+	client->key = first->key;
+	memcpy(client->ns, first->ns, sizeof(client->ns));
+	client->request = first->request + ((uint64_t)lane << 32);
+	raw_client_preface(client, WIRE_MODE_JOIN, first->welcome.incarnation,
+			   first->welcome.session);
+	rc = raw_client_challenge(client, tenant, NULL, lane);
+	if (rc < 0)
+		return rc;
+	auth_proof(&client->key, AUTH_SERVER, &client->transcript, proof);
+	if (!auth_proof_equal(proof, client->transcript.challenge.proof))
+		return -ERR_AUTH;
+	return raw_client_prove(client, &client->key);
+}
+
+/* --- requests --- */
+
+#define BODY_MAX (WIRE_BODY_MAX / 8)
+
+static struct wire_request *request_begin(const struct raw_client *client, uint64_t *body,
+					  uint64_t budget_ns)
+{
+	struct wire_request *request = (void *)body;
+
+	*request = (struct wire_request) { .budget_ns = budget_ns };
+	memcpy(request->ns, client->ns, sizeof(request->ns));
+	return request;
+}
+
+uint64_t raw_client_put(struct raw_client *client, const struct raw_client_put *puts,
+			uint16_t count, uint32_t flags, uint64_t budget_ns)
+{
+	static uint64_t body[BODY_MAX];
+	static uint8_t payload[WIRE_INLINE_MAX];
+	struct wire_request *request = request_begin(client, body, budget_ns);
+	struct wire_put *items = (void *)(request + 1);
+	struct wire_header header;
+	uint32_t payload_size = 0;
+
+	request->flags = flags;
+	for (uint16_t i = 0; i < count; i++) {
+		items[i] = (struct wire_put) { .key = puts[i].key, .size = puts[i].size };
+		if (!puts[i].is_inline)
+			continue;
+		ASSERT(payload_size + puts[i].size <= sizeof(payload));
+		items[i].flags = WIRE_PUT_INLINE;
+		memcpy(payload + payload_size, puts[i].bytes, puts[i].size);
+		payload_size += puts[i].size;
+	}
+	wire_header_init(&header, WIRE_PUT, ++client->request, count,
+			 (uint32_t)(sizeof(*request) + count * sizeof(*items)));
+	header.payload_size = payload_size;
+	(void)raw_client_send(client, &header, body, payload); /* the answer will tell */
+	return client->request;
+}
+
+uint64_t raw_client_get(struct raw_client *client, const struct wire_key *keys, uint16_t count,
+			uint32_t offset, uint32_t size, uint64_t budget_ns)
+{
+	static uint64_t body[BODY_MAX];
+	struct wire_request *request = request_begin(client, body, budget_ns);
+	struct wire_get *items = (void *)(request + 1);
+	struct wire_header header;
+
+	for (uint16_t i = 0; i < count; i++)
+		items[i] = (struct wire_get) { .key = keys[i], .offset = offset, .size = size };
+	wire_header_init(&header, WIRE_GET, ++client->request, count,
+			 (uint32_t)(sizeof(*request) + count * sizeof(*items)));
+	(void)raw_client_send(client, &header, body, NULL);
+	return client->request;
+}
+
+/* Items follow the request as they are. */
+static uint64_t send_items(struct raw_client *client, enum wire_kind kind, const void *items,
+			   size_t item_size, uint16_t count)
+{
+	static uint64_t body[BODY_MAX];
+	struct wire_request *request = request_begin(client, body, NS_PER_S);
+	struct wire_header header;
+
+	if (kind == WIRE_RENEW)
+		request->lease = 1;
+	if (count > 0)
+		memcpy(request + 1, items, count * item_size);
+	wire_header_init(&header, kind, ++client->request, count,
+			 (uint32_t)(sizeof(*request) + count * item_size));
+	(void)raw_client_send(client, &header, body, NULL);
+	return client->request;
+}
+
+uint64_t raw_client_keys(struct raw_client *client, enum wire_kind kind,
+			 const struct wire_key *keys, uint16_t count)
+{
+	return send_items(client, kind, keys, sizeof(*keys), count);
+}
+
+uint64_t raw_client_cancel(struct raw_client *client, const uint64_t *requests, uint16_t count)
+{
+	return send_items(client, WIRE_CANCEL, requests, sizeof(*requests), count);
+}
+
+uint64_t raw_client_plain(struct raw_client *client, enum wire_kind kind)
+{
+	return send_items(client, kind, NULL, 0, 0);
+}
+
+/* --- answers --- */
+
+bool raw_client_answer(struct raw_client *client, const struct raw_client_frame *frame,
+		       const struct raw_client_put *puts)
+{
+	const struct wire_grant *grants = (const void *)frame->body;
+
+	for (uint16_t i = 0; i < frame->header.count; i++) {
+		const struct wire_grant *grant = &grants[i];
+		struct wire_data data = { .item = grant->item, .offset = grant->offset };
+		struct wire_header header;
+
+		wire_header_init(&header, WIRE_DATA_PUT, frame->header.request, 0, sizeof(data));
+		header.payload_size = grant->size;
+		if (!raw_client_send(client, &header, &data,
+				     (const uint8_t *)puts[grant->item].bytes + grant->offset))
+			return false;
+	}
+	return true;
+}
+
+/* What a REPLY says of item 0 and of the others. */
+static void note_results(const struct raw_client_frame *frame, int *status,
+			 struct wire_result *results_out)
+{
+	const struct wire_result *results = (const void *)frame->body;
+
+	for (uint16_t i = 0; i < frame->header.count; i++) {
+		if (results[i].item == 0)
+			*status = results[i].status;
+		if (results_out != NULL)
+			results_out[results[i].item] = results[i];
+	}
+}
+
+int raw_client_finish(struct raw_client *client, uint64_t request, void *bytes,
+		      const struct raw_client_put *puts, struct wire_result *results_out)
+{
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	const struct wire_data *data = (const void *)frame->body;
+	int status = -ERR_PEER;
+
+	ASSERT(frame != NULL);
+	while (raw_client_recv(client, frame)) {
+		if (frame->header.kind == WIRE_GRANT && !raw_client_answer(client, frame, puts))
+			break;
+		if (frame->header.request != request)
+			continue;
+		if (frame->header.kind == WIRE_DATA_GET && data->item == 0 && bytes != NULL)
+			memcpy((uint8_t *)bytes + data->offset, frame->payload,
+			       frame->header.payload_size);
+		if (frame->header.kind != WIRE_REPLY)
+			continue;
+		note_results(frame, &status, results_out);
+		if ((frame->header.flags & WIRE_FLAG_LAST) != 0)
+			break;
+	}
+	free(frame);
+	return status;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks in and out, in memory mode and on a file: what a get delivers is what was put, whole or in
+ * ranges, inline or pulled, whichever verify is on.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "rig.h"
+
+static const uint32_t sizes[] = { 1, 4096, 5000, 65536, 262144, 1048577, 4 * MiB };
+
+struct block {
+	uint8_t *bytes;
+	struct raw_client_put put;
+};
+
+static struct block block_make(uint32_t number, uint32_t size, bool is_inline)
+{
+	struct block block = { .bytes = malloc(size) };
+
+	assert_non_null(block.bytes);
+	rig_fill(number, block.bytes, size);
+	block.put = (struct raw_client_put) { rig_key(number), block.bytes, size, is_inline };
+	return block;
+}
+
+static int put(struct raw_client *client, const struct block *block, uint32_t flags,
+	       struct wire_result *result)
+{
+	uint64_t request = raw_client_put(client, &block->put, 1, flags, 5 * NS_PER_S);
+
+	return raw_client_finish(client, request, NULL, &block->put, result);
+}
+
+static void check_range(struct raw_client *client, const struct block *block, uint32_t offset,
+			uint32_t size)
+{
+	uint32_t there = MIN(size, block->put.size - offset);
+	uint8_t *got = calloc(1, size);
+	struct wire_result result;
+	uint64_t request;
+
+	assert_non_null(got);
+	request = raw_client_get(client, &block->put.key, 1, offset, size, 5 * NS_PER_S);
+	assert_int_equal(raw_client_finish(client, request, got, NULL, &result), 0);
+	assert_int_equal(result.size, there);
+	assert_int_equal(result.block_size, block->put.size);
+	assert_memory_equal(got, block->bytes + offset, there);
+	free(got);
+}
+
+static void check_block(struct raw_client *client, const struct block *block)
+{
+	uint32_t size = block->put.size;
+
+	check_range(client, block, 0, size);
+	check_range(client, block, 0, size + 100);
+	if (size > 1) {
+		check_range(client, block, size / 2, size);
+		check_range(client, block, size - 1, 1);
+		check_range(client, block, 1, size / 2);
+	}
+}
+
+static void round_trips(bool is_file, enum store_verify verify, uint32_t flags)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct wire_result result;
+
+	rig_init(&rig);
+	rig.opts.verify = verify;
+	rig_start(&rig, is_file);
+	rig_client(&rig, &client);
+	for (uint32_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		struct block block = block_make(i, sizes[i], false);
+
+		assert_int_equal(put(&client, &block, flags, &result), 0);
+		assert_int_equal(result.flags & WIRE_RESULT_EXISTED, 0);
+		assert_int_equal((result.flags & WIRE_RESULT_DURABLE) != 0,
+				 is_file && (flags & WIRE_REQ_DURABLE) != 0);
+		check_block(&client, &block);
+		assert_int_equal(put(&client, &block, flags, &result), 0);
+		assert_int_not_equal(result.flags & WIRE_RESULT_EXISTED, 0);
+		/* By now it may be on the medium, or not: both are read. */
+		rig_run_ns(&rig, 20 * NS_PER_MS);
+		check_block(&client, &block);
+		free(block.bytes);
+	}
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+static void blocks_come_back_in_memory_mode(void **state)
+{
+	round_trips(false, STORE_VERIFY_NONE, 0);
+	round_trips(false, STORE_VERIFY_ALL, WIRE_REQ_DURABLE);
+}
+
+static void blocks_come_back_from_a_file(void **state)
+{
+	round_trips(true, STORE_VERIFY_MEDIUM, WIRE_REQ_DURABLE);
+	round_trips(true, STORE_VERIFY_ALL, 0);
+	round_trips(true, STORE_VERIFY_NONE, 0);
+}
+
+static void inline_blocks_come_back(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct wire_result results[3];
+
+	for (int is_file = 0; is_file < 2; is_file++) {
+		struct block blocks[3] = {
+			block_make(1, 100, true),
+			block_make(2, 40000, true),
+			block_make(3, 300000, false),
+		};
+		const struct raw_client_put puts[3] = { blocks[0].put, blocks[1].put,
+							blocks[2].put };
+
+		rig_init(&rig);
+		rig_start(&rig, is_file);
+		rig_client(&rig, &client);
+		assert_int_equal(raw_client_finish(&client,
+						   raw_client_put(&client, puts, 3, 0, NS_PER_S),
+						   NULL, puts, results),
+				 0);
+		for (uint32_t i = 0; i < 3; i++) {
+			assert_int_equal(results[i].status, 0);
+			check_block(&client, &blocks[i]);
+			free(blocks[i].bytes);
+		}
+		raw_client_close(&client);
+		rig_stop(&rig);
+	}
+}
+
+static void what_is_not_there_is_a_miss_at_once(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct wire_key key = rig_key(9);
+	uint64_t begin_ns;
+	uint64_t request;
+
+	rig_init(&rig);
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	begin_ns = env_now_ns(rig.env);
+	request = raw_client_get(&client, &key, 1, 0, 4096, 10 * NS_PER_S);
+	assert_int_equal(raw_client_finish(&client, request, NULL, NULL, NULL), -ERR_MISS);
+	assert_true(env_now_ns(rig.env) - begin_ns < NS_PER_S);
+	assert_int_equal(rig_metrics(&rig).get_miss_absent, 1);
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+/* Another namespace, another tenant: another block, whatever its key. */
+static void names_keep_blocks_apart(void **state)
+{
+	struct rig rig;
+	struct raw_client alice;
+	struct raw_client bob;
+	struct block block = block_make(1, 5000, true);
+	uint64_t request;
+
+	rig_init(&rig);
+	rig_start(&rig, false);
+	rig_client(&rig, &alice);
+	assert_int_equal(put(&alice, &block, 0, NULL), 0);
+	alice.ns[0] = 1;
+	request = raw_client_get(&alice, &block.put.key, 1, 0, 5000, NS_PER_S);
+	assert_int_equal(raw_client_finish(&alice, request, NULL, NULL, NULL), -ERR_MISS);
+
+	raw_client_open(&bob, rig.port, rig_poll, &rig);
+	assert_int_equal(raw_client_hello(&bob, "bob", &rig.tenants->rows[1].secrets[0]), 0);
+	request = raw_client_get(&bob, &block.put.key, 1, 0, 5000, NS_PER_S);
+	assert_int_equal(raw_client_finish(&bob, request, NULL, NULL, NULL), -ERR_MISS);
+	free(block.bytes);
+	raw_client_close(&bob);
+	raw_client_close(&alice);
+	rig_stop(&rig);
+}
+
+static void probe_and_drop_see_what_is_there(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct raw_client_frame frame;
+	struct wire_key keys[9];
+	const uint8_t *bits = frame.body + sizeof(struct wire_bitmap);
+
+	for (int is_file = 0; is_file < 2; is_file++) {
+		rig_init(&rig);
+		rig_start(&rig, is_file);
+		rig_client(&rig, &client);
+		for (uint32_t i = 0; i < 9; i++) {
+			struct block block = block_make(i, 3000, true);
+
+			keys[i] = rig_key(i);
+			if (i % 4 == 0)
+				assert_int_equal(put(&client, &block, 0, NULL), 0);
+			free(block.bytes);
+		}
+		(void)raw_client_keys(&client, WIRE_PROBE, keys, 9);
+		assert_true(raw_client_recv(&client, &frame));
+		assert_int_equal(frame.header.kind, WIRE_BITMAP);
+		assert_int_equal(bits[0], 0x11);
+		assert_int_equal(bits[1], 0x01);
+
+		assert_int_equal(raw_client_finish(&client,
+						   raw_client_keys(&client, WIRE_DROP, keys, 5),
+						   NULL, NULL, NULL),
+				 0);
+		(void)raw_client_keys(&client, WIRE_PROBE, keys, 9);
+		assert_true(raw_client_recv(&client, &frame));
+		assert_int_equal(bits[0], 0);
+		assert_int_equal(bits[1], 0x01);
+
+		/* No key: the whole namespace. */
+		assert_int_equal(raw_client_finish(&client,
+						   raw_client_keys(&client, WIRE_DROP, keys, 0),
+						   NULL, NULL, NULL),
+				 0);
+		(void)raw_client_keys(&client, WIRE_PROBE, keys, 9);
+		assert_true(raw_client_recv(&client, &frame));
+		assert_int_equal(bits[1], 0);
+		raw_client_close(&client);
+		rig_stop(&rig);
+	}
+}
+
+static void stat_tells_in_text(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct raw_client_frame frame;
+
+	rig_init(&rig);
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	(void)raw_client_plain(&client, WIRE_STAT);
+	assert_true(raw_client_recv(&client, &frame));
+	assert_int_equal(frame.header.kind, WIRE_TEXT);
+	assert_non_null(strstr((char *)frame.body + 8, "tenant alice\n"));
+	assert_non_null(strstr((char *)frame.body + 8, "ctxkv_requests_total 1\n"));
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+static void what_is_for_later_versions_is_refused_cleanly(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct raw_client_frame frame;
+	struct wire_key key = rig_key(1);
+	const struct wire_bitmap *bitmap = (const void *)frame.body;
+
+	rig_init(&rig);
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	(void)raw_client_keys(&client, WIRE_LEASE, &key, 1);
+	assert_true(raw_client_recv(&client, &frame));
+	assert_int_equal(frame.header.kind, WIRE_BITMAP);
+	assert_int_equal(bitmap->status, -ERR_UNSUPPORTED);
+	assert_int_equal(
+		raw_client_finish(&client, raw_client_plain(&client, WIRE_RENEW), NULL, NULL, NULL),
+		-ERR_UNSUPPORTED);
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(blocks_come_back_in_memory_mode),
+		cmocka_unit_test(blocks_come_back_from_a_file),
+		cmocka_unit_test(inline_blocks_come_back),
+		cmocka_unit_test(what_is_not_there_is_a_miss_at_once),
+		cmocka_unit_test(names_keep_blocks_apart),
+		cmocka_unit_test(probe_and_drop_see_what_is_there),
+		cmocka_unit_test(stat_tells_in_text),
+		cmocka_unit_test(what_is_for_later_versions_is_refused_cleanly),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
