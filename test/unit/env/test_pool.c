@@ -7,6 +7,8 @@
  */
 #include "../../lib/t.h"
 
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -285,7 +287,44 @@ static void fini_waits_for_what_runs(void **state)
 
 /* --- names --- */
 
-static int resolved_order[3];
+int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **found_out);
+void __wrap_freeaddrinfo(struct addrinfo *found);
+int __real_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **found_out);
+void __real_freeaddrinfo(struct addrinfo *found);
+
+static struct sockaddr_in6 loopback6 = { .sin6_family = AF_INET6,
+					 .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+static struct sockaddr_in loopback4 = { .sin_family = AF_INET };
+static struct addrinfo both[2] = {
+	{ .ai_family = AF_INET6,
+	  .ai_addrlen = sizeof(loopback6),
+	  .ai_addr = (struct sockaddr *)&loopback6,
+	  .ai_next = &both[1] },
+	{ .ai_family = AF_INET,
+	  .ai_addrlen = sizeof(loopback4),
+	  .ai_addr = (struct sockaddr *)&loopback4 },
+};
+
+/* A host with both kinds of addresses, IPv6 first, as glibc sorts them; others as they are. */
+int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **found_out)
+{
+	if (strcmp(host, "both") != 0)
+		return __real_getaddrinfo(host, service, hints, found_out);
+	loopback4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	*found_out = both;
+	return 0;
+}
+
+void __wrap_freeaddrinfo(struct addrinfo *found)
+{
+	if (found != both)
+		__real_freeaddrinfo(found);
+}
+
+static int resolved_order[4];
 static int resolved_count;
 
 static void resolve_done(struct env_resolve *resolve)
@@ -297,11 +336,12 @@ static void names_are_resolved_in_order_and_numbers_are_names(void **state)
 {
 	struct posix *posix = *state;
 	char host[400];
-	struct env_resolve resolves[3] = {
+	struct env_resolve resolves[4] = {
 		{ .done = resolve_done, .host = "127.0.0.1", .port = 1 },
 		{ .done = resolve_done, .host = "::1", .port = 2 },
 		/* Longer than a name may be: no server is asked. */
 		{ .done = resolve_done, .host = host, .port = 3 },
+		{ .done = resolve_done, .host = "both", .port = 4 },
 	};
 	struct timespec pause = { 0, 1000000 };
 
@@ -309,20 +349,22 @@ static void names_are_resolved_in_order_and_numbers_are_names(void **state)
 	host[sizeof(host) - 1] = '\0';
 	posix->pool.thread_max = 1;
 	resolved_count = 0;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		pool_resolve(&posix->env, &resolves[i]);
-	for (int i = 0; i < 5000 && resolved_count < 3; i++) {
+	for (int i = 0; i < 5000 && resolved_count < 4; i++) {
 		pool_collect(posix);
 		nanosleep(&pause, NULL);
 	}
-	assert_int_equal(resolved_count, 3);
-	for (int i = 0; i < 3; i++)
+	assert_int_equal(resolved_count, 4);
+	for (int i = 0; i < 4; i++)
 		assert_int_equal(resolved_order[i], i + 1);
 	assert_int_equal(resolves[0].result, 0);
 	assert_string_equal(resolves[0].address, "127.0.0.1:1");
 	assert_int_equal(resolves[1].result, 0);
 	assert_string_equal(resolves[1].address, "[::1]:2");
 	assert_int_equal(resolves[2].result, -EHOSTUNREACH);
+	assert_int_equal(resolves[3].result, 0);
+	assert_string_equal(resolves[3].address, "127.0.0.1:4");
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
