@@ -184,7 +184,9 @@ static int newest_first(const void *a, const void *b)
 	const struct segment_age *x = a;
 	const struct segment_age *y = b;
 
-	return x->opened < y->opened ? 1 : x->opened > y->opened ? -1 : 0;
+	if (x->opened != y->opened)
+		return x->opened < y->opened ? 1 : -1;
+	return x->segment < y->segment ? -1 : 1;
 }
 
 /* The segments in order of age into out, the newest first. */

@@ -54,6 +54,7 @@ static void *take(struct env_fake *fake, size_t align, size_t size, int fill)
 		return NULL;
 	memset(ptr, fill, size);
 	fake->held++;
+	fake->taken += size;
 	return ptr;
 }
 

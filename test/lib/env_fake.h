@@ -15,7 +15,7 @@
  *            means that somebody swallowed an error.
  * Power cut  cut_at: the number of the write (from 1) that is torn behind cut_size bytes; after it
  *            nothing reaches a disk, every block call is -EIO, until env_fake_power_cut().
- * Leaks      held counts allocations, maps and open handles.
+ * Leaks      held counts allocations, maps and open handles; taken adds up what was asked for.
  */
 #ifndef TEST_LIB_ENV_FAKE_H
 #define TEST_LIB_ENV_FAKE_H
@@ -51,6 +51,7 @@ struct env_fake {
 	bool is_cut;
 	uint64_t flushes; /* completed */
 	uint64_t held;
+	uint64_t taken; /* bytes of allocations and maps, ever */
 	/* Its own. */
 	bool is_sealed;
 	bool is_woken;

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Restarts. Power is cut at every write of a script, and at random in a long one: what was told
+ * durable is there, what was told dropped is not, everything else is whole or gone. Restarts cost
+ * nothing but a page, recovery fails cleanly at every call, and rot costs only what it hit.
+ */
+#include "../../lib/t.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../lib/store_bench.h"
+
+#define SEGMENTS 32u
+#define BLOCKS   40u
+
+/* Page of segment 0 on the medium. */
+#define LOG_BEGIN (MiB / PAGE_SIZE + DISK_SEGMENTS_OFFSET / PAGE_SIZE)
+
+/* What the outside was told of a block. */
+enum told { TOLD_NOTHING, TOLD_DURABLE, TOLD_DROPPED };
+
+struct model {
+	enum told told[BLOCKS];
+	uint32_t sizes[BLOCKS];
+	bool may_be[BLOCKS]; /* some put of it was begun since it was last told dropped */
+};
+
+static void model_put(struct store_bench *bench, struct model *model, uint32_t block, uint32_t size,
+		      bool is_durable)
+{
+	int rc;
+
+	if (model->sizes[block] == 0)
+		model->sizes[block] = size;
+	model->may_be[block] = true;
+	rc = bench_put(bench, block, model->sizes[block], is_durable);
+	if (rc == 0 && is_durable)
+		model->told[block] = TOLD_DURABLE;
+	else if (model->told[block] == TOLD_DROPPED)
+		model->told[block] = TOLD_NOTHING;
+}
+
+static void model_drop(struct store_bench *bench, struct model *model, uint32_t block)
+{
+	int rc = bench_drop(bench, block, false);
+
+	if (rc == 0) {
+		model->told[block] = TOLD_DROPPED;
+		model->may_be[block] = false;
+	} else {
+		model->told[block] = TOLD_NOTHING;
+	}
+}
+
+static void model_check(struct store_bench *bench, const struct model *model, const char *when,
+			uint64_t where)
+{
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		enum bench_block block = bench_get(bench, i, MAX(model->sizes[i], 1), NULL);
+
+		if (block == BENCH_WRONG)
+			fail_msg("%s %lu: block %u is wrong", when, (unsigned long)where, i);
+		if (model->told[i] == TOLD_DURABLE && block != BENCH_WHOLE)
+			fail_msg("%s %lu: durable block %u is gone", when, (unsigned long)where, i);
+		if (!model->may_be[i] && block != BENCH_MISS)
+			fail_msg("%s %lu: block %u came back", when, (unsigned long)where, i);
+	}
+}
+
+/* A script with every kind of write in it; false when the power went out in it. */
+static bool script(struct store_bench *bench, struct model *model)
+{
+	if (bench_open(bench) < 0)
+		return false;
+	model_put(bench, model, 0, 5000, true);
+	model_put(bench, model, 1, 300000, true);
+	model_put(bench, model, 2, 7000, false);
+	model_put(bench, model, 3, 4096, true);
+	model_drop(bench, model, 0);
+	model_put(bench, model, 4, 600000, false);
+	if (bench_close(bench) < 0 || bench_open(bench) < 0)
+		return false;
+	model_put(bench, model, 5, 20000, true);
+	model_drop(bench, model, 1);
+	model_put(bench, model, 0, 5000, true);
+	model_put(bench, model, 6, 20000, false);
+	model_put(bench, model, 1, 300000, false);
+	return bench_close(bench) == 0;
+}
+
+/* After a crash: true to the model; then another span, another crash, and still. */
+static void crash_and_check(struct store_bench *bench, struct model *model, uint64_t where)
+{
+	if (bench->shard != NULL)
+		bench_crash(bench);
+	else
+		env_fake_power_cut(&bench->fake);
+	assert_int_equal(bench_open(bench), 0);
+	model_check(bench, model, "cut at write", where);
+	model_put(bench, model, 7, 9000, true);
+	model_put(bench, model, 8, 9000, false);
+	model_drop(bench, model, 3);
+	bench_crash(bench);
+	assert_int_equal(bench_open(bench), 0);
+	model_check(bench, model, "second crash after a cut at write", where);
+	assert_int_equal(bench_close(bench), 0);
+	assert_int_equal(bench_open(bench), 0);
+	model_check(bench, model, "stop after a cut at write", where);
+	assert_int_equal(bench_close(bench), 0);
+}
+
+static void power_may_go_at_every_write(void **state)
+{
+	bool is_over = false;
+	uint64_t cut;
+
+	for (cut = 1; !is_over; cut++) {
+		struct store_bench bench;
+		struct model model = { 0 };
+
+		bench_init(&bench, cut, SEGMENTS);
+		bench.fake.cut_at = cut;
+		bench.fake.cut_size = cut % 4 * 3000;
+		is_over = script(&bench, &model);
+		crash_and_check(&bench, &model, cut);
+		bench_fini(&bench);
+	}
+	assert_true(cut > 20); /* or the script did not do what it says */
+}
+
+static uint64_t draw(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return *seed >> 33;
+}
+
+/* Random operations, clean stops and crashes. Block numbers at or above BLOCKS fill the log. */
+static void random_run(uint64_t seed, uint32_t steps)
+{
+	struct store_bench bench;
+	struct model model = { 0 };
+	uint64_t chance = seed;
+
+	bench_init(&bench, seed, SEGMENTS);
+	bench.fake.is_shuffled = true;
+	bench.opts.verify = seed % 2 == 0 ? STORE_VERIFY_NONE : STORE_VERIFY_MEDIUM;
+	assert_int_equal(bench_open(&bench), 0);
+	for (uint32_t step = 0; step < steps; step++) {
+		uint32_t block = (uint32_t)(draw(&chance) % BLOCKS);
+		uint32_t what = (uint32_t)(draw(&chance) % 100);
+
+		if (what < 55)
+			model_put(&bench, &model, block,
+				  (uint32_t)(1 + draw(&chance) % (what < 45 ? 30000 : 400000)),
+				  what % 2 == 0);
+		else if (what < 75)
+			model_drop(&bench, &model, block);
+		else if (what < 92)
+			(void)bench_get(&bench, block, MAX(model.sizes[block], 1), NULL);
+		else if (what < 98)
+			bench_crash(&bench);
+		else
+			assert_int_equal(bench_close(&bench), 0);
+		if (bench.shard == NULL)
+			assert_int_equal(bench_open(&bench), 0);
+		if (what >= 92)
+			model_check(&bench, &model, "random, seed", seed);
+	}
+	assert_int_equal(bench_close(&bench), 0);
+	bench_fini(&bench);
+}
+
+static void random_runs_keep_what_they_promised(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++)
+		random_run(seed, 120);
+}
+
+/* An opponent who restarts the server a hundred times must not make it forget. */
+static void restarts_forget_nothing(void **state)
+{
+	struct store_bench bench;
+	struct shard_stats stats;
+
+	bench_init(&bench, 3, SEGMENTS);
+	for (uint32_t i = 0; i < 40; i++) {
+		assert_int_equal(bench_open(&bench), 0);
+		assert_int_equal(bench_put(&bench, i, 10000, true), 0);
+		if (i % 4 == 0)
+			assert_int_equal(bench_close(&bench), 0);
+		else
+			bench_crash(&bench);
+	}
+	assert_int_equal(bench_open(&bench), 0);
+	for (uint32_t i = 0; i < 40; i++)
+		assert_int_equal(bench_get(&bench, i, 10000, NULL), BENCH_WHOLE);
+	stats = bench_stats(&bench);
+	assert_int_equal(stats.recovered, 40);
+	assert_int_equal(stats.segments_total - stats.segments_free, 1); /* one is in use */
+	assert_int_equal(bench_close(&bench), 0);
+	bench_fini(&bench);
+}
+
+/* Fail each call of an open in turn: an error and nothing held, or a block less and a counter. Only
+ * label and super have a second copy, which is taken without a word. */
+static void open_survives_every_fault(void **state)
+{
+	bool is_over = false;
+	uint32_t silent = 0;
+
+	for (uint64_t k = 1; !is_over; k++) {
+		struct store_bench bench;
+		int rc;
+
+		bench_init(&bench, 5, SEGMENTS);
+		assert_int_equal(bench_open(&bench), 0);
+		assert_int_equal(bench_put(&bench, 1, 10000, true), 0);
+		assert_int_equal(bench_put(&bench, 2, 300000, true), 0);
+		bench_crash(&bench);
+		bench.fake.calls = 0;
+		bench.fake.fail_at = k;
+		rc = bench_open(&bench);
+		is_over = bench.fake.calls < k;
+		bench.fake.fail_at = 0;
+		if (rc < 0) {
+			assert_null(bench.shard);
+			assert_null(bench.medium);
+			assert_int_equal(bench.fake.held, 0);
+			assert_int_equal(bench_open(&bench), 0);
+			assert_int_equal(bench_get(&bench, 1, 10000, NULL), BENCH_WHOLE);
+		} else {
+			silent += !is_over && bench_stats(&bench).io_errors == 0;
+			assert_true(silent <= 6);
+			assert_true(bench_get(&bench, 1, 10000, NULL) != BENCH_WRONG);
+		}
+		assert_int_equal(bench_close(&bench), 0);
+		bench_fini(&bench);
+		if (is_over)
+			assert_true(k > 20);
+	}
+}
+
+/* Memory is what start says it is, to the byte, and nothing is taken later. */
+static void memory_is_what_was_announced(void **state)
+{
+	struct store_bench bench;
+	struct medium_info info;
+	uint64_t taken;
+
+	bench_init(&bench, 1, SEGMENTS);
+	assert_int_equal(bench_open(&bench), 0);
+	assert_int_equal(shard_close(&bench.shard, false), 0);
+	taken = bench.fake.taken;
+	assert_int_equal(shard_open(bench.env, bench.medium, 0, NULL, &bench.opts, &bench.shard),
+			 0);
+	medium_get_info(bench.medium, &info);
+	taken = bench.fake.taken - taken;
+	assert_int_equal(taken, shard_memory_size(&info, NULL, &bench.opts));
+	assert_int_equal(taken, bench_stats(&bench).memory_bytes);
+	bench.env->ops->seal(bench.env);
+	assert_int_equal(bench_put(&bench, 1, 10000, true), 0);
+	assert_int_equal(bench_drop(&bench, 1, false), 0);
+	assert_int_equal(bench_drop(&bench, 1, true), 0);
+	assert_int_equal(bench_put(&bench, 1, 10000, true), 0);
+	assert_int_equal(bench_get(&bench, 1, 10000, NULL), BENCH_WHOLE);
+	assert_int_equal(bench_close(&bench), 0);
+	bench_fini(&bench);
+}
+
+/* Blocks whose bytes are lost when a page rots, found by a restart that leaves no trace. */
+static uint32_t lost_by_rot(struct store_bench *bench, struct env_fake_disk *disk, uint64_t page)
+{
+	uint64_t count = disk->page_count;
+	uint8_t **copies = calloc(count, sizeof(*copies));
+	uint32_t lost = 0;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (disk->pages[i] == NULL)
+			continue;
+		copies[i] = malloc(PAGE_SIZE);
+		memcpy(copies[i], disk->pages[i], PAGE_SIZE);
+	}
+	disk->pages[page][page % PAGE_SIZE] ^= 0x40;
+	assert_int_equal(bench_open(bench), 0);
+	for (uint32_t i = 0; i < 8; i++) {
+		enum bench_block block = bench_get(bench, i, 5000 + i * 6000, NULL);
+
+		assert_int_not_equal(block, BENCH_WRONG);
+		lost += block == BENCH_MISS;
+	}
+	bench_crash(bench);
+	for (uint64_t i = 0; i < count; i++) {
+		if (copies[i] != NULL)
+			memcpy(disk->pages[i], copies[i], PAGE_SIZE);
+		else if (disk->pages[i] != NULL)
+			memset(disk->pages[i], 0, PAGE_SIZE);
+		free(copies[i]);
+	}
+	free(copies);
+	return lost;
+}
+
+/* Every page of the log rots, one after the other: the span header takes the segment with it, any
+ * other page at most one record. */
+static void rot_costs_only_what_it_hits(void **state)
+{
+	struct env_fake_disk *disk;
+	struct store_bench bench;
+	uint64_t span = 0;
+	uint32_t total = 0;
+
+	bench_init(&bench, 9, SEGMENTS);
+	assert_int_equal(bench_open(&bench), 0);
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(bench_put(&bench, i, 5000 + i * 6000, true), 0);
+	bench_crash(&bench);
+	disk = env_fake_disk(&bench.fake, BENCH_PATH, 0);
+	for (uint64_t page = LOG_BEGIN; page < LOG_BEGIN + 100; page++) {
+		uint32_t lost;
+
+		if (disk->pages[page] == NULL)
+			continue;
+		lost = lost_by_rot(&bench, disk, page);
+		if (span == 0)
+			assert_int_equal(lost, 8);
+		else
+			assert_true(lost <= 1);
+		span = span == 0 ? page : span;
+		total += lost;
+	}
+	assert_true(total > 8 + 30); /* every page of a payload counts */
+	bench_fini(&bench);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(power_may_go_at_every_write),
+		cmocka_unit_test(random_runs_keep_what_they_promised),
+		cmocka_unit_test(restarts_forget_nothing),
+		cmocka_unit_test(open_survives_every_fault),
+		cmocka_unit_test(memory_is_what_was_announced),
+		cmocka_unit_test(rot_costs_only_what_it_hits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
