@@ -4,6 +4,7 @@
 #include "../../src/base/hash.h"
 #include "../../src/env/posix/posix.h"
 #include "../lib/t.h"
+#include "../sim/sim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,10 +92,32 @@ static int stingy_create(struct env **env_out)
 	return 0;
 }
 
+/* The simulator's sockets: a virtual clock, any delay, any chunks. One process with both ends. */
+static struct sim sim;
+
+static int simulated_create(struct env **env_out)
+{
+	sim_init(&sim, 1, false);
+	*env_out = &sim_env_create(&sim, "pair", 0)->env;
+	return 0;
+}
+
+static void simulated_destroy(struct env **env)
+{
+	struct sim_env *self = sim_env_of(*env);
+
+	sim_env_destroy(&self);
+	sim_fini(&sim);
+	*env = NULL;
+}
+
 const struct pair_kind pair_kinds[] = {
 	{ "tcp", &xprt_tcp, posix_create, env_posix_destroy, "127.0.0.1:0" },
 	{ "tcp over stingy sockets", &xprt_tcp, stingy_create, env_posix_destroy, "127.0.0.1:0" },
 	{ "tcp over Unix sockets", &xprt_tcp, posix_create, env_posix_destroy, NULL },
+	{ "tcp over simulated sockets", &xprt_tcp, simulated_create, simulated_destroy,
+	  "10.0.0.1:9900" },
+	{ "loop", &xprt_loop, simulated_create, simulated_destroy, "here" },
 };
 const size_t pair_kind_count = ARRAY_LEN(pair_kinds);
 
@@ -391,11 +414,12 @@ static uint64_t pair_bytes(const struct pair *pair)
 void pair_settle(struct pair *pair)
 {
 	uint64_t before = pair_bytes(pair);
+	uint64_t since_ns = env_now_ns(pair->env);
 
-	for (uint32_t quiet = 0; quiet < 20; quiet++) {
+	while (env_now_ns(pair->env) - since_ns < PAIR_QUIET_NS) {
 		pair_poll(pair);
 		if (pair_bytes(pair) != before)
-			quiet = 0;
+			since_ns = env_now_ns(pair->env);
 		before = pair_bytes(pair);
 	}
 }

@@ -11,6 +11,7 @@
 
 #define PAIR_FRAME_MAX 4096
 #define PAIR_BLOCK_MAX 1024
+#define PAIR_QUIET_NS  (30 * NS_PER_MS) /* nothing happens any more */
 
 struct pair_kind {
 	const char *name;

@@ -16,9 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS    400
-#define LANES    3
-#define MOVE_MAX 200
+#define STEPS           400
+#define LANES           3
+#define MOVE_MAX        200
+#define DIRECT_MOVE_MAX 60 /* each has a region */
 
 static const struct pair_kind *kind;
 static uint32_t seed_first = 1;
@@ -100,7 +101,8 @@ static void step_move(struct model *model)
 
 	if (model->move_count == MOVE_MAX || lane == NULL)
 		return;
-	if (is_direct() && model->pair.client.group.lanes[0] == NULL)
+	if (is_direct() &&
+	    (model->move_count == DIRECT_MOVE_MAX || model->pair.client.group.lanes[0] == NULL))
 		return;
 	*move = (struct model_move) { .is_push = pick(model, 2) == 0 };
 	move->block = pair_block_add(&model->pair, index + 1, size, 1 + pick(model, size));

@@ -131,21 +131,20 @@ static void a_slow_reader_pushes_back(struct pair *pair, struct xprt_lane *from,
 				      struct pair_end *receiver,
 				      int (*send)(struct xprt_lane *, uint64_t, uint32_t))
 {
+	uint64_t since_ns = env_now_ns(pair->env);
 	uint32_t sent = 0;
-	uint32_t polls = 0;
 
 	kind->ops->pause(to, true);
-	while (polls < 20) {
+	while (env_now_ns(pair->env) - since_ns < PAIR_QUIET_NS) {
 		int rc = send(from, sent + 1, 100);
 
 		if (rc == 0) {
 			sent++;
-			polls = 0;
+			since_ns = env_now_ns(pair->env);
 			assert_true(sent < PAIR_FRAME_MAX); /* 3 MiB and more would be growth */
 		} else {
 			assert_int_equal(rc, -EAGAIN);
 			pair_poll(pair);
-			polls++;
 		}
 	}
 	while (send(from, sent + 1, 100) == 0)
