@@ -180,8 +180,7 @@ static int medium_make(struct setup *setup)
 	setup->env->ops->random(setup->env, spec.server, sizeof(spec.server));
 	rc = medium_setup(setup->env, &spec, &info, message);
 	if (rc < 0)
-		return cmd_fail(rc, "%s: %s", options->media,
-				message[0] != '\0' ? message : err_str(rc));
+		return cmd_fail(rc, "%s", message[0] != '\0' ? message : err_str(rc));
 	printf("medium     %s: %s, %" PRIu32 " segments of %s, largest block %s%s%s\n",
 	       options->media, text_format_size(size, sizeof(size), info.size), info.segment_count,
 	       text_format_size(room, sizeof(room), info.segment_room),
@@ -208,8 +207,8 @@ static int setup_run(struct setup *setup)
 
 static int choices_check(struct options *options)
 {
-	char cwd[OPT_TEXT_MAX / 2];
-	char name[OPT_TEXT_MAX / 2];
+	char cwd[OPT_TEXT_MAX];
+	char path[2 * OPT_TEXT_MAX];
 
 	if ((options->media[0] == '\0') == (options->memory == 0))
 		return cmd_fail(-1,
@@ -219,10 +218,12 @@ static int choices_check(struct options *options)
 		return cmd_fail(-1, "several media come with a later version; name one");
 	/* The configuration must mean the same file wherever start is called. */
 	if (options->media[0] != '\0' && options->media[0] != '/') {
-		snprintf(name, sizeof(name), "%s", options->media);
 		if (getcwd(cwd, sizeof(cwd)) == NULL)
 			return cmd_fail(-1, "name the medium by its full path");
-		snprintf(options->media, OPT_TEXT_MAX, "%s/%s", cwd, name);
+		snprintf(path, sizeof(path), "%s/%s", cwd, options->media);
+		if (strlen(path) >= OPT_TEXT_MAX)
+			return cmd_fail(-1, "the path of the medium is too long");
+		memcpy(options->media, path, strlen(path) + 1);
 	}
 	return 0;
 }

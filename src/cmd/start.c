@@ -126,8 +126,7 @@ static int shard_start(struct start *start, uint64_t incarnation)
 	if (!is_memory) {
 		rc = medium_open(start->env, options->media, incarnation, &start->medium, message);
 		if (rc < 0)
-			return cmd_fail(rc, "%s: %s", options->media,
-					message[0] != '\0' ? message : err_str(rc));
+			return cmd_fail(rc, "%s", message[0] != '\0' ? message : err_str(rc));
 		medium_get_info(start->medium, &start->info);
 	} else {
 		start->env->ops->random(start->env, start->info.server, 16);

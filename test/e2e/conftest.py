@@ -21,7 +21,7 @@ def server(tmp_path):
 @pytest.fixture
 def memory_server(tmp_path):
     """A server in memory mode, started."""
-    made = Server(tmp_path, memory="256MiB")
+    made = Server(tmp_path, memory="576MiB")
     made.start()
     yield made
     made.end()

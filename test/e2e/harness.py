@@ -27,7 +27,7 @@ EXISTED, WAS_DURABLE = 1, 2
 class Server:
     """`ctxkv setup` in a folder of its own, then `ctxkv start` and its end, as often as wanted."""
 
-    def __init__(self, folder, memory=None, size="192MiB", extra_setup=()):
+    def __init__(self, folder, memory=None, size="600MiB", extra_setup=()):
         # Stores go to a disk file system: tmpfs has no O_DIRECT on older kernels.
         self.scratch = tempfile.TemporaryDirectory(prefix="ctxkv-e2e-", dir="/var/tmp")
         self.folder = pathlib.Path(self.scratch.name)

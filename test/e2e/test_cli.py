@@ -49,11 +49,11 @@ def test_setup_writes_secrets_for_its_owner_only(server):
 
 
 def test_setup_refuses_what_holds_data(server, tmp_path):
-    again = run("setup", server.store, "--size", "192MiB", "--dir", tmp_path / "c1")
+    again = run("setup", server.store, "--size", "600MiB", "--dir", tmp_path / "c1")
     assert again.returncode == 1 and "--force" in again.stderr
     other = server.folder / "other"
     other.write_bytes(b"somebody's data" * 1000)
-    foreign = run("setup", other, "--size", "192MiB", "--dir", tmp_path / "c2")
+    foreign = run("setup", other, "--size", "600MiB", "--dir", tmp_path / "c2")
     assert foreign.returncode == 1 and "--force" in foreign.stderr
     assert other.read_bytes()[:15] == b"somebody's data"
     small = run("setup", server.folder / "small", "--size", "16MiB", "--dir", tmp_path / "c3")
@@ -62,14 +62,14 @@ def test_setup_refuses_what_holds_data(server, tmp_path):
 
 def test_setup_refuses_what_is_in_use(server, tmp_path):
     server.start()
-    done = run("setup", server.store, "--size", "192MiB", "--force", "--dir", tmp_path / "c")
+    done = run("setup", server.store, "--size", "600MiB", "--force", "--dir", tmp_path / "c")
     assert done.returncode == 1 and "in use" in done.stderr
     second = run("start", "--dir", server.folder, "--listen", "127.0.0.1:0")
     assert second.returncode == 1 and "in use" in second.stderr
 
 
 def test_setup_can_reuse_secrets(server, tmp_path):
-    done = run("setup", "--memory", "128MiB", "--dir", tmp_path / "c", "--secrets",
+    done = run("setup", "--memory", "576MiB", "--dir", tmp_path / "c", "--secrets",
                server.folder / "secrets")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "c" / "secrets").exists()
