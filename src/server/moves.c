@@ -153,31 +153,41 @@ void moves_revoke(struct op *op)
 	}
 }
 
+/* Whether ops that were given up have moves that do not end. */
+static bool moves_are_stuck(const struct session *session)
+{
+	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
+		const struct op *op = session->moves[i].op;
+
+		if (op != NULL && op->state == OP_ENDING)
+			return true;
+	}
+	return false;
+}
+
 static void moves_stall_cb(struct env_timer *timer)
 {
 	struct session *session = CONTAINER_OF(timer, struct session, stall_timer);
 	struct reactor *reactor = session->reactor;
-	bool is_ending = false;
 
 	CHECK_OBJ(session, SESSION_MAGIC);
 	if (moves_progress(session) != session->moved_seen) {
 		moves_watch(session, reactor->opts.stall_ns);
 		return;
 	}
-	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
-		struct op *op = session->moves[i].op;
-
-		if (op == NULL)
-			continue;
-		is_ending = is_ending || op->state == OP_ENDING;
-		op_give_up(op, op->kind->is_pull ? -ERR_ABORTED : -ERR_PEER);
-	}
 	reactor->metrics.stalls++;
-	if (is_ending && session->move_count > 0) {
+	if (moves_are_stuck(session)) {
 		log_warn("session %016llx of tenant %s stands still: ends",
 			 (unsigned long long)session->id, session->tenant->name);
 		session_end(session);
-	} else if (session->move_count > 0) {
-		moves_watch(session, reactor->opts.stall_ns);
+		return;
 	}
+	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
+		struct op *op = session->moves[i].op;
+
+		if (op != NULL)
+			op_give_up(op, op->kind->is_pull ? -ERR_ABORTED : -ERR_PEER);
+	}
+	if (session->move_count > 0)
+		moves_watch(session, reactor->opts.stall_ns);
 }

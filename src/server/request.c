@@ -195,6 +195,24 @@ static void request_timer_start(struct request *request, uint64_t budget_ns)
 		env->ops->timer_set(env, &request->timer, request->deadline_ns);
 }
 
+/* A kind that a newer client may know. Its body is not looked at. */
+static int request_unknown(struct session *session, uint16_t lane, const struct wire_header *header)
+{
+	static const struct wire_request nothing;
+	struct wire_header plain;
+	struct request *request;
+
+	if (header->request == 0)
+		return 0;
+	/* As a kind that has one answer, of one result. */
+	wire_header_init(&plain, WIRE_RENEW, header->request, 0, sizeof(nothing));
+	request = request_take(session, lane, &plain, &nothing);
+	if (request == NULL)
+		return -ERR_PROTOCOL;
+	request_refuse(request, 0, -ERR_UNSUPPORTED);
+	return 0;
+}
+
 int request_frame(struct session *session, uint16_t lane, const struct xprt_frame *frame)
 {
 	const struct wire_header *header = frame->header;
@@ -202,6 +220,8 @@ int request_frame(struct session *session, uint16_t lane, const struct xprt_fram
 	struct request *request;
 	int rc;
 
+	if (wire_kind_name(header->kind) == NULL)
+		return request_unknown(session, lane, header);
 	if (header->kind >= ARRAY_LEN(request_kinds) ||
 	    (request_kinds[header->kind].begin == NULL && header->kind != WIRE_PUT))
 		return -ERR_PROTOCOL;

@@ -421,10 +421,10 @@ int raw_client_finish(struct raw_client *client, uint64_t request, void *bytes,
 
 	ASSERT(frame != NULL);
 	while (raw_client_recv(client, frame)) {
-		if (frame->header.kind == WIRE_GRANT && !raw_client_answer(client, frame, puts))
-			break;
 		if (frame->header.request != request)
 			continue;
+		if (frame->header.kind == WIRE_GRANT && !raw_client_answer(client, frame, puts))
+			break;
 		if (frame->header.kind == WIRE_DATA_GET && data->item == 0 && bytes != NULL)
 			memcpy((uint8_t *)bytes + data->offset, frame->payload,
 			       frame->header.payload_size);

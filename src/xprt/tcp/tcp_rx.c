@@ -70,8 +70,8 @@ static int rx_deliver(struct tcp_lane *lane, const uint8_t *body)
 	rc = rx_believe(lane, body);
 	if (rc < 0)
 		return rc;
-	if (!lane->rx.is_known)
-		return RX_NEXT;
+	if (!lane->rx.is_known && lane->client != NULL)
+		return RX_NEXT; /* a server says that it does not know it */
 	if (header->kind == WIRE_GRANT) {
 		tcp_grants_take(lane, header, body);
 		return RX_NEXT;

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client that has a secret and does not keep to the protocol: its session ends, or it is told
+ * no; the server and other sessions go on.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "rig.h"
+
+struct abuse {
+	struct rig rig;
+	struct raw_client client;
+	struct raw_client other; /* must not notice */
+};
+
+static void abuse_begin(struct abuse *abuse)
+{
+	rig_init(&abuse->rig);
+	rig_start(&abuse->rig, false);
+	rig_client(&abuse->rig, &abuse->client);
+	rig_client(&abuse->rig, &abuse->other);
+}
+
+/* The other session still works. */
+static void abuse_end(struct abuse *abuse)
+{
+	struct raw_client_put put = { rig_key(1000), "x", 1, true };
+	uint64_t request = raw_client_put(&abuse->other, &put, 1, 0, NS_PER_S);
+
+	assert_int_equal(raw_client_finish(&abuse->other, request, NULL, &put, NULL), 0);
+	raw_client_close(&abuse->client);
+	raw_client_close(&abuse->other);
+	rig_stop(&abuse->rig);
+}
+
+static void a_request_id_in_use_ends_the_session(void **state)
+{
+	struct abuse abuse;
+	uint8_t *bytes = calloc(1, MiB);
+	struct raw_client_put put = { rig_key(1), bytes, MiB, false };
+
+	abuse_begin(&abuse);
+	(void)raw_client_put(&abuse.client, &put, 1, 0, 5 * NS_PER_S);
+	abuse.client.request--;
+	put.key = rig_key(2);
+	(void)raw_client_put(&abuse.client, &put, 1, 0, 5 * NS_PER_S);
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).sessions == 1);
+	assert_int_equal(rig_metrics(&abuse.rig).protocol_errors, 1);
+	/* Its unfinished put went with it. */
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).ops == 0);
+	free(bytes);
+	abuse_end(&abuse);
+}
+
+static void more_than_its_credit_ends_the_session(void **state)
+{
+	struct abuse abuse;
+	uint8_t *bytes = calloc(1, 60000);
+	struct raw_client_put put = { rig_key(1), bytes, 60000, true };
+	struct raw_client_put follow = { rig_key(2), bytes, 60000, true };
+	struct raw_client_put first = { rig_key(2), bytes, 60000, false };
+
+	abuse_begin(&abuse);
+	/* One is fine, and again when its credit is back. */
+	for (uint32_t i = 0; i < 5; i++) {
+		uint64_t request = raw_client_put(&abuse.client, &put, 1, 0, NS_PER_S);
+
+		assert_int_equal(raw_client_finish(&abuse.client, request, NULL, &put, NULL), 0);
+	}
+	/* This one's bytes stay with the server: it follows a put that nobody fills. */
+	(void)raw_client_put(&abuse.other, &first, 1, 0, 500 * NS_PER_MS);
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).put_blocks == 6);
+	(void)raw_client_put(&abuse.client, &follow, 1, 0, NS_PER_S);
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).put_followed == 1);
+	assert_int_equal(rig_metrics(&abuse.rig).sessions, 2);
+	put.key = rig_key(3);
+	(void)raw_client_put(&abuse.client, &put, 1, 0, NS_PER_S);
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).sessions == 1);
+	assert_int_equal(rig_metrics(&abuse.rig).protocol_errors, 1);
+	free(bytes);
+	abuse_end(&abuse);
+}
+
+static void requests_beyond_the_limit_are_busy(void **state)
+{
+	struct abuse abuse;
+	uint8_t *bytes = calloc(1, MiB);
+	uint32_t max;
+
+	abuse_begin(&abuse);
+	max = abuse.client.welcome.request_max;
+	for (uint32_t i = 0; i <= max; i++) {
+		struct raw_client_put put = { rig_key(i), bytes, MiB, false };
+		uint64_t request = raw_client_put(&abuse.client, &put, 1, 0, 5 * NS_PER_S);
+
+		if (i < max)
+			continue;
+		/* Grants of the others come meanwhile, and are not answered. */
+		for (;;) {
+			static struct raw_client_frame frame;
+			const struct wire_result *result = (const void *)frame.body;
+
+			assert_true(raw_client_recv(&abuse.client, &frame));
+			if (frame.header.kind == WIRE_GRANT)
+				continue;
+			assert_int_equal(frame.header.request, request);
+			assert_int_equal(frame.header.flags, WIRE_FLAG_LAST);
+			assert_int_equal(result->status, -ERR_BUSY);
+			break;
+		}
+	}
+	assert_int_equal(rig_metrics(&abuse.rig).busy_requests, 1);
+	raw_client_close(&abuse.client);
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).ops == 0);
+	free(bytes);
+	abuse_end(&abuse);
+}
+
+static void items_beyond_the_limit_are_busy(void **state)
+{
+	static struct wire_result results[WIRE_ITEM_MAX];
+	struct rig rig;
+	struct raw_client client;
+	struct wire_key keys[300];
+	uint64_t request;
+	uint32_t busy = 0;
+
+	rig_init(&rig);
+	rig.opts.operation_max = 200;
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	for (uint32_t i = 0; i < 300; i++)
+		keys[i] = rig_key(i);
+	request = raw_client_get(&client, keys, 300, 0, 10, NS_PER_S);
+	assert_int_equal(raw_client_finish(&client, request, NULL, NULL, results), -ERR_MISS);
+	for (uint32_t i = 0; i < 300; i++) {
+		assert_int_equal(results[i].item, i);
+		if (results[i].status == -ERR_BUSY)
+			busy++;
+		else
+			assert_int_equal(results[i].status, -ERR_MISS);
+	}
+	assert_int_equal(busy, 100);
+	assert_int_equal(rig_metrics(&rig).busy_items, 100);
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+static void what_a_tenant_may_not_see_is_denied(void **state)
+{
+	struct abuse abuse;
+	struct {
+		struct wire_request request;
+		struct wire_key key;
+	} body = { { .budget_ns = NS_PER_S }, rig_key(1) };
+	struct raw_client_frame frame;
+	struct wire_header header;
+
+	abuse_begin(&abuse);
+	auth_domain_id("bob", body.request.domain);
+	wire_header_init(&header, WIRE_PROBE, 1, 1, sizeof(body));
+	assert_true(raw_client_send(&abuse.client, &header, &body, NULL));
+	assert_true(raw_client_recv(&abuse.client, &frame));
+	assert_int_equal(((struct wire_bitmap *)(void *)frame.body)->status, -ERR_DENIED);
+	assert_int_equal(rig_metrics(&abuse.rig).denied, 1);
+	abuse_end(&abuse);
+}
+
+static void frames_that_are_not_allowed_end_the_lane(void **state)
+{
+	/* What is wrong: too large a body, a hello frame, a kind from the wrong side, no id. */
+	static const struct {
+		enum wire_kind kind;
+		uint64_t request;
+		uint32_t body_size;
+	} rows[] = {
+		{ WIRE_GET, 1, (uint32_t)GiB },
+		{ WIRE_PROOF, 0, sizeof(struct wire_proof) },
+		{ WIRE_REPLY, 1, sizeof(struct wire_result) },
+		{ WIRE_STAT, 0, sizeof(struct wire_request) },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct abuse abuse;
+		static uint64_t body[32];
+		struct wire_header header;
+
+		abuse_begin(&abuse);
+		wire_header_init(&header, rows[i].kind, rows[i].request, 0, rows[i].body_size);
+		if (rows[i].body_size > sizeof(body)) {
+			header.magic = WIRE_MAGIC;
+			assert_true(raw_client_write(&abuse.client, &header, sizeof(header)));
+		} else {
+			assert_true(raw_client_send(&abuse.client, &header, body, NULL));
+		}
+		assert_true(raw_client_is_closed(&abuse.client));
+		assert_int_equal(rig_metrics(&abuse.rig).lanes_lost, 1);
+		abuse_end(&abuse);
+	}
+}
+
+static void a_kind_not_known_is_refused_and_skipped(void **state)
+{
+	struct abuse abuse;
+	struct raw_client_frame frame;
+	struct wire_header header;
+	static uint8_t body[1000];
+	const struct wire_result *result = (const void *)frame.body;
+
+	abuse_begin(&abuse);
+	wire_header_init(&header, 99, 5, 3, sizeof(body));
+	assert_true(raw_client_send(&abuse.client, &header, body, NULL));
+	assert_true(raw_client_recv(&abuse.client, &frame));
+	assert_int_equal(frame.header.kind, WIRE_REPLY);
+	assert_int_equal(frame.header.request, 5);
+	assert_int_equal(frame.header.count, 1);
+	assert_int_equal(frame.header.flags, WIRE_FLAG_LAST);
+	assert_int_equal(result->status, -ERR_UNSUPPORTED);
+	(void)raw_client_plain(&abuse.client, WIRE_STAT);
+	assert_true(raw_client_recv(&abuse.client, &frame));
+	assert_int_equal(frame.header.kind, WIRE_TEXT);
+	abuse_end(&abuse);
+}
+
+static void a_frame_cut_short_never_was(void **state)
+{
+	struct abuse abuse;
+	struct raw_client_put put = { rig_key(1), "abc", 3, true };
+	struct {
+		struct wire_request request;
+		struct wire_put put;
+	} body = { { .budget_ns = NS_PER_S },
+		   { .key = put.key, .size = 3, .flags = WIRE_PUT_INLINE } };
+	struct wire_header header;
+	uint64_t request;
+
+	abuse_begin(&abuse);
+	wire_header_init(&header, WIRE_PUT, 1, 1, sizeof(body));
+	header.payload_size = 3;
+	header.magic = WIRE_MAGIC;
+	auth_mac_seal(abuse.client.out, &header, &body);
+	assert_true(raw_client_write(&abuse.client, &header, sizeof(header)));
+	assert_true(raw_client_write(&abuse.client, &body, sizeof(body)));
+	assert_true(raw_client_write(&abuse.client, "ab", 2));
+	raw_client_close(&abuse.client);
+	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).lanes_lost == 1);
+	request = raw_client_get(&abuse.other, &put.key, 1, 0, 3, NS_PER_S);
+	assert_int_equal(raw_client_finish(&abuse.other, request, NULL, NULL, NULL), -ERR_MISS);
+	abuse_end(&abuse);
+}
+
+static void too_large_a_block_is_told_so(void **state)
+{
+	struct abuse abuse;
+	struct raw_client_put put = { rig_key(1), NULL, 4 * MiB + 1, false };
+	struct wire_key key = rig_key(2);
+	struct raw_client_put small = { key, "abc", 3, true };
+
+	abuse_begin(&abuse);
+	assert_int_equal(raw_client_finish(&abuse.client,
+					   raw_client_put(&abuse.client, &put, 1, 0, NS_PER_S),
+					   NULL, NULL, NULL),
+			 -ERR_TOO_LARGE);
+	assert_int_equal(rig_metrics(&abuse.rig).put_too_large, 1);
+	assert_int_equal(raw_client_finish(&abuse.client,
+					   raw_client_put(&abuse.client, &small, 1, 0, NS_PER_S),
+					   NULL, NULL, NULL),
+			 0);
+	assert_int_equal(raw_client_finish(&abuse.client,
+					   raw_client_get(&abuse.client, &key, 1, 3, 1, NS_PER_S),
+					   NULL, NULL, NULL),
+			 -EINVAL);
+	abuse_end(&abuse);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_request_id_in_use_ends_the_session),
+		cmocka_unit_test(more_than_its_credit_ends_the_session),
+		cmocka_unit_test(requests_beyond_the_limit_are_busy),
+		cmocka_unit_test(items_beyond_the_limit_are_busy),
+		cmocka_unit_test(what_a_tenant_may_not_see_is_denied),
+		cmocka_unit_test(frames_that_are_not_allowed_end_the_lane),
+		cmocka_unit_test(a_kind_not_known_is_refused_and_skipped),
+		cmocka_unit_test(a_frame_cut_short_never_was),
+		cmocka_unit_test(too_large_a_block_is_told_so),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
