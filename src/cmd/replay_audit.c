@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "cmd.h"
 #include "content.h"
 #include "replay.h"
@@ -69,6 +70,21 @@ static int line_add(struct audit *audit, uint64_t id, uint64_t part, uint64_t si
 	return 0;
 }
 
+/* "ID PART SIZE" and nothing else. */
+static int line_parse(char *line, uint64_t *id_out, uint64_t *part_out, uint64_t *size_out)
+{
+	uint64_t *const values[] = { id_out, part_out, size_out };
+	char *rest = line;
+
+	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+		const char *word = strsep(&rest, " ");
+
+		if (word == NULL || text_parse_u64(word, values[i]) < 0)
+			return -EINVAL;
+	}
+	return rest == NULL ? 0 : -EINVAL;
+}
+
 static int journal_walk(struct audit *audit, FILE *file)
 {
 	char line[256];
@@ -81,9 +97,8 @@ static int journal_walk(struct audit *audit, FILE *file)
 	line[strcspn(line, "\n")] = '\0';
 	ctxkv_namespace(line, &audit->ns);
 	while (fgets(line, sizeof(line), file) != NULL && !cmd_is_interrupted()) {
-		if (sscanf(line, "%" SCNu64 " %" SCNu64 " %" SCNu64, &id, &part, &size) != 3)
-			return -EINVAL;
-		if (line_add(audit, id, part, size) < 0)
+		line[strcspn(line, "\n")] = '\0';
+		if (line_parse(line, &id, &part, &size) < 0 || line_add(audit, id, part, size) < 0)
 			return -EINVAL;
 	}
 	window_check(audit);

@@ -66,13 +66,16 @@ static int parse_inet(const char *text, union address *address_out, socklen_t *s
 
 static int parse_address(const char *text, union address *address_out, socklen_t *size_out)
 {
+	size_t path_size;
+
 	memset(address_out, 0, sizeof(*address_out));
 	if (strncmp(text, "unix:", 5) != 0)
 		return parse_inet(text, address_out, size_out);
-	if (strlen(text + 5) == 0 || strlen(text + 5) >= sizeof(address_out->un.sun_path))
+	path_size = strlen(text + 5);
+	if (path_size == 0 || path_size >= sizeof(address_out->un.sun_path))
 		return -EINVAL;
 	address_out->un.sun_family = AF_UNIX;
-	strncpy(address_out->un.sun_path, text + 5, sizeof(address_out->un.sun_path) - 1);
+	memcpy(address_out->un.sun_path, text + 5, path_size);
 	*size_out = sizeof(address_out->un);
 	return 0;
 }
