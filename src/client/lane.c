@@ -142,8 +142,11 @@ static int on_welcome(struct client_lane *lane, const struct wire_welcome *welco
 	return 0;
 }
 
+/* REFUSE has no MAC: behind WELCOME it is not believed, only the connection ends. */
 static int on_refuse(struct client_lane *lane, const struct wire_refuse *refuse)
 {
+	if (lane->state == LANE_UP)
+		return -ERR_PROTOCOL;
 	if (lane->client->session.last_error != refuse->code)
 		log_warn("server %s refused lane %u: %s (%s)", lane->client->session.address,
 			 lane->index, refuse->text, err_str(refuse->code));

@@ -8,8 +8,8 @@
  *   3. PROOF: theirs is right; make the session (NEW) or find it again (JOIN); from here on frames
  *      carry MACs; WELCOME
  *
- * A tenant or secret that is not known gets a CHALLENGE like any other, with a random proof, and
- * fails at its PROOF.
+ * A tenant or secret that is not known gets a CHALLENGE like any other, at the same cost, its proof
+ * made with a random key, and fails at its PROOF.
  *
  * Failure: REFUSE with code and text, one log line, a counter; the connection is closed a moment
  * later, so that what it sent meanwhile does not reset the REFUSE away. Frames out of place: closed
@@ -184,6 +184,7 @@ static int conn_hello(struct conn *conn, const struct wire_hello *hello)
 	struct wire_challenge *challenge = &conn->transcript.challenge;
 	bool is_join = conn->transcript.preface.mode == WIRE_MODE_JOIN;
 	struct wire_header header;
+	struct auth_key decoy;
 	const void *key;
 
 	if (is_join != (hello->lane != 0))
@@ -197,10 +198,9 @@ static int conn_hello(struct conn *conn, const struct wire_hello *hello)
 	env->ops->random(env, challenge->nonce, sizeof(challenge->nonce));
 	memcpy(challenge->server, reactor->opts.server, sizeof(challenge->server));
 	challenge->incarnation = reactor->opts.incarnation;
-	env->ops->random(env, challenge->proof, sizeof(challenge->proof));
+	env->ops->random(env, &decoy, sizeof(decoy));
 	key = conn_find_key(conn);
-	if (key != NULL)
-		auth_proof(key, AUTH_SERVER, &conn->transcript, challenge->proof);
+	auth_proof(key != NULL ? key : &decoy, AUTH_SERVER, &conn->transcript, challenge->proof);
 	wire_header_init(&header, WIRE_CHALLENGE, 0, 0, sizeof(*challenge));
 	conn->state = CONN_PROOF;
 	return conn->lane->ops->send(conn->lane, &header, challenge, NULL, 0);

@@ -11,7 +11,7 @@
  *   secret id   = first 8 bytes of HMAC(secret, "ctxkv secret id")
  *
  * The server proves itself first: secrets are 32 random bytes, not to be guessed from its proof. An
- * unknown tenant or secret id is answered with a random proof, so that it looks like any other.
+ * unknown tenant or secret id is answered with a proof under a random key, like any other.
  * MAC: GMAC over the header's first 32 bytes and the body, IV = 0 (u32) | frame sequence (u64 LE),
  * the sequence counting frames of that lane and direction from 0; it begins with the frame after
  * PROOF.

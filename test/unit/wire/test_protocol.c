@@ -36,14 +36,6 @@ static const struct {
 #undef FRAME
 };
 
-static FILE *document_open(void)
-{
-	FILE *file = fopen(CTXKV_PROTOCOL, "r");
-
-	assert_non_null(file);
-	return file;
-}
-
 static void every_field_is_where_the_protocol_says(void **state)
 {
 	doc_check(CTXKV_PROTOCOL, fields, ARRAY_LEN(fields), structs, ARRAY_LEN(structs));
@@ -53,11 +45,12 @@ static void every_field_is_where_the_protocol_says(void **state)
 static void every_frame_has_its_section(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(frames); i++) {
-		FILE *file = document_open();
+		FILE *file = fopen(CTXKV_PROTOCOL, "r");
 		bool is_there = false;
 		char heading[64];
 		char line[1024];
 
+		assert_non_null(file);
 		snprintf(heading, sizeof(heading), "### %s (%d, %s)\n", frames[i].name,
 			 frames[i].value, frames[i].direction == WIRE_C2S ? "client" : "server");
 		while (fgets(line, sizeof(line), file) != NULL)
