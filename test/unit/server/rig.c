@@ -82,7 +82,8 @@ void rig_start(struct rig *rig, bool is_file)
 	rig->opts.listen_count = 1;
 	rc = reactor_create(rig->env, &rig->opts, &rig->reactor, message);
 	assert_int_equal(rc, 0);
-	rig->env->ops->seal(rig->env);
+	if (!rig->goes_on_taking_memory)
+		rig->env->ops->seal(rig->env);
 	reactor_listener_name(rig->reactor, 0, name, sizeof(name));
 	rig->port = (uint16_t)atoi(strrchr(name, ':') + 1);
 }

@@ -21,6 +21,7 @@ struct rig {
 	struct auth_secret secret; /* of tenant "alice" */
 	uint16_t port;
 	char path[64];
+	bool goes_on_taking_memory; /* the env is not sealed: the test makes more */
 };
 
 void rig_init(struct rig *rig);
