@@ -112,6 +112,7 @@ void client_destroy(struct client **client_ref)
 		text_finish(client, text, -ECANCELED, NULL, 0);
 	session_fini(client);
 	client->env->ops->undefer(client->env, &client->news_task);
+	client->env->ops->undefer(client->env, &client->pump_task);
 	op_news_deliver(&client->news_task);
 	client->magic = 0;
 	client_give_memory(client);

@@ -220,6 +220,7 @@ struct client {
 	uint32_t request_slots;
 	uint32_t request_count; /* under way */
 	struct list free_requests;
+	struct env_task pump_task;
 	struct list texts; /* not yet sent */
 	uint8_t *body;     /* WIRE_BODY_MAX: the frame being built */
 

@@ -314,6 +314,7 @@ void client_request_free(struct client *client, struct request *request)
 	request->id = 0;
 	client->request_count--;
 	list_add_tail(&client->free_requests, &request->node);
+	client->env->ops->defer(client->env, &client->pump_task); /* room for another */
 }
 
 struct request *client_request_find(struct client *client, uint64_t id)
@@ -516,6 +517,11 @@ void client_pump(struct client *client)
 		pump_waiting(client, &client->waiting[i]);
 }
 
+static void pump_run(struct env_task *task)
+{
+	client_pump(CONTAINER_OF(task, struct client, pump_task));
+}
+
 int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, const void *more,
 		       size_t more_size)
 {
@@ -594,6 +600,7 @@ void request_fail_waiting(struct client *client, int status)
 
 void request_init(struct client *client)
 {
+	client->pump_task.run = pump_run;
 	list_init(&client->free_requests);
 	list_init(&client->texts);
 	for (uint32_t i = 0; i < client->request_slots; i++) {

@@ -72,6 +72,8 @@ void lookup_request(struct request *request, const struct wire_header *header, c
 	case WIRE_REPORT:
 		request_refuse(request, 0, lookup_report(request, header, body));
 		break;
+	case WIRE_STAT:
+		break; /* its text is made when it is sent */
 	default:
 		request_refuse(request, 0, -ERR_UNSUPPORTED);
 		break;

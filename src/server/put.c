@@ -270,9 +270,10 @@ static void put_step(struct op *op)
 	case OP_MOVING:
 		if (op->move_rc < 0)
 			op_give_up(op, op->move_rc);
-		else if (op->landed == op->size)
+		else if (op->landed == op->size) {
+			list_del(&op->wait_node); /* the window was full behind its last move */
 			op_state_set(op, OP_WAIT_COMMIT);
-		else if (op->issued < op->size)
+		} else if (op->issued < op->size)
 			op_offer_moves(op);
 		break;
 	case OP_WAIT_COMMIT:
