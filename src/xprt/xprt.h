@@ -169,14 +169,16 @@ struct xprt_ops {
 		       const struct xprt_user *user, void *ctx, struct xprt_lane **out);
 
 	/* Both. Copies header, body and payload (a PUT's inline bytes: the only frames with any),
-	 * and fills in magic and MAC; or -EAGAIN, and writable() follows. */
+	 * and fills in magic and MAC; or -EAGAIN, and writable() follows. Any other code: the lane
+	 * is broken, closed() follows. */
 	int (*send)(struct xprt_lane *lane, struct wire_header *header, const void *body,
 		    const struct iovec *payload, uint32_t payload_count);
 	void (*close)(struct xprt_lane **lane);
 	/* MACs from the next frame on, both directions; taken. NULL: none (Unix sockets, loop).
 	 * REFUSE never carries one. */
 	void (*secure)(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in);
-	/* Stop and go on delivering frames: back-pressure. Moves go on. */
+	/* Stop and go on delivering frames: back-pressure. Moves go on. One frame that has begun
+	 * to arrive may still be delivered. */
 	void (*pause)(struct xprt_lane *lane, bool is_paused);
 	void (*peer_name)(struct xprt_lane *lane, char *buf, size_t buf_size);
 

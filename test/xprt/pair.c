@@ -492,6 +492,12 @@ static void on_done(struct xprt_move *xprt_move, int rc)
 
 	move->done++;
 	move->rc = rc;
+	if (move->pushes != NULL) {
+		struct xprt_move *next = move->pushes;
+
+		move->pushes = NULL;
+		xprt_move->lane->ops->push(xprt_move->lane, next);
+	}
 	if (move->closes_lane) {
 		struct xprt_lane **slot = &move->group->lanes[0];
 

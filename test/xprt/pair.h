@@ -81,7 +81,8 @@ struct pair_move {
 	uint8_t *bytes;
 	uint32_t done;
 	int rc;
-	bool closes_lane; /* done() closes lane 0 */
+	bool closes_lane;         /* done() closes lane 0 */
+	struct xprt_move *pushes; /* done() pushes this on the move's lane */
 	struct xprt_group *group;
 };
 

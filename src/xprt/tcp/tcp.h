@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The tcp transport, over env's stream sockets (also Unix sockets and the simulator's). Its files:
- *   tcp.c         listener, connect, life and death of a lane, the table of ops
+ *   tcp.c         life and death of a lane, connect, the table of ops
+ *   tcp_listen.c  listener, pool of lanes, big buffers, time limits
  *   tcp_rx.c      bytes that arrive: frames to the user, payload straight into place
  *   tcp_tx.c      bytes that leave: control frames and DATA frames in stream order
  *   tcp_move.c    server: pushes, pulls and their GRANTs
@@ -91,7 +92,7 @@ struct tcp_tx {
 	uint64_t secure_from; /* position of the first frame that gets one */
 	uint32_t wanted;      /* size of the frame that send() had no room for; 0: none */
 	bool is_blocked;      /* the socket has no room */
-	bool is_dead;         /* it will never have; receiving finds out why */
+	int broken;           /* why it never will have again */
 	uint8_t *big;         /* == buf when a big buffer is borrowed */
 	struct list moves;    /* DATA frames in order of their move's order */
 };
@@ -207,6 +208,17 @@ void tcp_lane_leave(struct tcp_lane *lane);
 void tcp_lane_break(struct tcp_lane *lane, int why);
 /* Run the lane's task soon: send, deliver what is finished, go on reading if it had stalled. */
 void tcp_lane_wake(struct tcp_lane *lane);
+void tcp_lane_init(struct tcp_lane *lane, struct env *env, const struct xprt_user *user,
+		   struct env_sock *sock);
+void tcp_lane_watch(struct tcp_lane *lane);
+
+/* tcp_listen.c */
+uint64_t tcp_listen_size(uint32_t lane_max);
+int tcp_listen(struct env *env, const char *address, uint32_t lane_max,
+	       const struct xprt_user *user, void *ctx, struct xprt_listener **out);
+void tcp_unlisten(struct xprt_listener **listener);
+void tcp_listener_name(struct xprt_listener *listener, char *buf, size_t buf_size);
+void tcp_lane_pool_put(struct tcp_lane *lane); /* an ended lane */
 /* The preface of a connection has come: the user's, or refused. */
 void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface);
 /* A big buffer, or NULL: the lane is woken when there may be one. */

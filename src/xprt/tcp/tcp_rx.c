@@ -17,7 +17,8 @@
  *
  * Failure. A header that is not allowed, a wrong MAC (a flipped bit, a replayed or lost frame), a
  * body that does not add up, data that does not fit its grant: the lane is closed with one log
- * line. A kind that is not known, with a right MAC, is skipped: a newer peer may send it. The
+ * line. A kind that is not known, with a right MAC, may come from a newer peer: the server's
+ * user says that it does not know it, a client skips it. The
  * stream ends: -ERR_PEER.
  */
 #include "tcp.h"

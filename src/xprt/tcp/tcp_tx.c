@@ -17,8 +17,8 @@
  * it, and it is given back when all has left.
  *
  * Failure. No room: -EAGAIN, tx.wanted, and writable() when the frame would fit. The socket takes
- * no more: OUT is watched. The socket is broken: sending ends here and the receiving side is left
- * to find out why, for it may still hold the peer's last word (a REFUSE).
+ * no more: OUT is watched. The socket is broken: sending ends here and the lane is read
+ * once more before it breaks, for the socket may hold the peer's last word (a REFUSE).
  */
 #include "tcp.h"
 
@@ -323,7 +323,7 @@ void tcp_tx_flush(struct tcp_lane *lane)
 	struct gather gather;
 
 	while (tcp_lane_is_open(lane) && !lane->is_connecting && !lane->tx.is_blocked &&
-	       !lane->tx.is_dead) {
+	       lane->tx.broken == 0) {
 		ssize_t sent;
 
 		if (lane->client != NULL)
@@ -335,7 +335,7 @@ void tcp_tx_flush(struct tcp_lane *lane)
 			break;
 		sent = tx_write(lane, &gather);
 		if (sent < 0 && sent != -EAGAIN) {
-			lane->tx.is_dead = true;
+			lane->tx.broken = (int)sent;
 			break;
 		}
 		budget -= TCP_CALL_COST + MAX(sent, 0);
@@ -354,6 +354,8 @@ void tcp_tx_writable(struct tcp_lane *lane)
 		return;
 	lane->tx.wanted = 0;
 	lane->lane.user->writable(&lane->lane);
+	if (tcp_lane_is_open(lane))
+		tx_shrink(lane); /* it had nothing more to send */
 }
 
 /* As far as it goes without waiting; moves only if they stand before control frames. */
@@ -362,8 +364,10 @@ void tcp_tx_last(struct tcp_lane *lane)
 	struct gather gather;
 	ssize_t sent;
 
-	if (lane->is_connecting || lane->tx.is_dead)
+	if (lane->is_connecting || lane->tx.broken != 0)
 		return;
+	if (lane->client != NULL && lane->client->is_putting)
+		return; /* locate() may not be asked in the middle of close() */
 	do {
 		if (tx_pending(&lane->tx) == 0)
 			return;
