@@ -316,6 +316,7 @@ int sim_blk_read(struct env *env, struct env_blk *blk, void *buf, size_t size, u
 		return -EIO;
 	if (disk_fault(disk, disk->faults.read_eio)) {
 		disk->eio_count++;
+		disk->media_faults++; /* recovery goes on without what stands there */
 		return -EIO;
 	}
 	for (size_t at = 0; at < size; at += PAGE_SIZE)

@@ -89,7 +89,7 @@ void model_void(struct model *model, uint32_t ident, uint32_t version)
 	version_of(model, ident, version)->outcome = MODEL_VOID;
 }
 
-void model_existed_durable(struct model *model, uint32_t ident)
+void model_existed_durable(struct model *model, uint32_t ident, uint32_t by)
 {
 	struct model_ident *row = &model->idents[ident];
 	struct model_version *only = NULL;
@@ -97,7 +97,8 @@ void model_existed_durable(struct model *model, uint32_t ident)
 	for (uint32_t i = 0; i < row->count; i++) {
 		struct model_version *version = &row->versions[i];
 
-		if (version->outcome == MODEL_VOID || version->dead_live != 0)
+		if (version->outcome == MODEL_VOID || version->dead_live != 0 ||
+		    version->commit == 0 || version->commit > row->versions[by].begin)
 			continue;
 		if (only != NULL)
 			return; /* which of them it was cannot be told */
@@ -232,7 +233,8 @@ uint32_t model_check(const struct model *model, uint32_t ident, uint64_t tick, u
 		    !content_match(content_base(model, ident, i), offset, iov, size))
 			continue;
 		reason = not_allowed(&row->versions[i], tick, wall_s);
-		if (reason == NULL)
+		if (reason == NULL ||
+		    (model->is_lenient && row->versions[i].outcome != MODEL_VOID))
 			return i;
 		why = reason;
 	}

@@ -42,6 +42,9 @@ struct model {
 	uint64_t tick;
 	struct model_ident *idents;
 	uint32_t ident_count;
+	/* The medium has lied: what was dropped or replaced may come back, for the record of that was
+	 * lost. Whatever comes back is still one version of this identity. */
+	bool is_lenient;
 };
 
 void model_init(struct model *model, struct sim *sim, uint32_t ident_count);
@@ -59,8 +62,8 @@ void model_commit(struct model *model, uint32_t ident, uint32_t version);
 void model_stored(struct model *model, uint32_t ident, uint32_t version, bool is_durable);
 void model_void(struct model *model, uint32_t ident, uint32_t version);
 
-/* What was there already became durable by a put of it. */
-void model_existed_durable(struct model *model, uint32_t ident);
+/* What was there when version `by` began (and found it) is durable now. */
+void model_existed_durable(struct model *model, uint32_t ident, uint32_t by);
 
 /* A drop that began at tick misses from now on; later: it is durable. */
 void model_dropped(struct model *model, uint32_t ident, uint64_t tick, bool is_durable);

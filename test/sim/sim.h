@@ -14,7 +14,9 @@
  *                 in flight. kill -9: completed writes stay, those in flight whole, in part or not.
  *                 At any event, and at any I/O of a recovery, too (sim_disk.dies_in).
  *   disk          I/O ends out of order after any delay; EIO; discarded pages hold anything.
- *   media         (only runs with verify) lost, misdirected and rotten writes, stale reads.
+ *   media         (only runs with verify) lost, misdirected and rotten writes, stale reads. Blocks
+ *                 may be lost then, and dropped ones come back: a lost write of a tombstone or of
+ *                 the drop table cannot be seen. Bytes that come back are still one version's.
  *   network       delay, any chunking, back-pressure, reset, cuts, half-open connections.
  *   processes     kill and restart, freeze, clocks that jump ahead.
  * Not injected, because not promised: I/O that changes after its flush (but media faults), an
@@ -156,7 +158,7 @@ struct sim_disk {
 	struct env_blk *opener;
 	struct sim_disk_faults faults;
 	uint64_t io_count;
-	uint64_t media_faults; /* lost, misdirected, rotten, stale: done so far */
+	uint64_t media_faults; /* lost, misdirected, rotten, stale, or not read by recovery */
 	uint64_t eio_count;
 	/* The power goes at the I/O so many from now (0: never): that one and all later ones fail
 	 * until sim_disk_crash(). */

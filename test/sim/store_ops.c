@@ -167,7 +167,7 @@ static void put_done_cb(struct shard_put *put, int rc)
 		world->existed++;
 		model_void(&world->model, op->ident, op->version);
 		if (put->durable_out)
-			model_existed_durable(&world->model, op->ident);
+			model_existed_durable(&world->model, op->ident, op->version);
 	} else if (rc == 0) {
 		world->stored++;
 		world->written += round_up(put->size, PAGE_SIZE) + PAGE_SIZE;
@@ -264,6 +264,7 @@ static void get_check(struct get_op *op, uint64_t offset, const struct iovec *io
 	/* What a medium with faults returns unverified is nobody's promise. */
 	if (op->world->has_media_faults && op->world->opts.verify == STORE_VERIFY_NONE)
 		return;
+	op->world->model.is_lenient = op->world->disk->media_faults > 0;
 	model_check(&op->world->model, op->ident, op->tick, op->wall_s, op->ref.size, offset, iov,
 		    size);
 }
@@ -360,8 +361,9 @@ static void get_done_cb(struct shard_read *read, int rc)
 			struct model_version *version =
 				model_promised(&world->model, op->ident, world_wall_s(world));
 
-			/* A torn payload is found out here; it was never promised. */
-			if (rc != -ERR_CORRUPT || version != NULL)
+			/* A torn payload, never promised, is found out here; another may have been
+			 * stored in its place since. */
+			if (rc != -ERR_CORRUPT || (version != NULL && version->commit < op->tick))
 				sim_fail(world->sim, "a read of identity %u: %s", op->ident,
 					 err_str(rc));
 		}
