@@ -10,7 +10,9 @@
  *      Behind the footer of a segment that was left at a stop there may be more: it is scanned from
  *      there, unless the stop was clean and nothing was written since.
  *   4. Entries are applied by sequence: a higher one of the same hash wins, whichever comes first;
- *      tombstones stand in the index until the end and are swept then.
+ *      tombstones stand in the index until the end and are swept then. Where a scanned one, whose
+ *      payload may be torn, would win over an older one, its payload is read: a put that was never
+ *      acknowledged must not cost the durable block that it found suspect and replaced.
  *   5. The newest segment with entries goes on behind its tail, under a new flushed nonce, if it
  *      was not sealed and has room: a crash loop costs a page a restart. Other segments that were
  *      not sealed get their footer now. Segments without entries are the first to be used again.
@@ -90,6 +92,41 @@ static struct index_entry entry_of(uint32_t segment, const struct disk_foot_entr
 	};
 }
 
+/* Read the payload of a suspect entry. It is rare, and nothing else is under way: the log's header
+ * pages, one behind the other and not yet used, are the buffer. */
+static bool payload_is_whole(struct recovery *recovery, const struct index_entry *entry)
+{
+	struct shard *shard = recovery->shard;
+	char *buf = (char *)list_head(&shard->log.unused, struct log_record, node)->header;
+	uint32_t page = entry->page;
+	uint32_t crc = 0;
+
+	for (uint64_t left = entry->size; left > 0;) {
+		uint64_t size = MIN(left, SHARD_DROP_MAX * PAGE_SIZE);
+		uint32_t pages = (uint32_t)pages_of(size);
+
+		if (recovery_read(recovery, &shard->segments[entry->segment], page, pages, buf) < 0)
+			return false;
+		crc = crc32c(crc, buf, size);
+		page += pages;
+		left -= size;
+	}
+	return crc == entry->crc;
+}
+
+/* Whether `newer` is to be believed, against an older one of the same hash. */
+static bool newer_counts(struct recovery *recovery, struct index_entry *newer)
+{
+	uint32_t unread = INDEX_TOMBSTONE | INDEX_NO_CRC;
+
+	if ((newer->flags & INDEX_SUSPECT) == 0 || (newer->flags & unread) != 0)
+		return true;
+	if (!payload_is_whole(recovery, newer))
+		return false;
+	newer->flags &= (uint16_t)~INDEX_SUSPECT;
+	return true;
+}
+
 void recovery_apply(struct recovery *recovery, struct segment *segment,
 		    const struct disk_foot_entry *entry)
 {
@@ -106,8 +143,18 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 		foot_add(segment, entry);
 	if (recovery->is_full || is_dropped(shard, entry))
 		return;
-	if (index_find(shard->index, &mine.hash, &other) && other.sequence >= mine.sequence)
-		return;
+	if (index_find(shard->index, &mine.hash, &other)) {
+		if (other.sequence == mine.sequence)
+			return;
+		if (other.sequence > mine.sequence && newer_counts(recovery, &other)) {
+			(void)index_update(shard->index, &other); /* it was just found */
+			return;
+		}
+		if (other.sequence < mine.sequence && !newer_counts(recovery, &mine))
+			return;
+		if (other.sequence > mine.sequence)
+			(void)shard_index_remove(shard, &other.hash, other.sequence);
+	}
 	if (shard_index_insert(shard, &mine) < 0)
 		recovery->is_full = true;
 }

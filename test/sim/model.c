@@ -233,8 +233,7 @@ uint32_t model_check(const struct model *model, uint32_t ident, uint64_t tick, u
 		    !content_match(content_base(model, ident, i), offset, iov, size))
 			continue;
 		reason = not_allowed(&row->versions[i], tick, wall_s);
-		if (reason == NULL ||
-		    (model->is_lenient && row->versions[i].outcome != MODEL_VOID))
+		if (reason == NULL || (model->is_lenient && row->versions[i].outcome != MODEL_VOID))
 			return i;
 		why = reason;
 	}

@@ -42,8 +42,8 @@ struct model {
 	uint64_t tick;
 	struct model_ident *idents;
 	uint32_t ident_count;
-	/* The medium has lied: what was dropped or replaced may come back, for the record of that was
-	 * lost. Whatever comes back is still one version of this identity. */
+	/* The medium has lied: what was dropped or replaced may come back, for the record of that
+	 * was lost. Whatever comes back is still one version of this identity. */
 	bool is_lenient;
 };
 

@@ -139,6 +139,7 @@ static void put_go(struct put_op *op)
 	rc = shard_put_commit(world->shard, &op->put);
 	sim_trace(world->sim, op->ident, (uint64_t)-rc);
 	op->is_waiting = rc == -EAGAIN;
+	sim_note(world->sim, "put %u.%u commits: %s", op->ident, op->version, err_str(rc));
 	if (rc == 0)
 		model_commit(&world->model, op->ident, op->version);
 	else if (rc != -EAGAIN)
@@ -361,11 +362,13 @@ static void get_done_cb(struct shard_read *read, int rc)
 			struct model_version *version =
 				model_promised(&world->model, op->ident, world_wall_s(world));
 
-			/* A torn payload, never promised, is found out here; another may have been
-			 * stored in its place since. */
-			if (rc != -ERR_CORRUPT || (version != NULL && version->commit < op->tick))
+			/* A torn payload, never promised, is found out here; what it replaced may
+			 * have been forgotten before, another been stored in its place since. */
+			if (rc != -ERR_CORRUPT)
 				sim_fail(world->sim, "a read of identity %u: %s", op->ident,
 					 err_str(rc));
+			if (version != NULL && version->commit < op->tick)
+				world_missed(world, op->ident);
 		}
 		world->misses++;
 	}
