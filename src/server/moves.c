@@ -100,6 +100,8 @@ static bool move_start(struct session *session, struct op *op, struct xprt_lane 
 	list_del(&move->node);
 	list_add_tail(&op->moves, &move->node);
 	op->issued += move->move.size;
+	if (op->issued == op->size)
+		list_del(&op->wait_node); /* it may not be MOVING when the pump looks again */
 	session->window[is_pull] += move->move.size;
 	if (session->move_count++ == 0)
 		moves_watch(session, session->reactor->opts.stall_ns);
@@ -131,15 +133,13 @@ void moves_pump(struct session *session)
 			op_give_up(op, -ERR_DEADLINE);
 			continue;
 		}
-		while (moves_have_room(session, op)) {
+		while (!list_is_empty(&op->wait_node) && moves_have_room(session, op)) {
 			struct xprt_lane *lane = xprt_group_pick(&session->group);
 
 			if (lane == NULL)
 				return;
-			if (!move_start(session, op, lane)) {
+			if (!move_start(session, op, lane))
 				list_del(&op->wait_node);
-				break;
-			}
 		}
 	}
 }

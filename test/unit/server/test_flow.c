@@ -232,6 +232,40 @@ static void more_gets_than_buffers_wait_their_turn(void **state)
 	rig_stop(&rig);
 }
 
+/* Many times the window of a session, in one request: all are there. */
+static void puts_beyond_the_window(bool is_file, uint32_t count, uint32_t size)
+{
+	struct rig rig;
+	struct raw_client client;
+	static struct raw_client_put puts[100];
+	static struct wire_result results[100];
+	uint64_t request;
+
+	rig_init(&rig);
+	rig.opts.buffer_bytes = 16 * MiB;
+	rig_start(&rig, is_file);
+	rig_client(&rig, &client);
+	for (uint32_t i = 0; i < count; i++)
+		puts[i] = (struct raw_client_put) { rig_key(i), bytes_make(i, size), size, false };
+	request = raw_client_put(&client, puts, (uint16_t)count, 0, 10 * NS_PER_S);
+	assert_int_equal(raw_client_finish(&client, request, NULL, puts, results), 0);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(results[i].status, 0);
+		check_bytes(&client, &puts[i]);
+		free((void *)(uintptr_t)puts[i].bytes);
+	}
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+static void more_puts_than_the_window_wait_their_turn(void **state)
+{
+	puts_beyond_the_window(false, 12, BIG);
+	puts_beyond_the_window(true, 12, BIG);
+	puts_beyond_the_window(false, 100, 3000);
+	puts_beyond_the_window(true, 100, 3000);
+}
+
 /* A grant nobody answers ends after the stall time; the session is not harmed. */
 static void a_grant_without_progress_ends(void **state)
 {
@@ -449,6 +483,7 @@ int main(void)
 		cmocka_unit_test(followers_inherit_what_is_given_up),
 		cmocka_unit_test(a_reader_that_does_not_read_holds_up_nobody),
 		cmocka_unit_test(more_gets_than_buffers_wait_their_turn),
+		cmocka_unit_test(more_puts_than_the_window_wait_their_turn),
 		cmocka_unit_test(a_grant_without_progress_ends),
 		cmocka_unit_test(a_client_frozen_inside_a_frame_loses_its_put),
 		cmocka_unit_test(a_spent_budget_is_answered_in_time),
