@@ -237,9 +237,10 @@ struct drive {
 	uint32_t in_flight;
 };
 
-static void drive_submit(struct drive *drive, uint32_t depth)
+static int drive_submit(struct drive *drive, uint32_t depth)
 {
 	const struct floor_walk *walk = drive->walk;
+	int rc;
 
 	for (; drive->in_flight < depth; drive->in_flight++, drive->next++) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&drive->ring);
@@ -255,7 +256,8 @@ static void drive_submit(struct drive *drive, uint32_t depth)
 			io_uring_prep_read(sqe, drive->fd, walk->target + offset,
 					   (unsigned)walk->stride, at);
 	}
-	io_uring_submit(&drive->ring);
+	rc = io_uring_submit(&drive->ring);
+	return MIN(rc, 0);
 }
 
 /* Waits for one; others that have ended are taken, too. */
@@ -284,13 +286,17 @@ static int drive_run(struct drive *drive, uint32_t depth, uint32_t flush_every,
 		     uint64_t duration_ns, struct floor_result *result_out)
 {
 	uint64_t begin = clock_ns();
+	uint64_t until = begin + MAX(duration_ns, 1); /* one batch at least */
 	uint64_t flushed = 0;
 	int rc = 0;
 
-	while (rc == 0 && (clock_ns() < begin + duration_ns || drive->in_flight > 0)) {
-		if (clock_ns() < begin + duration_ns)
-			drive_submit(drive, depth);
-		rc = drive_collect(drive);
+	/* One look at the clock a turn: who submits nothing must not wait either. */
+	for (uint64_t now = begin; rc == 0 && (now < until || drive->in_flight > 0);
+	     now = clock_ns()) {
+		if (now < until)
+			rc = drive_submit(drive, depth);
+		if (rc == 0)
+			rc = drive_collect(drive);
 		if (rc == 0 && flush_every > 0 && drive->done - flushed >= flush_every) {
 			rc = fdatasync(drive->fd) < 0 ? -errno : 0;
 			flushed = drive->done;

@@ -38,9 +38,11 @@ int floor_socket(const struct floor_walk *walk, uint32_t connections, uint64_t d
 		 struct floor_result *result_out) MUST_USE;
 
 /*
- * O_DIRECT reads or writes of whole blocks at queue depth, by io_uring, at block_index * stride of
- * a file that is large enough, into or from target. Writes: every `flush_every` blocks an fdatasync
- * (0: none) that the result waits for.
+ * O_DIRECT reads or writes of whole strides at queue depth, by io_uring, into target or from
+ * source. The n-th block of the walk lies at n * stride of the file, as a log would have it; the
+ * file is as large as at least one. Writes: after every `flush_every` blocks an fdatasync (0: none)
+ * that the result waits for. -EINVAL: the file system has no direct I/O; -EPERM, -ENOSYS: no
+ * io_uring here.
  */
 int floor_drive(const char *path, const struct floor_walk *walk, uint32_t depth, bool is_write,
 		uint32_t flush_every, uint64_t duration_ns,

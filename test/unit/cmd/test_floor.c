@@ -102,17 +102,28 @@ static void a_drive_is_written_and_read(void **state)
 	assert_int_equal(floor_drive(path, &walk, 4, true, 0, NS_PER_MS, &result), -ENOSPC);
 	assert_int_equal(ftruncate(fd, (off_t)(BLOCKS * walk.stride)), 0);
 	close(fd);
-	rc = floor_drive(path, &walk, 4, true, 2, 50 * NS_PER_MS, &result);
-	if (rc == -EINVAL) {
+	rc = floor_drive(path, &walk, 4, true, 2, NS_PER_MS, &result);
+	if (rc == -EINVAL || rc == -EPERM || rc == -ENOSYS) {
+		print_message("no O_DIRECT on this file system, or no io_uring here\n");
 		unlink(path);
 		walk_free(&walk);
-		skip(); /* no O_DIRECT on this file system */
+		skip();
 	}
 	assert_int_equal(rc, 0);
-	assert_true(result.bytes >= BLOCKS * walk.block_size);
+	/* A slow drive needs longer to write every block. */
+	for (uint64_t ns = 50 * NS_PER_MS; result.bytes < BLOCKS * walk.block_size; ns *= 2) {
+		assert_true(ns < 8 * NS_PER_S);
+		assert_int_equal(floor_drive(path, &walk, 4, true, 2, ns, &result), 0);
+	}
 	/* Blocks lie in the file in the order of the walk, and are read back in the same. */
 	assert_int_equal(floor_drive(path, &walk, 4, false, 0, 50 * NS_PER_MS, &result), 0);
 	assert_moved(&walk, &result);
+	/* However short the time, a batch is moved, and nothing waits for what was not begun. */
+	for (uint64_t ns = 0; ns < 200; ns++) {
+		assert_int_equal(floor_drive(path, &walk, 1, false, 0, ns * NS_PER_US / 2, &result),
+				 0);
+		assert_true(result.bytes >= walk.block_size);
+	}
 	unlink(path);
 	walk_free(&walk);
 }
