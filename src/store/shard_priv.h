@@ -25,7 +25,7 @@
 
 #define SHARD_MAGIC       0x73686472u
 #define SHARD_DROP_MAX    256u   /* tombstones under way */
-#define SHARD_READ_MAX    256u  /* reads under way */
+#define SHARD_READ_MAX    256u   /* reads under way */
 #define SHARD_READ_WINDOW 8u     /* commands in flight of one read */
 #define SHARD_READ_SIZE   MiB    /* of a command */
 #define SHARD_FOOT_MAX    3u     /* segments that are open or being sealed */

@@ -90,8 +90,8 @@ struct xprt_user {
 			const struct wire_preface *preface);
 	/* Client: connect() succeeded; the preface is on its way. */
 	void (*opened)(struct xprt_lane *lane);
-	/* A control frame (every kind but DATA_* and, on a tcp client, GRANT). Server: also one of a
-	 * kind that is not known, whose body is not checked. rc < 0: the lane is broken by it (a
+	/* A control frame (every kind but DATA_* and, on a tcp client, GRANT). Server: also one of
+	 * a kind that is not known, whose body is not checked. rc < 0: the lane is broken by it (a
 	 * protocol error); it is closed with that code. */
 	int (*frame)(struct xprt_lane *lane, const struct xprt_frame *frame);
 	/*
