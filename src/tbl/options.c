@@ -97,16 +97,24 @@ static int value_parse(const struct opt *opt, const char *text, uint64_t *value_
 	return -EINVAL;
 }
 
+/* In a large unit where that says it exactly, else in the smallest. */
 static const char *number_format(const struct opt *opt, uint64_t value, char *buf, size_t buf_size)
 {
 	const char *choice;
+	uint64_t again;
 	size_t size = 0;
 
 	switch (opt->kind) {
 	case OPT_BYTES:
-		return text_format_size(buf, buf_size, value);
+		(void)text_format_size(buf, buf_size, value);
+		if (text_parse_size(buf, &again) < 0 || again != value)
+			snprintf(buf, buf_size, "%" PRIu64, value);
+		return buf;
 	case OPT_DURATION:
-		return text_format_duration(buf, buf_size, value);
+		(void)text_format_duration(buf, buf_size, value);
+		if (text_parse_duration(buf, &again) < 0 || again != value)
+			snprintf(buf, buf_size, "%" PRIu64 "ns", value);
+		return buf;
 	case OPT_BOOL:
 		snprintf(buf, buf_size, "%s", value != 0 ? "yes" : "no");
 		return buf;
