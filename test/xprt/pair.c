@@ -275,8 +275,10 @@ static int on_locate(struct xprt_lane *lane, enum wire_kind kind, uint64_t reque
 
 	if (block == NULL)
 		return -ECANCELED;
-	assert_int_equal(item, 0);
-	assert_true(size > 0 && offset + size <= block->size);
+	assert_true(size > 0);
+	if (item != 0 || offset > block->size || size > block->size - offset ||
+	    (kind == WIRE_DATA_GET && block->is_put))
+		return -ERR_PROTOCOL;
 	while (size > 0 && count < iov_max) {
 		uint32_t step = MIN(size, block->piece_size);
 

@@ -54,6 +54,7 @@ struct pair_block {
 	uint32_t size;
 	uint32_t piece_size; /* locate() hands it out in pieces of this size */
 	bool is_gone;
+	bool is_put;   /* nothing may be written to it */
 	uint64_t got;  /* bytes landed */
 	uint64_t sent; /* bytes handed on */
 	struct xprt_region region;
