@@ -18,8 +18,11 @@
  *            ctxkv_strerror() has a text for each. A block's outcome is in its item's status; a
  *            miss is -CTXKV_EMISS. Treat every other negative status of a get as a miss, too.
  * Fork       After fork() a child may only close: other calls return -CTXKV_EFORKED.
+ * Bugs       A broken invariant inside the library does not end the process: the client logs it
+ *            once and answers -CTXKV_EBROKEN from then on.
  * Stability  Option structs begin with their size and grow at the end. ctxkv_op and ctxkv_item have
- *            their sizes for good and grow into reserved, which must be zero at submit.
+ *            their sizes for good and grow into reserved, which must be zero at submit. It is zero
+ *            again at the release: an op may be submitted once more.
  *
  * Link with: pkg-config --cflags --libs ctxkv
  */
@@ -208,7 +211,8 @@ CTXKV_API void ctxkv_opts_init(struct ctxkv_opts *opts, size_t size);
 /*
  * Make a client. Bad options, URL or key file: an error, and a sentence that says what to do in
  * message_out (may be NULL). A server that cannot be reached is no error here: ops miss until it
- * can. wait_ns: wait so long for the first session; still no error when there is none.
+ * can. wait_ns: wait so long for the first session, or until it is known that there is none; still
+ * no error, unless the server refused the tenant, the secret or the version.
  */
 CTXKV_API CTXKV_MUST_USE int ctxkv_open(const struct ctxkv_opts *opts, uint64_t wait_ns,
 					struct ctxkv_client **client_out, char *message_out,

@@ -361,8 +361,7 @@ int answer_locate(struct client *client, enum wire_kind kind, uint64_t id, uint3
 
 	if (item == NULL)
 		return -ENOENT;
-	if (offset > item_state((void *)item)->room ||
-	    size > item_state((void *)item)->room - offset)
+	if (offset > item_room(item) || size > item_room(item) - offset)
 		return -ERR_PROTOCOL;
 	for (uint32_t i = 0; size > 0 && count < iov_max; i++) {
 		const struct ctxkv_iov *piece = &item->iov[i];

@@ -4,7 +4,8 @@
  *
  *   client.c    create, destroy, counters
  *   op.c        an op from submit to release: checks, deadline, statuses, events
- *   request.c   items of ops become requests on the wire: splitting, credit, slots, cancel
+ *   request.c   items of ops become requests on the wire: credit, slots, cancel
+ *   frame.c     how many of them in a frame, and its bytes
  *   answer.c    what comes back: results, bitmaps, texts, and where data lands
  *   lane.c      one connection: connect, hello, join; the transport's upcalls
  *   session.c   the lanes together: first connect, reconnect, breaker
@@ -84,6 +85,11 @@ _Static_assert(sizeof(struct item_state) == sizeof(((struct ctxkv_item *)0)->res
 static inline struct item_state *item_state(struct ctxkv_item *item)
 {
 	return (struct item_state *)(void *)item->reserved;
+}
+
+static inline uint64_t item_room(const struct ctxkv_item *item)
+{
+	return ((const struct item_state *)(const void *)item->reserved)->room;
 }
 
 /* An op in flight. */

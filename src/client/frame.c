@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "frame.h"
+
+#include <string.h>
+
+/* The server is told a little less than what is left, so that its answer is here in time. */
+#define BUDGET_MARGIN_MAX (50 * NS_PER_MS)
+
+static uint32_t cost_max(const struct client *client)
+{
+	return MAX((uint32_t)WIRE_FREE_MAX, client->session.welcome.credit);
+}
+
+static uint64_t budget_ns(const struct client *client, uint64_t deadline_ns)
+{
+	uint64_t now_ns = env_now_ns(client->env);
+	uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+
+	return left_ns - MIN(left_ns / 16, BUDGET_MARGIN_MAX);
+}
+
+void frame_begin(struct frame *frame, struct client *client, uint64_t deadline_ns)
+{
+	struct wire_request *request = (void *)client->body;
+
+	frame->client = client;
+	frame->body = client->body;
+	frame->body_size = sizeof(struct wire_request);
+	frame->cost_max = cost_max(client);
+	frame->body_max = MIN((uint32_t)WIRE_BODY_MAX, frame->cost_max);
+	frame->count = 0;
+	frame->payload_size = 0;
+	frame->iov_count = 0;
+	*request = (struct wire_request) { .budget_ns = budget_ns(client, deadline_ns) };
+}
+
+void *frame_add(struct frame *frame, size_t size)
+{
+	void *at = frame->body + frame->body_size;
+
+	ASSERT(frame->body_size + size <= frame->body_max);
+	frame->body_size += (uint32_t)size;
+	return at;
+}
+
+/* Whether so much more fits. */
+static bool frame_has_room(const struct frame *frame, uint64_t body_size, uint64_t payload_size)
+{
+	uint64_t body = frame->body_size + body_size;
+	uint64_t payload = frame->payload_size + payload_size;
+
+	return body <= frame->body_max && payload <= WIRE_INLINE_MAX &&
+	       body + payload <= frame->cost_max;
+}
+
+static bool add_key(struct frame *frame, const struct ctxkv_item *item)
+{
+	struct wire_key *key;
+
+	if (!frame_has_room(frame, sizeof(*key), 0))
+		return false;
+	key = frame_add(frame, sizeof(*key));
+	memcpy(key->bytes, item->key.bytes, sizeof(key->bytes));
+	return true;
+}
+
+static uint32_t get_size(const struct ctxkv_item *item)
+{
+	uint64_t room = item_room(item);
+
+	return (uint32_t)MIN(room, WIRE_BLOCK_MAX);
+}
+
+/* 1: added. 0: the frame is full. -EAGAIN: a region is not declared yet. */
+static int add_get(struct frame *frame, const struct ctxkv_item *item)
+{
+	struct wire_seg segs[WIRE_SEG_MAX];
+	struct wire_get *get;
+	int seg_count = 0;
+
+	if (client_is_direct(frame->client)) {
+		seg_count = region_segs(frame->client, item, get_size(item), segs);
+		if (seg_count < 0)
+			return seg_count;
+	}
+	if (!frame_has_room(frame, sizeof(*get) + (size_t)seg_count * sizeof(*segs), 0))
+		return 0;
+	get = frame_add(frame, sizeof(*get));
+	*get = (struct wire_get) {
+		.record = { item->record.sequence, (uint16_t)item->record.shard, 0, 0 },
+		.offset = (uint32_t)item->offset,
+		.size = get_size(item),
+		.seg_count = (uint16_t)seg_count,
+	};
+	memcpy(get->key.bytes, item->key.bytes, sizeof(get->key.bytes));
+	memcpy(frame_add(frame, (size_t)seg_count * sizeof(*segs)), segs,
+	       (size_t)seg_count * sizeof(*segs));
+	return 1;
+}
+
+/* Whether an empty frame could hold it whole. */
+static bool is_inline(const struct client *client, const struct ctxkv_item *item)
+{
+	uint64_t size = item_room(item);
+
+	return size <= WIRE_INLINE_MAX && item->iov_count <= REQUEST_IOV_MAX &&
+	       sizeof(struct wire_request) + sizeof(struct wire_put) + size <= cost_max(client);
+}
+
+static void put_init(struct wire_put *put, const struct ctxkv_item *item)
+{
+	*put = (struct wire_put) {
+		.chain = item->chain,
+		.depth = item->depth,
+		.size = (uint32_t)item_room(item),
+		.ttl_s = item->ttl_s,
+	};
+	memcpy(put->key.bytes, item->key.bytes, sizeof(put->key.bytes));
+	memcpy(put->place, item->place, sizeof(put->place));
+}
+
+static int add_put_inline(struct frame *frame, const struct ctxkv_item *item)
+{
+	uint64_t size = item_room(item);
+	struct wire_put *put;
+
+	if (!frame_has_room(frame, sizeof(*put), size) ||
+	    frame->iov_count + item->iov_count > REQUEST_IOV_MAX)
+		return 0;
+	put = frame_add(frame, sizeof(*put));
+	put_init(put, item);
+	put->flags = WIRE_PUT_INLINE;
+	for (uint32_t i = 0; i < item->iov_count; i++) {
+		if (item->iov[i].size > 0)
+			frame->iov[frame->iov_count++] =
+				(struct iovec) { item->iov[i].base, item->iov[i].size };
+	}
+	frame->payload_size += (uint32_t)size;
+	return 1;
+}
+
+static int add_put(struct frame *frame, const struct ctxkv_item *item)
+{
+	struct wire_seg segs[WIRE_SEG_MAX];
+	struct wire_put *put;
+	int seg_count = 0;
+
+	if (is_inline(frame->client, item))
+		return add_put_inline(frame, item);
+	if (client_is_direct(frame->client)) {
+		seg_count = region_segs(frame->client, item, item_room(item), segs);
+		if (seg_count < 0)
+			return seg_count;
+	}
+	if (!frame_has_room(frame, sizeof(*put) + (size_t)seg_count * sizeof(*segs), 0))
+		return 0;
+	put = frame_add(frame, sizeof(*put));
+	put_init(put, item);
+	put->seg_count = (uint16_t)seg_count;
+	memcpy(frame_add(frame, (size_t)seg_count * sizeof(*segs)), segs,
+	       (size_t)seg_count * sizeof(*segs));
+	return 1;
+}
+
+static int add_item(struct frame *frame, const struct ctxkv_op *op, const struct ctxkv_item *item)
+{
+	switch (op->opcode) {
+	case CTXKV_OP_GET:
+		return add_get(frame, item);
+	case CTXKV_OP_PUT:
+		return add_put(frame, item);
+	default:
+		return add_key(frame, item) ? 1 : 0;
+	}
+}
+
+static uint32_t request_flags(const struct ctxkv_op *op)
+{
+	switch (op->opcode) {
+	case CTXKV_OP_LEASE:
+		return ((op->flags & CTXKV_ALL) != 0 ? WIRE_REQ_ALL : 0u) |
+		       ((op->flags & CTXKV_WARM) != 0 ? WIRE_REQ_WARM : 0u);
+	case CTXKV_OP_GET:
+		return (op->flags & CTXKV_PROGRESS) != 0 ? WIRE_REQ_PROGRESS : 0;
+	case CTXKV_OP_PUT:
+		return ((op->flags & CTXKV_DURABLE) != 0 ? WIRE_REQ_DURABLE : 0u) |
+		       ((op->flags & CTXKV_PRIVATE) != 0 ? 0u : WIRE_REQ_SHARED);
+	default:
+		return 0;
+	}
+}
+
+/* What the op says to all of its requests. */
+static void fill_request(struct frame *frame, const struct ctxkv_op *op)
+{
+	bool has_duration = op->opcode == CTXKV_OP_LEASE || op->opcode == CTXKV_OP_RENEW;
+	bool has_lease = op->opcode == CTXKV_OP_GET || op->opcode == CTXKV_OP_RENEW;
+	struct wire_request *request = (void *)frame->body;
+
+	request->lease = has_lease ? op->lease : 0;
+	request->flags = request_flags(op);
+	request->duration_ms = has_duration ? op->duration_ms : 0;
+	memcpy(request->ns, op->ns.bytes, sizeof(request->ns));
+	memcpy(request->domain, op->domain, sizeof(request->domain));
+}
+
+static void fill_report(struct frame *frame, const struct ctxkv_op *op)
+{
+	struct wire_report *report = frame_add(frame, sizeof(*report));
+
+	*report = (struct wire_report) {
+		.tokens_loaded = op->report.tokens_loaded,
+		.tokens_recomputed = op->report.tokens_recomputed,
+		.load_ns = op->report.load_ns,
+		.prefill_ns = op->report.prefill_ns,
+	};
+}
+
+int frame_fill(struct frame *frame, const struct client_op *cop, uint32_t *first)
+{
+	uint32_t unit = *first;
+	int rc;
+
+	fill_request(frame, cop->op);
+	if (cop->op->opcode == CTXKV_OP_REPORT)
+		fill_report(frame, cop->op);
+	if (cop->item_count == 0)
+		return 0;
+	while (unit < cop->unit_count && op_unit_is_done(cop, unit))
+		unit++;
+	*first = unit;
+	for (; unit < cop->unit_count && !op_unit_is_done(cop, unit); unit++) {
+		rc = add_item(frame, cop->op, &cop->op->items[unit]);
+		if (rc < 0 && frame->count == 0)
+			return rc;
+		if (rc <= 0)
+			break;
+		frame->count++;
+	}
+	ASSERT(frame->count > 0 || unit == cop->unit_count);
+	return 0;
+}
