@@ -150,13 +150,13 @@ def test_connections_that_say_nothing_are_bounded(target):
 def test_a_slow_reader_costs_the_server_no_memory(target):
     key = key_of("slow")
     with Client(target.url()) as client:
-        assert client.put({key: block_of(key, 4_000_000)})[0][0] == 0
+        assert client.put({key: block_of(key, 2_000_000)})[0][0] == 0
         raw = Raw(target.port, secret_of(target))
         before = target.resident()
         for i in range(100):
-            raw.send(GET, request(20) + get_item(key, 4_000_000), request=1 + i, count=1)
+            raw.send(GET, request(20) + get_item(key, 2_000_000), request=1 + i, count=1)
         # It never reads; others are served and memory stays flat.
         for i in range(20):
-            assert client.get([key], 4_000_000) == [block_of(key, 4_000_000)]
+            assert client.get([key], 2_000_000) == [block_of(key, 2_000_000)]
         assert target.resident() < before + (16 << 20)
         raw.socket.close()

@@ -22,7 +22,7 @@ def test_help_is_there_for_every_command():
 
 
 def test_wrong_words_name_the_nearest():
-    assert "did you mean 'start'" in run("strat").stderr
+    assert "did you mean 'replay'" in run("reply").stderr
     done = run("start", "--bufers", "1GiB")
     assert done.returncode == 2 and "did you mean 'buffers'" in done.stderr
     done = run("start", "--verify", "some")

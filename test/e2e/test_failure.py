@@ -71,7 +71,7 @@ def _put_for_ever(url, ready):
     with Client(url) as client:
         for i in range(100_000):
             key = key_of("dying", i % 50)
-            client.put({key: block_of(key, 3_000_000)})
+            client.put({key: block_of(key, 2_000_000)})
             ready.set()
             client.drop([key])
 
@@ -89,10 +89,10 @@ def test_a_client_killed_in_a_put_leaves_the_key_usable(memory_server):
         with Client(memory_server.url()) as client:
             for i in range(50):
                 key = key_of("dying", i)
-                assert client.put({key: block_of(key, 3_000_000)})[0][0] == 0
+                assert client.put({key: block_of(key, 2_000_000)})[0][0] == 0
             keys = [key_of("dying", i) for i in range(50)]
             for key in keys:
-                assert client.get([key], 3_000_000) == [block_of(key, 3_000_000)]
+                assert client.get([key], 2_000_000) == [block_of(key, 2_000_000)]
             client.drop(keys)
 
 
@@ -120,7 +120,11 @@ def test_a_wrong_secret_is_said_clearly(memory_server, tmp_path):
     keyfile = tmp_path / "wrong"
     keyfile.write_text("default " + "ab" * 32 + "\n", encoding="utf-8")
     keyfile.chmod(0o600)
-    with Client(memory_server.url(keyfile=keyfile), timeout_s=1, wait_s=2) as client:
+    with pytest.raises(OpenError) as error:
+        Client(memory_server.url(keyfile=keyfile), timeout_s=1, wait_s=2)
+    assert error.value.code == -AUTH and "wrong secret" in error.value.message
+    # Who does not wait for a session has misses.
+    with Client(memory_server.url(keyfile=keyfile), timeout_s=1, wait_s=0) as client:
         assert client.get([key_of(1)], 10)[0] in (-AUTH, -UNREACHABLE)
     done = Server.run("stat", "--url", memory_server.url(keyfile=keyfile), check=False)
     assert done.returncode == 1
@@ -139,5 +143,5 @@ def test_a_bad_url_or_key_file_says_what_to_do(memory_server, tmp_path):
 def test_a_block_beyond_the_largest_is_refused_with_both_numbers(memory_server):
     with Client(memory_server.url()) as client:
         key = key_of("huge")
-        assert client.put({key: b"h" * (5 << 20)})[0][0] == -2040
+        assert client.put({key: b"h" * (3 << 20)})[0][0] == -2040
         assert client.probe([key]) == [False]
