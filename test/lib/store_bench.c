@@ -97,26 +97,37 @@ void bench_id(uint64_t number, struct store_id *id_out)
 	memcpy(id_out->key, &number, sizeof(number));
 }
 
-static char byte_at(uint64_t number, uint64_t offset)
+/* Eight bytes of a block, from a multiple of 8. */
+static uint64_t word_at(uint64_t number, uint64_t offset)
 {
 	uint64_t x = (number + 1) * UINT64_C(0x9e3779b97f4a7c15) ^
-		     (offset / 8 * UINT64_C(0xbf58476d1ce4e5b9));
+		     (offset / 8 + 1) * UINT64_C(0xbf58476d1ce4e5b9);
 
-	x ^= x >> 29;
-	return (char)(x >> (offset % 8 * 8));
+	return x ^ x >> 29;
 }
 
 void bench_fill(uint64_t number, char *buf, uint64_t offset, uint64_t size)
 {
-	for (uint64_t i = 0; i < size; i++)
-		buf[i] = byte_at(number, offset + i);
+	for (uint64_t at = 0; at < size;) {
+		uint64_t skip = (offset + at) % 8;
+		uint64_t word = word_at(number, offset + at - skip);
+		uint64_t count = MIN(8 - skip, size - at);
+
+		memcpy(buf + at, (char *)&word + skip, count);
+		at += count;
+	}
 }
 
 bool bench_is_filled(uint64_t number, const char *buf, uint64_t offset, uint64_t size)
 {
-	for (uint64_t i = 0; i < size; i++) {
-		if (buf[i] != byte_at(number, offset + i))
+	for (uint64_t at = 0; at < size;) {
+		uint64_t skip = (offset + at) % 8;
+		uint64_t word = word_at(number, offset + at - skip);
+		uint64_t count = MIN(8 - skip, size - at);
+
+		if (memcmp(buf + at, (char *)&word + skip, count) != 0)
 			return false;
+		at += count;
 	}
 	return true;
 }
