@@ -291,6 +291,8 @@ static enum bench_block read_medium(struct store_bench *bench, struct bench_read
 	ASSERT(shard_read_start(bench->shard, &read->read) == 0);
 	ASSERT(!read->is_done);
 	ASSERT(bench_wait(bench, &read->is_done));
+	bench->told = read->told;
+	bench->is_told_right = read->is_right;
 	is_right = read->is_right && read->told == read->read.size;
 	if (read->rc == 0 && read->read.crc_valid_out) {
 		char *copy = malloc(read->read.size);
@@ -369,12 +371,6 @@ bool bench_has(struct store_bench *bench, uint64_t number)
 
 /* --- drops --- */
 
-struct bench_drop {
-	struct shard_drop drop;
-	bool is_done;
-	int rc;
-};
-
 static void drop_done(struct shard_drop *drop, int rc)
 {
 	struct bench_drop *mine = CONTAINER_OF(drop, struct bench_drop, drop);
@@ -383,18 +379,29 @@ static void drop_done(struct shard_drop *drop, int rc)
 	mine->is_done = true;
 }
 
+int bench_drop_begin(struct store_bench *bench, struct bench_drop *drop, uint64_t number,
+		     bool is_namespace)
+{
+	*drop = (struct bench_drop) { .drop.done = drop_done, .drop.is_namespace = is_namespace };
+	bench_id(number, &drop->drop.id);
+	return shard_drop_start(bench->shard, &drop->drop);
+}
+
+int bench_drop_end(struct store_bench *bench, struct bench_drop *drop)
+{
+	ASSERT(bench_wait(bench, &drop->is_done));
+	return drop->rc;
+}
+
 int bench_drop(struct store_bench *bench, uint64_t number, bool is_namespace)
 {
-	struct bench_drop drop = { .drop.done = drop_done, .drop.is_namespace = is_namespace };
-	int rc;
+	struct bench_drop drop;
+	int rc = bench_drop_begin(bench, &drop, number, is_namespace);
 
-	bench_id(number, &drop.drop.id);
-	rc = shard_drop_start(bench->shard, &drop.drop);
 	if (rc < 0)
 		return rc;
-	ASSERT(!drop.is_done);
-	ASSERT(bench_wait(bench, &drop.is_done));
-	return drop.rc;
+	ASSERT(!drop.is_done); /* never out of a call */
+	return bench_drop_end(bench, &drop);
 }
 
 struct shard_stats bench_stats(const struct store_bench *bench)

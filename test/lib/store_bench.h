@@ -21,6 +21,8 @@ struct store_bench {
 	struct shard_opts opts;
 	struct shard_memory memory; /* size 0: on a disk */
 	uint32_t segment_count;
+	uint64_t told; /* bytes that the last get from the medium handed on, … */
+	bool is_told_right;
 };
 
 struct bench_put {
@@ -32,6 +34,12 @@ struct bench_put {
 	bool is_done;
 	bool is_filling; /* told so */
 	bool is_released;
+};
+
+struct bench_drop {
+	struct shard_drop drop;
+	bool is_done;
+	int rc;
 };
 
 /* A medium of so many segments of DISK_SEGMENT_MIN, set up, medium and shard not open. */
@@ -67,6 +75,10 @@ enum bench_block bench_get_range(struct store_bench *bench, uint64_t number, uin
 				 uint32_t size, bool is_in_order, int *rc_out);
 bool bench_has(struct store_bench *bench, uint64_t number);
 
+/* A drop in steps, and in one. */
+int bench_drop_begin(struct store_bench *bench, struct bench_drop *drop, uint64_t number,
+		     bool is_namespace);
+int bench_drop_end(struct store_bench *bench, struct bench_drop *drop);
 int bench_drop(struct store_bench *bench, uint64_t number, bool is_namespace);
 
 struct shard_stats bench_stats(const struct store_bench *bench);

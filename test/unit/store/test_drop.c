@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was dropped stays dropped, whatever of it was in flight, old, expired or forgotten; what is
+ * put after a drop stays put.
+ */
+#include "../../lib/t.h"
+
+#include <stdlib.h>
+
+#include "../../lib/store_bench.h"
+
+#define SEGMENTS 32u
+#define NS       1000000u /* block numbers per namespace: see bench_id() */
+
+static void opened(struct store_bench *bench)
+{
+	bench_init(bench, 1, SEGMENTS);
+	assert_int_equal(bench_open(bench), 0);
+}
+
+static void closed(struct store_bench *bench)
+{
+	assert_int_equal(bench_close(bench), 0);
+	bench_fini(bench);
+}
+
+static void restarted(struct store_bench *bench, bool is_crash)
+{
+	if (is_crash)
+		bench_crash(bench);
+	else
+		assert_int_equal(bench_close(bench), 0);
+	assert_int_equal(bench_open(bench), 0);
+}
+
+static void a_dropped_block_stays_dropped(void **state)
+{
+	struct store_bench bench;
+
+	opened(&bench);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(bench_put(&bench, i, 5000, true), 0);
+	assert_int_equal(bench_drop(&bench, 0, false), 0);
+	assert_int_equal(bench_drop(&bench, 77, false), 0); /* never was there */
+	assert_int_equal(bench_drop(&bench, 1, false), 0);
+	assert_int_equal(bench_put(&bench, 1, 5000, true), 0);
+	for (uint32_t restart = 0; restart < 4; restart++) {
+		assert_false(bench_has(&bench, 0));
+		for (uint32_t i = 1; i < 4; i++)
+			assert_int_equal(bench_get(&bench, i, 5000, NULL), BENCH_WHOLE);
+		assert_int_equal(bench_stats(&bench).block_count, 3);
+		restarted(&bench, restart % 2 == 0);
+	}
+	closed(&bench);
+}
+
+/* In each order of commit, drop and commit, with nothing written in between. */
+static void drops_and_puts_in_flight_keep_their_order(void **state)
+{
+	struct store_bench bench;
+	struct bench_put *before;
+	struct bench_put *after;
+	struct bench_drop drop = { 0 };
+
+	opened(&bench);
+	before = bench_put_begin(&bench, 1, 300000, true);
+	assert_int_equal(bench_put_commit(&bench, before, 1), 0);
+	assert_int_equal(bench_drop_begin(&bench, &drop, 1, false), 0);
+	assert_true(drop.drop.existed_out);
+	assert_false(bench_has(&bench, 1)); /* at once */
+	after = bench_put_begin(&bench, 1, 300000, false);
+	assert_int_equal(after->put.state, SHARD_PUT_FILLING);
+	assert_int_equal(bench_put_commit(&bench, after, 1), 0);
+	assert_true(bench_has(&bench, 1));
+	assert_int_equal(bench_drop_end(&bench, &drop), 0);
+	assert_int_equal(bench_put_end(&bench, before), 0);
+	assert_int_equal(bench_put_end(&bench, after), 0);
+	assert_int_equal(bench_get(&bench, 1, 300000, NULL), BENCH_WHOLE);
+	assert_int_equal(bench_stats(&bench).block_count, 1);
+	restarted(&bench, false);
+	assert_int_equal(bench_get(&bench, 1, 300000, NULL), BENCH_WHOLE);
+
+	before = bench_put_begin(&bench, 2, 300000, true);
+	assert_int_equal(bench_put_commit(&bench, before, 2), 0);
+	assert_int_equal(bench_drop(&bench, 2, false), 0);
+	assert_int_equal(bench_put_end(&bench, before), 0);
+	restarted(&bench, true);
+	assert_false(bench_has(&bench, 2));
+	closed(&bench);
+}
+
+/* Gone from the index for another reason, but not from the medium. */
+static void a_drop_buries_what_only_the_medium_knows(void **state)
+{
+	struct store_bench bench;
+	struct bench_put *put;
+	int rc;
+
+	opened(&bench);
+	assert_int_equal(bench_put(&bench, 1, 5000, true), 0);
+	bench.fake.calls = 0;
+	bench.fake.fail_at = 1;
+	assert_int_equal(bench_get(&bench, 1, 5000, &rc), BENCH_MISS); /* EIO: out of the index */
+	bench.fake.fail_at = 0;
+	assert_int_equal(bench_drop(&bench, 1, false), 0);
+	put = bench_put_begin(&bench, 2, 5000, true);
+	put->put.expiry_s = bench.env->ops->wall_s(bench.env) + 5;
+	assert_int_equal(bench_put_commit(&bench, put, 2), 0);
+	assert_int_equal(bench_put_end(&bench, put), 0);
+	bench.fake.wall_s += 50;
+	assert_false(bench_has(&bench, 2));
+	assert_int_equal(bench_drop(&bench, 2, false), 0);
+	bench.fake.wall_s -= 50; /* clocks are set back, too */
+	restarted(&bench, true);
+	assert_false(bench_has(&bench, 1));
+	assert_false(bench_has(&bench, 2));
+	closed(&bench);
+}
+
+static void a_dropped_namespace_stays_dropped(void **state)
+{
+	struct store_bench bench;
+	struct bench_put *put;
+
+	opened(&bench);
+	for (uint32_t i = 0; i < 5; i++) {
+		assert_int_equal(bench_put(&bench, i, 5000, true), 0);
+		assert_int_equal(bench_put(&bench, NS + i, 5000, true), 0);
+	}
+	put = bench_put_begin(&bench, 10, 5000, true); /* in flight over the drop */
+	assert_int_equal(bench_put_commit(&bench, put, 10), 0);
+	assert_int_equal(bench_drop(&bench, 0, true), 0);
+	assert_int_equal(bench_put_end(&bench, put), 0);
+	assert_int_equal(bench_put(&bench, 3, 5000, true), 0);
+	for (uint32_t restart = 0; restart < 3; restart++) {
+		for (uint32_t i = 0; i < 5; i++) {
+			assert_int_equal(bench_has(&bench, i), i == 3);
+			assert_int_equal(bench_get(&bench, NS + i, 5000, NULL), BENCH_WHOLE);
+		}
+		assert_false(bench_has(&bench, 10));
+		restarted(&bench, restart % 2 == 0);
+	}
+	closed(&bench);
+}
+
+/* A hundred rows, then "try later"; rows go when nothing older is on the medium. */
+static void the_table_of_namespaces_is_bounded(void **state)
+{
+	struct store_bench bench;
+
+	opened(&bench);
+	assert_int_equal(bench_put(&bench, 1, 5000, true), 0);
+	for (uint64_t i = 0; i < DISK_DROP_MAX; i++)
+		assert_int_equal(bench_drop(&bench, i * NS, true), 0);
+	assert_int_equal(bench_drop(&bench, DISK_DROP_MAX * NS, true), -ERR_BUSY);
+	assert_int_equal(bench_drop(&bench, 5 * NS, true), 0); /* has its row */
+	assert_false(bench_has(&bench, 1));
+	closed(&bench);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_dropped_block_stays_dropped),
+		cmocka_unit_test(drops_and_puts_in_flight_keep_their_order),
+		cmocka_unit_test(a_drop_buries_what_only_the_medium_knows),
+		cmocka_unit_test(a_dropped_namespace_stays_dropped),
+		cmocka_unit_test(the_table_of_namespaces_is_bounded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading: any range, in any mode, is the bytes that were put; what is spoilt on the medium, in the
+ * payload or the header, is a miss and a counter, never bytes.
+ */
+#include "../../lib/t.h"
+
+#include <stdlib.h>
+
+#include "../../lib/store_bench.h"
+
+#define SEGMENTS  32u
+#define LOG_BEGIN (MiB / PAGE_SIZE + DISK_SEGMENTS_OFFSET / PAGE_SIZE)
+
+static void opened(struct store_bench *bench, enum store_verify verify)
+{
+	bench_init(bench, 1, SEGMENTS);
+	bench->opts.verify = verify;
+	assert_int_equal(bench_open(bench), 0);
+}
+
+static void closed(struct store_bench *bench)
+{
+	assert_int_equal(bench_close(bench), 0);
+	bench_fini(bench);
+}
+
+/* Sizes on both sides of the group limit, ranges around every boundary, both orders, all modes. */
+static void ranges_are_what_was_put(void **state)
+{
+	static const uint32_t sizes[] = { 1, 5000, 262143, 262144, 3 * MiB + 77 };
+	static const uint32_t edges[] = {
+		0,      1,      4095,   4096,    65535,       65536,
+		131073, 262143, 262144, MiB - 1, 2 * MiB + 3, 3 * MiB + 76
+	};
+
+	for (uint32_t verify = STORE_VERIFY_NONE; verify <= STORE_VERIFY_ALL; verify++) {
+		struct store_bench bench;
+
+		opened(&bench, (enum store_verify)verify);
+		bench.fake.is_shuffled = true;
+		for (uint32_t i = 0; i < ARRAY_LEN(sizes); i++) {
+			assert_int_equal(bench_put(&bench, i, sizes[i], true), 0);
+			for (uint32_t e = 0; e < ARRAY_LEN(edges); e++) {
+				uint32_t offset = edges[e];
+				uint32_t whole = sizes[i];
+
+				if (offset >= whole)
+					break;
+				assert_int_equal(bench_get_range(&bench, i, offset, 1, false, NULL),
+						 BENCH_WHOLE);
+				assert_int_equal(bench_get_range(&bench, i, offset, whole - offset,
+								 e % 2 == 0, NULL),
+						 BENCH_WHOLE);
+				assert_int_equal(bench_get_range(&bench, i, 0, whole - offset,
+								 e % 2 == 1, NULL),
+						 BENCH_WHOLE);
+			}
+		}
+		closed(&bench);
+	}
+}
+
+/* Spoil a page of block 0; the ways to read it. */
+static void spoil(uint32_t size, uint64_t page, bool is_range_hit)
+{
+	struct env_fake_disk *disk;
+	struct store_bench bench;
+	int rc;
+
+	opened(&bench, STORE_VERIFY_MEDIUM);
+	assert_int_equal(bench_put(&bench, 0, size, true), 0);
+	assert_int_equal(bench_put(&bench, 1, size, true), 0);
+	disk = env_fake_disk(&bench.fake, BENCH_PATH, 0);
+	env_fake_page(disk, LOG_BEGIN + page)[77] ^= 1;
+	if (is_range_hit) {
+		assert_int_equal(bench_get_range(&bench, 0, 100, 100, false, &rc), BENCH_MISS);
+	} else { /* another stride: that is whole */
+		assert_int_equal(bench_get_range(&bench, 0, size - 100, 100, false, &rc),
+				 BENCH_WHOLE);
+		assert_int_equal(bench_get(&bench, 0, size, &rc), BENCH_MISS);
+	}
+	assert_int_equal(rc, -ERR_CORRUPT);
+	assert_false(bench_has(&bench, 0));
+	assert_int_equal(bench_stats(&bench).corrupt, 1);
+	assert_int_equal(bench_get(&bench, 1, size, &rc), BENCH_WHOLE);
+	/* Put again, it is there again. */
+	assert_int_equal(bench_put(&bench, 0, size, true), 0);
+	assert_int_equal(bench_get(&bench, 0, size, &rc), BENCH_WHOLE);
+	closed(&bench);
+}
+
+/* The first segment: span header, record header, payload. */
+static void what_is_spoilt_is_a_miss_and_a_counter(void **state)
+{
+	spoil(10000, 2, true);
+	spoil(300000, 2, true);
+	spoil(300000, 2, false);
+	spoil(300000, 1, true); /* the header, which a range needs */
+}
+
+/* In order: nothing behind a spoilt stride is handed on. */
+static void in_order_pieces_are_checked_first(void **state)
+{
+	struct env_fake_disk *disk;
+	struct store_bench bench;
+	int rc;
+
+	opened(&bench, STORE_VERIFY_MEDIUM);
+	bench.fake.is_shuffled = true;
+	assert_int_equal(bench_put(&bench, 0, 3 * MiB, true), 0);
+	disk = env_fake_disk(&bench.fake, BENCH_PATH, 0);
+	env_fake_page(disk, LOG_BEGIN + 2 + MiB / PAGE_SIZE)[0] ^= 1;
+	assert_int_equal(bench_get_range(&bench, 0, 0, 3 * MiB, true, &rc), BENCH_MISS);
+	assert_int_equal(rc, -ERR_CORRUPT);
+	assert_true(bench.told <= MiB);
+	assert_true(bench.is_told_right);
+	closed(&bench);
+}
+
+/* Each read command of a get fails in turn. */
+static void a_failed_read_is_a_miss(void **state)
+{
+	for (uint64_t k = 1; k <= 3; k++) {
+		struct store_bench bench;
+		int rc;
+
+		opened(&bench, STORE_VERIFY_MEDIUM);
+		assert_int_equal(bench_put(&bench, 0, 600 * KiB, true), 0);
+		bench.fake.calls = 0;
+		bench.fake.fail_at = k;
+		assert_int_equal(bench_get(&bench, 0, 600 * KiB, &rc), BENCH_MISS);
+		bench.fake.fail_at = 0;
+		assert_int_equal(rc, -EIO);
+		assert_int_equal(bench_stats(&bench).io_errors, 1);
+		assert_false(bench_has(&bench, 0));
+		closed(&bench);
+	}
+}
+
+static void an_expired_block_is_a_miss(void **state)
+{
+	struct store_bench bench;
+	struct bench_put *put;
+
+	opened(&bench, STORE_VERIFY_MEDIUM);
+	for (uint32_t i = 0; i < 2; i++) {
+		put = bench_put_begin(&bench, i, 5000, true);
+		put->put.expiry_s = bench.env->ops->wall_s(bench.env) + 10 * (i + 1);
+		assert_int_equal(bench_put_commit(&bench, put, i), 0);
+		assert_int_equal(bench_put_end(&bench, put), 0);
+	}
+	bench.fake.wall_s += 9;
+	assert_true(bench_has(&bench, 0));
+	bench.fake.wall_s += 1;
+	assert_false(bench_has(&bench, 0));
+	assert_int_equal(bench_stats(&bench).expired, 1);
+	assert_true(bench_has(&bench, 1));
+	bench_crash(&bench);
+	assert_int_equal(bench_open(&bench), 0);
+	assert_false(bench_has(&bench, 0));
+	assert_int_equal(bench_get(&bench, 1, 5000, NULL), BENCH_WHOLE);
+	/* A put of an expired block is a put, not "existed". */
+	assert_int_equal(bench_put(&bench, 0, 5000, true), 0);
+	assert_int_equal(bench_get(&bench, 0, 5000, NULL), BENCH_WHOLE);
+	closed(&bench);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ranges_are_what_was_put),
+		cmocka_unit_test(what_is_spoilt_is_a_miss_and_a_counter),
+		cmocka_unit_test(in_order_pieces_are_checked_first),
+		cmocka_unit_test(a_failed_read_is_a_miss),
+		cmocka_unit_test(an_expired_block_is_a_miss),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
