@@ -74,4 +74,33 @@ static inline void golden_load(enum golden_id id, struct golden_frame *frame_out
 	assert_int_equal(size, frame_out->header.body_size);
 }
 
+/*
+ * Check a frame as a transport does: the header first; then a body of exactly the size that it
+ * says, in a heap block of its own, made of what there is and zeros. What is accepted goes to use
+ * (may be NULL). Returns what the checks said.
+ */
+static inline int golden_feed(const struct golden_frame *frame, enum wire_direction direction,
+			      void (*use)(const struct wire_header *header, const void *body))
+{
+	const struct wire_header *header = &frame->header;
+	void *body;
+	int rc;
+
+	rc = wire_check_header(header, direction);
+	if (rc < 0)
+		return rc;
+	assert_true(header->body_size <= WIRE_BODY_MAX);
+	assert_true(header->payload_size <= WIRE_DATA_MAX);
+	assert_non_null(wire_kind_name(header->kind));
+
+	body = calloc(1, MAX(header->body_size, 1));
+	assert_non_null(body);
+	memcpy(body, frame->body, MIN(header->body_size, sizeof(frame->body)));
+	rc = wire_check_body(header, body);
+	if (rc == 0 && use != NULL)
+		use(header, body);
+	free(body);
+	return rc;
+}
+
 #endif
