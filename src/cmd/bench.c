@@ -246,12 +246,13 @@ static void working_set_put(struct bench *bench)
 	bench->cell.pass = pass; /* gets ask for these */
 }
 
-static void samples_check(const struct bench *bench, struct bench_row *row)
+/* done: gets of this round. Every round begins at the front, so that those behind them may never
+ * have been got. */
+static void samples_check(const struct bench *bench, struct bench_row *row, uint64_t done)
 {
 	const struct floor_walk *walk = &bench->cell.walk;
-	uint64_t reached = row->operations; /* blocks behind it may not have been got yet */
 
-	if (row->failures > 0 || reached < walk->block_count)
+	if (row->failures > 0 || done < walk->block_count)
 		return;
 	for (uint64_t i = 0; i < walk->block_count; i += CHECK_EVERY) {
 		struct ctxkv_key key = content_key(bench->cell.run + bench->cell.pass, i);
@@ -314,7 +315,7 @@ static void round_measure(struct bench *bench, struct bench_row *row, uint64_t r
 		done = clients_run(bench, row->kind, duration_ns, row, &ns);
 	}
 	if (row->kind == BENCH_GET)
-		samples_check(bench, row);
+		samples_check(bench, row, done);
 	row->ours.rates[round] = ns > 0 ? (double)(done * unit) * 1e9 / (double)ns : 0;
 	if (round % 2 == 1)
 		floors_measure(bench, row, round, duration_ns);
