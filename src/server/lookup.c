@@ -30,6 +30,20 @@ static void lookup_probe(struct request *request, const struct wire_header *head
 	reactor->metrics.probe_keys += header->count;
 }
 
+/* Whether an op that may still move names the region. */
+static bool lookup_is_in_use(const struct session *session, uint32_t region)
+{
+	list_for_each (pos, &session->ops) {
+		const struct op *op = list_entry(pos, struct op, session_node);
+
+		for (uint32_t i = 0; op->state != OP_ANSWERED && i < op->seg_count; i++) {
+			if (op->segs[i].region == region)
+				return true;
+		}
+	}
+	return false;
+}
+
 static int lookup_declare(struct request *request, const struct wire_header *header,
 			  const void *body)
 {
@@ -40,6 +54,8 @@ static int lookup_declare(struct request *request, const struct wire_header *hea
 		return -ERR_UNSUPPORTED;
 	if (header->kind == WIRE_DECLARE)
 		return session->xprt->region_add(&session->group, wire_items(header, body));
+	if (lookup_is_in_use(session, undeclare->region))
+		return -ERR_BUSY;
 	return session->xprt->region_remove(&session->group, undeclare->region);
 }
 

@@ -244,6 +244,7 @@ static void stat_tells_in_text(void **state)
 	(void)raw_client_plain(&client, WIRE_STAT);
 	assert_true(raw_client_recv(&client, &frame));
 	assert_int_equal(frame.header.kind, WIRE_TEXT);
+	assert_int_equal(((struct wire_text *)(void *)frame.body)->status, 0);
 	assert_non_null(strstr((char *)frame.body + 8, "tenant alice\n"));
 	assert_non_null(strstr((char *)frame.body + 8, "ctxkv_requests_total 1\n"));
 	raw_client_close(&client);
