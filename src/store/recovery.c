@@ -191,6 +191,7 @@ static void segment_load(struct recovery *recovery, struct segment *segment)
 {
 	struct shard *shard = recovery->shard;
 	struct foot *foot = list_head(&shard->feet, struct foot, node);
+	uint64_t io_errors = shard->stats.io_errors;
 	bool is_sealed = false;
 	bool has_foot;
 
@@ -207,12 +208,13 @@ static void segment_load(struct recovery *recovery, struct segment *segment)
 	if (is_sealed)
 		return;
 	segment->state = SEGMENT_SEALING;
-	if (recovery->found == 0) { /* nothing: as if never used */
-		segment->state = SEGMENT_FREE;
-		segment->opened = 0;
-	}
 	if (segment->foot == NULL)
-		segment->state = recovery->found == 0 ? SEGMENT_FREE : SEGMENT_SEALED;
+		segment->state = SEGMENT_SEALED;
+	if (recovery->found > 0)
+		return;
+	segment->state = SEGMENT_FREE;
+	if (shard->stats.io_errors == io_errors) /* there is nothing: as if never used */
+		segment->opened = 0;
 }
 
 static void segment_free(struct shard *shard, struct segment *segment)
@@ -279,8 +281,8 @@ static struct segment *segments_place(struct shard *shard, const struct segment_
 		}
 		if (segment->state == SEGMENT_SEALING)
 			list = &shard->sealing;
-		if (segment->opened == 0)
-			list_add_head(list, &segment->node); /* nothing stands in it */
+		if (segment->opened == 0) /* nothing stands in it: before all others */
+			list_add_head(list, &segment->node);
 		else
 			list_add_tail(list, &segment->node);
 	}
