@@ -79,7 +79,9 @@ void model_stored(struct model *model, uint32_t ident, uint32_t version, bool is
 	row->outcome = MODEL_STORED;
 	row->is_durable |= is_durable;
 	/* Dropped between its commit and its answer: nothing is promised. */
-	row->is_promised = row->dead_live == 0;
+	row->is_promised = row->dead_live == 0 && !row->is_mortal &&
+			   model->idents[ident].drops_open == 0 &&
+			   model->idents[ident].drop_over < row->begin;
 	/* It was stored, so what was complete before it began is gone. */
 	kill_before(model, ident, row->begin, is_durable);
 }
@@ -108,6 +110,31 @@ void model_existed_durable(struct model *model, uint32_t ident, uint32_t by)
 		only->is_durable = true;
 }
 
+void model_drop_asked(struct model *model, uint32_t ident)
+{
+	struct model_ident *row = &model->idents[ident];
+
+	row->drops_open++;
+	for (uint32_t i = 0; i < row->count; i++)
+		row->versions[i].is_promised = false;
+}
+
+void model_drop_over(struct model *model, uint32_t ident)
+{
+	ASSERT(model->idents[ident].drops_open > 0);
+	model->idents[ident].drops_open--;
+	model->idents[ident].drop_over = model_tick(model);
+}
+
+/* The process is gone, and so are the drops that it had not answered. */
+static void drops_end(struct model *model)
+{
+	for (uint32_t i = 0; i < model->ident_count; i++) {
+		while (model->idents[i].drops_open > 0)
+			model_drop_over(model, i);
+	}
+}
+
 void model_dropped(struct model *model, uint32_t ident, uint64_t tick, bool is_durable)
 {
 	kill_before(model, ident, tick, is_durable);
@@ -117,6 +144,7 @@ void model_crash(struct model *model)
 {
 	uint64_t now = model_tick(model);
 
+	drops_end(model);
 	for (uint32_t i = 0; i < model->ident_count; i++) {
 		for (uint32_t v = 0; v < model->idents[i].count; v++) {
 			struct model_version *version = &model->idents[i].versions[v];
@@ -132,6 +160,7 @@ void model_crash(struct model *model)
 
 void model_stop(struct model *model)
 {
+	drops_end(model);
 	for (uint32_t i = 0; i < model->ident_count; i++) {
 		for (uint32_t v = 0; v < model->idents[i].count; v++) {
 			struct model_version *version = &model->idents[i].versions[v];

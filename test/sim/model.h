@@ -26,6 +26,7 @@ struct model_version {
 	enum model_outcome outcome;
 	bool is_durable;
 	bool is_promised; /* must be found */
+	bool is_mortal;   /* expires some time before expiry_s: nothing is promised */
 	uint64_t dead_live;
 	uint64_t dead_durable;
 	uint64_t mark; /* the scenario's, at the time it was stored */
@@ -35,6 +36,8 @@ struct model_ident {
 	struct model_version *versions;
 	uint32_t count;
 	uint32_t room;
+	uint32_t drops_open; /* asked and not answered: nothing is promised meanwhile */
+	uint64_t drop_over;  /* tick of the last answer */
 };
 
 struct model {
@@ -64,6 +67,10 @@ void model_void(struct model *model, uint32_t ident, uint32_t version);
 
 /* What was there when version `by` began (and found it) is durable now. */
 void model_existed_durable(struct model *model, uint32_t ident, uint32_t by);
+
+/* A drop was asked; it may take effect any time until it is over (or the process is). */
+void model_drop_asked(struct model *model, uint32_t ident);
+void model_drop_over(struct model *model, uint32_t ident);
 
 /* A drop that began at tick misses from now on; later: it is durable. */
 void model_dropped(struct model *model, uint32_t ident, uint64_t tick, bool is_durable);

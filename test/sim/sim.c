@@ -286,6 +286,7 @@ void sim_env_kill(struct sim_env *env, bool is_silent)
 	if (env->is_dead)
 		return;
 	env->is_dead = true;
+	env->is_silent = is_silent;
 	sim_net_kill(env, is_silent);
 }
 
@@ -441,9 +442,13 @@ static int sim_poll(struct env *env, uint64_t timeout_ns)
 		sim_fail(sim, "%s waits for ever", self->name);
 	if (timeout_ns != ENV_FOREVER && next_ns > sim->now_ns + timeout_ns) {
 		sim->now_ns += timeout_ns;
+		sim->blocked_ns += timeout_ns;
 		return 0;
 	}
-	sim->now_ns = MAX(sim->now_ns, next_ns);
+	if (next_ns > sim->now_ns) {
+		sim->blocked_ns += next_ns - sim->now_ns;
+		sim->now_ns = next_ns;
+	}
 	env_run(self);
 	return 0;
 }

@@ -57,6 +57,7 @@ struct sim {
 	uint64_t trace; /* hash of all that happened */
 	uint64_t order;
 	uint64_t steps;
+	uint64_t blocked_ns; /* that passed in blocking calls: nobody else ran */
 	bool is_verbose;
 	bool has_faults; /* false: networks and disks behave from now on */
 	struct list envs;
@@ -90,7 +91,8 @@ struct sim_env {
 	uint64_t held_bytes;
 	uint64_t frozen_until_ns;
 	bool is_sealed;
-	bool is_dead; /* killed: what it still does has no effect outside of it */
+	bool is_dead;   /* killed: what it still does has no effect outside of it */
+	bool is_silent; /* and nobody was told */
 };
 
 /* --- the run --- */

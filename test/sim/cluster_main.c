@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim: a server and its clients, the real reactor, store, transports and client core, over the
+ * simulated disk and network. Transport loop (one-sided) or tcp, a medium or memory, all limits by
+ * the seed.
+ *
+ *   1. Actions: clients ask; in between there is trouble: kills, power loss, orderly restarts,
+ * cuts, freezes, of the server and of clients, at any event.
+ *   2. Calm: faults stop, everybody is there again. All clients must connect, and every operation
+ *      must succeed now.
+ *   3. The end: clients go, the server is at rest with nothing left over, it stops in order.
+ *
+ * Oracles: bytes (model.h), deadlines, no byte in a released buffer (cluster_user.c), misses
+ * against what the store forgot, nothing left over.
+ */
+#include "cluster.h"
+#include "run.h"
+
+#include "../../src/xprt/loop/loop.h"
+
+#include <inttypes.h>
+
+#define STEPS_MAX    UINT64_C(3000000)
+#define COME_BACK_NS (120 * NS_PER_S) /* breakers, half-open connections, sessions of the dead */
+#define REST_NS      (120 * NS_PER_S)
+#define CALM_ROUNDS  3
+
+/* What the loop transport asks: cuts delay, the dead without a word lose. */
+static uint64_t loop_delay_cb(struct env *from_env, struct env *to_env)
+{
+	struct sim_env *from = sim_env_of(from_env);
+	const struct sim_env *to = sim_env_of(to_env);
+	struct sim *sim = from->sim;
+	uint64_t delay_ns = rng_log(&sim->rng, NS_PER_US, sim->net_delay_max_ns);
+	uint64_t cut_ns = sim->cut_until_ns[from->node][to->node];
+
+	if (from->is_silent)
+		return ENV_FOREVER;
+	if (sim->has_faults && cut_ns > sim->now_ns)
+		delay_ns += cut_ns - sim->now_ns;
+	return delay_ns;
+}
+
+/* --- the run's choices --- */
+
+static void choose_store(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+	uint64_t room = DISK_SEGMENT_MIN << rng_below(rng, 5);
+	uint32_t segments = (uint32_t)rng_range(rng, DISK_SEGMENTS_MIN, 3 * DISK_SEGMENTS_MIN);
+
+	cluster->is_memory = rng_chance(rng, 2500);
+	cluster->memory.segment_room = room;
+	cluster->memory.size = segments * disk_segment_size(room);
+	cluster->memory.block_max = rng_log(rng, 4 * KiB, room / 4);
+	cluster->block_max = (uint32_t)cluster->memory.block_max;
+	cluster->shard_opts = (struct shard_opts) {
+		.index_entries = 4096,
+		.queue_depth = (uint32_t)rng_range(rng, 1, 16),
+		.put_max = (uint32_t)rng_range(rng, 64, 512),
+		.write_size = 256 * KiB,
+		.group_delay_ns = rng_log(rng, 1, 5 * NS_PER_MS),
+		.verify = (enum store_verify)rng_below(rng, 3),
+	};
+	cluster->disk = sim_disk_create(cluster->sim, "medium",
+					round_up(DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET +
+							 segments * disk_segment_size(room),
+						 DISK_EXTENT_ALIGN));
+	cluster->disk->faults.delay_max_ns = rng_log(rng, 10 * NS_PER_US, 200 * NS_PER_MS);
+}
+
+static void choose_server(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+	struct reactor_opts *opts = &cluster->reactor_opts;
+
+	reactor_opts_init(opts);
+	opts->verify = cluster->shard_opts.verify;
+	opts->buffer_bytes = 8 * MiB;
+	opts->session_max = 16;
+	opts->lane_max = (uint32_t)rng_range(rng, 1, 4);
+	opts->request_max = (uint32_t)rng_log(rng, 2, 64);
+	opts->operation_max = (uint32_t)rng_log(rng, 8, 256);
+	opts->pending_max = 16;
+}
+
+static void choose_users(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+
+	cluster->user_count = (uint32_t)rng_range(rng, 1, CLIENT_MAX);
+	for (uint32_t i = 0; i < cluster->user_count; i++) {
+		struct user *user = &cluster->users[i];
+
+		user->cluster = cluster;
+		user->number = i + 1;
+		list_init(&user->ops);
+		user->opts = (struct client_opts) {
+			.target = { .host = "server",
+				    .port = WIRE_PORT,
+				    .tenant = "t1",
+				    .is_numeric = rng_chance(rng, 5000) },
+			.xprt = cluster->xprt,
+			.lanes = (uint32_t)rng_range(rng, 1, 4),
+			.inflight_max = (uint32_t)rng_log(rng, 2, 64),
+			.probe_timeout_ns = NS_PER_S,
+			.timeout_ns = cluster->timeout_max_ns,
+			.connect_timeout_ns = rng_log(rng, 100 * NS_PER_MS, 2 * NS_PER_S),
+			.release_wait_ns = rng_log(rng, NS_PER_MS, NS_PER_S),
+		};
+		if (cluster->xprt == &xprt_loop)
+			user->opts.target.is_numeric = true;
+		for (uint32_t b = 0; b < AUTH_SECRET_SIZE; b++)
+			user->opts.target.secret.bytes[b] = (uint8_t)b;
+	}
+}
+
+static void choose(struct cluster *cluster)
+{
+	struct sim *sim = cluster->sim;
+	struct rng *rng = &sim->rng;
+
+	cluster->xprt = rng_chance(rng, 5000) ? &xprt_loop : &xprt_tcp;
+	cluster->ns_count = (uint32_t)rng_range(rng, 1, 3);
+	cluster->durable_rate = (uint32_t)rng_below(rng, 10001);
+	cluster->timeout_max_ns = rng_log(rng, 100 * NS_PER_MS, 10 * NS_PER_S);
+	cluster->actions_left = (uint32_t)rng_log(rng, 20, 500);
+	cluster->trouble = rng_chance(rng, 2000) ? 0 : (uint32_t)rng_log(rng, 10, 1000);
+	sim->net_delay_max_ns = rng_log(rng, 20 * NS_PER_US, 50 * NS_PER_MS);
+	sim->net_window = (uint32_t)rng_log(rng, 4 * KiB, 256 * KiB);
+	sim->reset_rate = rng_chance(rng, 7000) ? 0 : (uint32_t)rng_log(rng, 1, 100);
+	choose_store(cluster);
+	choose_server(cluster);
+	choose_users(cluster);
+}
+
+static void setup(struct cluster *cluster)
+{
+	struct sim_env *env = sim_env_create(cluster->sim, "setup", 0);
+	struct medium_spec spec = { .path = cluster->disk->path,
+				    .size = cluster->disk->size,
+				    .segment_room = cluster->memory.segment_room,
+				    .block_max = cluster->block_max,
+				    .is_sparse = true };
+	struct medium_info info;
+	char message[256] = "";
+	int rc = medium_setup(&env->env, &spec, &info, message);
+
+	if (rc < 0)
+		sim_fail(cluster->sim, "setup: %s", message);
+	sim_env_destroy(&env);
+}
+
+/* --- trouble --- */
+
+static void freeze(struct cluster *cluster)
+{
+	struct sim *sim = cluster->sim;
+	uint64_t size_ns = rng_log(&sim->rng, NS_PER_MS, 10 * NS_PER_S);
+	uint32_t who = (uint32_t)rng_below(&sim->rng, cluster->user_count + 2);
+
+	if (who < cluster->user_count) {
+		struct user *user = &cluster->users[who];
+
+		if (user->env == NULL)
+			return;
+		sim_env_freeze(user->env, sim->now_ns + size_ns);
+		user->late_ns += size_ns;
+	} else if (cluster->server.env != NULL) {
+		sim_env_freeze(cluster->server.env, sim->now_ns + size_ns);
+	}
+	sim_note(sim, "freeze of %u for %.3f s", who, (double)size_ns / 1e9);
+}
+
+static void cut(struct cluster *cluster)
+{
+	struct sim *sim = cluster->sim;
+	uint64_t until_ns = sim->now_ns + rng_log(&sim->rng, NS_PER_MS, 10 * NS_PER_S);
+	uint32_t node = (uint32_t)rng_range(&sim->rng, 1, cluster->user_count);
+	uint64_t choice = rng_below(&sim->rng, 3); /* one way, the other, both */
+
+	if (choice != 1)
+		sim->cut_until_ns[0][node] = until_ns;
+	if (choice != 0)
+		sim->cut_until_ns[node][0] = until_ns;
+	sim_note(sim, "cut of client %u until %.6f", node, (double)until_ns / 1e9);
+}
+
+static void trouble(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+	struct user *user = &cluster->users[rng_below(rng, cluster->user_count)];
+
+	switch (rng_below(rng, 7)) {
+	case 0:
+		cut(cluster);
+		break;
+	case 1:
+		freeze(cluster);
+		break;
+	case 2:
+		if (user->env != NULL)
+			user_stop(user, rng_chance(rng, 6000), rng_chance(rng, 5000));
+		break;
+	case 3:
+		if (cluster->server.env != NULL)
+			server_kill(cluster, rng_chance(rng, 5000));
+		break;
+	case 4:
+		if (cluster->server.env != NULL)
+			server_stop(cluster);
+		break;
+	case 5:
+		if (!cluster->is_memory && !cluster->disk->is_dead && cluster->server.env != NULL)
+			cluster->disk->dies_in = rng_log(rng, 1, 50);
+		break;
+	default:
+		if (user->env == NULL)
+			user_start(user);
+		break;
+	}
+}
+
+/* --- the run --- */
+
+static void act_run(struct sim_event *event, bool is_dropped)
+{
+	struct cluster *cluster = CONTAINER_OF(event, struct cluster, act);
+
+	/* Only the alarm: actions that block are made outside of sim_step(). */
+	if (!is_dropped)
+		cluster->is_act_due = true;
+}
+
+static void act(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+
+	cluster->is_act_due = false;
+	if (cluster->actions_left == 0)
+		return;
+	cluster->actions_left--;
+	if (rng_chance(rng, cluster->trouble))
+		trouble(cluster);
+	else
+		(void)user_act(&cluster->users[rng_below(rng, cluster->user_count)]); /* absent */
+	sim_env_schedule(cluster->ctl, &cluster->act, rng_log(rng, NS_PER_US, 200 * NS_PER_MS),
+			 act_run);
+}
+
+/* One step, and what the outside does to the server. */
+static void step(struct cluster *cluster)
+{
+	struct sim *sim = cluster->sim;
+
+	if (sim->steps > STEPS_MAX)
+		sim_fail(sim, "no end of steps");
+	if (!sim_step(sim))
+		sim->now_ns += NS_PER_MS;
+	if (cluster->is_act_due)
+		act(cluster);
+	if (cluster->disk->is_dead && cluster->server.env != NULL)
+		server_kill(cluster, rng_chance(&sim->rng, 5000));
+	if (cluster->server.env == NULL && sim->now_ns >= cluster->restart_ns)
+		server_start(cluster);
+}
+
+static bool has_ops(const struct cluster *cluster)
+{
+	for (uint32_t i = 0; i < cluster->user_count; i++) {
+		if (!list_is_empty(&cluster->users[i].ops))
+			return true;
+	}
+	return false;
+}
+
+static bool are_connected(const struct cluster *cluster)
+{
+	for (uint32_t i = 0; i < cluster->user_count; i++) {
+		struct ctxkv_stat stat = { .size = sizeof(stat) };
+
+		client_get_stat(cluster->users[i].client, &stat);
+		if (!stat.is_connected)
+			return false;
+	}
+	return true;
+}
+
+static void run_for(struct cluster *cluster, uint64_t size_ns)
+{
+	uint64_t until_ns = cluster->sim->now_ns + size_ns;
+
+	while (cluster->sim->now_ns < until_ns)
+		step(cluster);
+}
+
+static void finish_ops(struct cluster *cluster)
+{
+	uint64_t until_ns = cluster->sim->now_ns + COME_BACK_NS;
+
+	while (has_ops(cluster)) {
+		if (cluster->sim->now_ns > until_ns)
+			sim_fail(cluster->sim, "operations do not end");
+		step(cluster);
+	}
+}
+
+static void calm_down(struct cluster *cluster)
+{
+	struct sim *sim = cluster->sim;
+	uint64_t until_ns;
+
+	sim_note(sim, "calm");
+	sim->has_faults = false;
+	sim->net_delay_max_ns = MIN(sim->net_delay_max_ns, NS_PER_MS);
+	cluster->disk->dies_in = 0;
+	cluster->restart_ns = 0;
+	for (uint32_t i = 0; i < cluster->user_count; i++) {
+		if (cluster->users[i].env == NULL)
+			user_start(&cluster->users[i]);
+	}
+	finish_ops(cluster);
+	until_ns = sim->now_ns + COME_BACK_NS;
+	do {
+		for (uint32_t i = 0; i < cluster->user_count; i++)
+			client_connect(cluster->users[i].client);
+		run_for(cluster, NS_PER_S);
+		if (sim->now_ns > until_ns)
+			sim_fail(sim, "a client does not come back");
+	} while (!are_connected(cluster));
+}
+
+/* Nothing is wrong: whatever is asked must be done. */
+static void calm_ask(struct cluster *cluster)
+{
+	cluster->timeout_max_ns = 10 * NS_PER_S;
+	cluster->is_calm = true;
+	for (uint32_t round = 0; round < CALM_ROUNDS; round++) {
+		for (uint32_t i = 0; i < cluster->user_count; i++) {
+			uint32_t ident =
+				(uint32_t)rng_below(&cluster->sim->rng, cluster->model.ident_count);
+
+			user_ask(&cluster->users[i], CTXKV_OP_PUT, ident);
+			finish_ops(cluster);
+			user_ask(&cluster->users[i], CTXKV_OP_GET, ident);
+		}
+		finish_ops(cluster);
+	}
+	for (uint32_t ident = 0; ident < cluster->model.ident_count; ident++) {
+		user_ask(&cluster->users[0], CTXKV_OP_GET, ident);
+		finish_ops(cluster);
+	}
+}
+
+static void end(struct cluster *cluster)
+{
+	struct sim *sim = cluster->sim;
+
+	for (uint32_t i = 0; i < cluster->user_count; i++) {
+		user_stop(&cluster->users[i], false, false);
+		user_free_quarantine(&cluster->users[i]);
+	}
+	run_for(cluster, REST_NS);
+	server_check_idle(cluster);
+	server_stop(cluster);
+	if (cluster->server.env != NULL)
+		sim_fail(sim, "the server does not stop");
+}
+
+static void scenario(struct sim *sim)
+{
+	struct cluster cluster = { .sim = sim, .life = 1 };
+
+	choose(&cluster);
+	xprt_loop_delay_set(loop_delay_cb);
+	model_init(&cluster.model, sim, (uint32_t)rng_log(&sim->rng, 4, 60));
+	cluster.ctl = sim_env_create(sim, "world", SIM_NODE_MAX - 1);
+	sim_note(sim, "%s, memory %d, %u clients, block_max %u, room %" PRIu64 ", verify %d",
+		 cluster.xprt->name, cluster.is_memory, cluster.user_count, cluster.block_max,
+		 cluster.memory.segment_room, (int)cluster.shard_opts.verify);
+	setup(&cluster);
+	server_start(&cluster);
+	for (uint32_t i = 0; i < cluster.user_count; i++)
+		user_start(&cluster.users[i]);
+	cluster.is_act_due = true;
+	while (cluster.actions_left > 0)
+		step(&cluster);
+	calm_down(&cluster);
+	calm_ask(&cluster);
+	end(&cluster);
+	sim_note(sim,
+		 "%" PRIu64 " stored, %" PRIu64 " existed, %" PRIu64 " hits, %" PRIu64
+		 " misses, %" PRIu64 " failures, %" PRIu64 " drops, %" PRIu64 " kills, %" PRIu64
+		 " restarts, %" PRIu64 " forgotten, %" PRIu64 " missed",
+		 cluster.stored, cluster.existed, cluster.hits, cluster.misses, cluster.failures,
+		 cluster.drops, cluster.kills, cluster.restarts, cluster.forgotten, cluster.missed);
+	sim_env_destroy(&cluster.ctl);
+	model_fini(&cluster.model);
+}
+
+int main(int argc, char **argv)
+{
+	return run_main(argc, argv, scenario);
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client's process: the real client core, asked for puts, gets, probes and drops. What comes back
+ * goes to the model. Buffers are filled with a pattern when they are released, and looked at again
+ * before they are freed: whatever has changed was written by somebody late.
+ */
+#include "cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POISON       0x5a
+#define RESULT_SLACK (50 * NS_PER_MS) /* timers and the loop's turn, after the deadline */
+
+struct cop {
+	struct ctxkv_op op;
+	struct list node;
+	struct user *user;
+	struct ctxkv_item items[OP_ITEM_MAX];
+	struct ctxkv_iov iov[OP_ITEM_MAX][2];
+	uint8_t *bytes[OP_ITEM_MAX];
+	uint64_t sizes[OP_ITEM_MAX];
+	uint32_t idents[OP_ITEM_MAX];
+	uint32_t versions[OP_ITEM_MAX]; /* PUT */
+	uint64_t tick;
+	uint64_t wall_s;
+	uint64_t life;
+	uint64_t deadline_ns;
+	uint64_t late_ns; /* of its user and of blocking calls, when it began */
+	uint64_t connects;
+	struct hash128 hash[OP_ITEM_MAX]; /* of what a put was given, or a get has got */
+	bool has_result;
+	bool was_calm;
+};
+
+/* --- buffers --- */
+
+static void check_row(const struct user *user, const struct quarantine *row)
+{
+	for (uint64_t i = 0; i < row->size; i++) {
+		if (row->bytes[i] != POISON)
+			sim_fail(user->cluster->sim,
+				 "client %u: byte %llu of %llu was written after its release",
+				 user->number, (unsigned long long)i,
+				 (unsigned long long)row->size);
+	}
+}
+
+void user_check_quarantine(const struct user *user)
+{
+	for (uint32_t i = 0; i < QUARANTINE_MAX; i++)
+		check_row(user, &user->quarantine[i]);
+}
+
+void user_free_quarantine(struct user *user)
+{
+	user_check_quarantine(user);
+	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
+		free(user->quarantine[i].bytes);
+		user->quarantine[i] = (struct quarantine) { 0 };
+	}
+}
+
+static void buffer_release(struct user *user, uint8_t *bytes, uint64_t size)
+{
+	struct quarantine *row = &user->quarantine[user->quarantine_next++ % QUARANTINE_MAX];
+
+	if (bytes == NULL)
+		return;
+	check_row(user, row);
+	free(row->bytes);
+	memset(bytes, POISON, size);
+	*row = (struct quarantine) { bytes, size };
+}
+
+static void cop_free(struct cop *cop)
+{
+	list_del(&cop->node);
+	for (uint32_t i = 0; i < OP_ITEM_MAX; i++)
+		buffer_release(cop->user, cop->bytes[i], cop->sizes[i]);
+	free(cop);
+}
+
+/* --- results --- */
+
+static bool is_known(int status)
+{
+	switch (-status) {
+	case 0:
+	case ERR_MISS:
+	case ERR_CORRUPT:
+	case ERR_CHANGED:
+	case ERR_DEADLINE:
+	case ERR_UNREACHABLE:
+	case ERR_OFFLINE:
+	case ERR_PEER:
+	case ERR_CLOSING:
+	case ERR_BUSY:
+	case ERR_FULL:
+	case ERR_ABORTED:
+	case ECANCELED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void on_put(struct cop *cop, uint32_t i)
+{
+	struct user *user = cop->user;
+	struct cluster *cluster = user->cluster;
+	const struct ctxkv_item *item = &cop->items[i];
+	struct ctxkv_stat stat = { .size = sizeof(stat) };
+	bool is_durable =
+		(cop->op.flags & CTXKV_DURABLE) != 0 || (item->flags & CTXKV_WAS_DURABLE) != 0;
+
+	if (item->status != 0)
+		return; /* it may be there, or not */
+	if ((cop->op.flags & CTXKV_DURABLE) != 0 && (item->flags & CTXKV_WAS_DURABLE) == 0 &&
+	    !cluster->is_memory)
+		sim_fail(cluster->sim, "a durable put is answered and not durable");
+	client_get_stat(user->client, &stat);
+	if ((item->flags & CTXKV_EXISTED) != 0) {
+		cluster->existed++;
+		/* It may be its own first attempt that it met. */
+		if (stat.connects == cop->connects)
+			model_void(&cluster->model, cop->idents[i], cop->versions[i]);
+		return;
+	}
+	cluster->stored++;
+	if (cop->life == cluster->life)
+		model_stored(&cluster->model, cop->idents[i], cop->versions[i],
+			     is_durable && !cluster->is_memory);
+}
+
+static void on_miss(struct cop *cop, uint32_t i)
+{
+	struct cluster *cluster = cop->user->cluster;
+	struct model_version *version;
+
+	cluster->misses++;
+	if (cop->items[i].status != -ERR_MISS || cop->life != cluster->life)
+		return;
+	version = model_promised(&cluster->model, cop->idents[i],
+				 cluster->sim->wall_base_s + cluster->sim->now_ns / NS_PER_S);
+	if (version == NULL || version->commit > cop->tick)
+		return;
+	version->is_promised = false;
+	cluster->missed++;
+	if (cluster->missed > server_forgotten(cluster))
+		sim_fail(cluster->sim,
+			 "identity %u is gone; the store has forgotten %llu and misses %llu",
+			 cop->idents[i], (unsigned long long)server_forgotten(cluster),
+			 (unsigned long long)cluster->missed);
+}
+
+static void on_get(struct cop *cop, uint32_t i)
+{
+	struct cluster *cluster = cop->user->cluster;
+	const struct ctxkv_item *item = &cop->items[i];
+	struct iovec iov[2];
+	uint64_t size;
+
+	if (item->status != 0) {
+		on_miss(cop, i);
+		return;
+	}
+	cluster->hits++;
+	size = MIN(cop->sizes[i], item->block_size - item->offset);
+	if (item->done_size != size || item->offset >= item->block_size)
+		sim_fail(cluster->sim, "a get of %llu bytes at %llu of %llu has %llu",
+			 (unsigned long long)cop->sizes[i], (unsigned long long)item->offset,
+			 (unsigned long long)item->block_size, (unsigned long long)item->done_size);
+	for (uint32_t p = 0; p < 2; p++)
+		iov[p] = (struct iovec) { cop->iov[i][p].base, cop->iov[i][p].size };
+	model_check(&cluster->model, cop->idents[i], cop->tick, cop->wall_s,
+		    (uint32_t)item->block_size, item->offset, iov, size);
+	cop->hash[i] = hash128(cop->bytes[i], size, 0);
+}
+
+static void drop_answered(struct cop *cop, uint32_t ident, int status)
+{
+	struct cluster *cluster = cop->user->cluster;
+
+	if (status != 0)
+		return; /* it may be done yet */
+	cluster->drops++;
+	model_dropped(&cluster->model, ident, cop->tick, true);
+	if (cop->life == cluster->life)
+		model_drop_over(&cluster->model, ident);
+}
+
+static void on_drop(struct cop *cop)
+{
+	const struct cluster *cluster = cop->user->cluster;
+
+	for (uint32_t i = 0; i < cop->op.item_count; i++)
+		drop_answered(cop, cop->idents[i], cop->items[i].status);
+	if (cop->op.item_count > 0)
+		return;
+	for (uint32_t i = cop->idents[0] % cluster->ns_count; i < cluster->model.ident_count;
+	     i += cluster->ns_count)
+		drop_answered(cop, i, cop->op.status);
+}
+
+static void drop_asked(struct cop *cop)
+{
+	struct cluster *cluster = cop->user->cluster;
+
+	for (uint32_t i = 0; i < cop->op.item_count; i++)
+		model_drop_asked(&cluster->model, cop->idents[i]);
+	if (cop->op.item_count > 0)
+		return;
+	for (uint32_t i = cop->idents[0] % cluster->ns_count; i < cluster->model.ident_count;
+	     i += cluster->ns_count)
+		model_drop_asked(&cluster->model, i);
+}
+
+static void check_time(struct cop *cop)
+{
+	struct user *user = cop->user;
+	struct sim *sim = user->cluster->sim;
+	uint64_t late_ns = user->late_ns + sim->blocked_ns - cop->late_ns;
+
+	if (!user->is_dying && sim->now_ns > cop->deadline_ns + late_ns + RESULT_SLACK)
+		sim_fail(sim, "client %u: a result comes %.3f s after its deadline", user->number,
+			 (double)(sim->now_ns - cop->deadline_ns) / 1e9);
+}
+
+static void on_result(struct cop *cop)
+{
+	struct cluster *cluster = cop->user->cluster;
+
+	if (cop->has_result)
+		sim_fail(cluster->sim, "an op has two results");
+	cop->has_result = true;
+	check_time(cop);
+	sim_trace(cluster->sim, cop->op.opcode, (uint64_t)-cop->op.status);
+	sim_note(cluster->sim, "client %u: op %u of identity %u…: %s, %s", cop->user->number,
+		 cop->op.opcode, cop->idents[0], err_str(cop->op.status),
+		 err_str(cop->items[0].status));
+	for (uint32_t i = 0; i < cop->op.item_count; i++) {
+		int status = cop->items[i].status;
+
+		sim_trace(cluster->sim, i, (uint64_t)-status);
+		if (status == -EINVAL && cop->items[i].offset > 0)
+			continue; /* behind the end of the block */
+		if (!is_known(status))
+			sim_fail(cluster->sim, "client %u: op %u: %s", cop->user->number,
+				 cop->op.opcode, err_str(status));
+		if (status != 0 && status != -ERR_MISS) {
+			cluster->failures++;
+			if (cop->was_calm)
+				sim_fail(cluster->sim, "no trouble, and op %u: %s", cop->op.opcode,
+					 err_str(status));
+		}
+		if (cop->op.opcode == CTXKV_OP_PUT)
+			on_put(cop, i);
+		else if (cop->op.opcode == CTXKV_OP_GET)
+			on_get(cop, i);
+	}
+	if (cop->op.opcode == CTXKV_OP_DROP)
+		on_drop(cop);
+}
+
+/* Between result and release a delivered block, and what a put was given, stay as they are. */
+static void on_release(struct cop *cop)
+{
+	for (uint32_t i = 0; i < cop->op.item_count; i++) {
+		const struct ctxkv_item *item = &cop->items[i];
+		uint64_t size = cop->sizes[i];
+
+		if (cop->op.opcode == CTXKV_OP_GET && item->status != 0)
+			continue;
+		if (cop->op.opcode == CTXKV_OP_GET)
+			size = item->done_size;
+		else if (cop->op.opcode != CTXKV_OP_PUT)
+			continue;
+		if (hash128(cop->bytes[i], size, 0).lo != cop->hash[i].lo)
+			sim_fail(cop->user->cluster->sim, "a buffer of op %u has changed",
+				 cop->op.opcode);
+	}
+	cop_free(cop);
+}
+
+static void event_cb(void *ctx, struct ctxkv_op *op, uint32_t what)
+{
+	struct cop *cop = CONTAINER_OF(op, struct cop, op);
+
+	ASSERT(cop->user == ctx);
+	if ((what & CTXKV_RESULT) != 0)
+		on_result(cop);
+	if (!cop->has_result)
+		sim_fail(cop->user->cluster->sim, "an op is released without a result");
+	if ((what & CTXKV_RELEASE) != 0)
+		on_release(cop);
+}
+
+/* --- asking --- */
+
+static void give_buffer(struct cop *cop, uint32_t i, uint64_t size)
+{
+	struct rng *rng = &cop->user->cluster->sim->rng;
+	uint64_t first = rng_chance(rng, 5000) ? size : rng_range(rng, 1, size);
+
+	cop->bytes[i] = malloc(size);
+	ASSERT(cop->bytes[i] != NULL);
+	memset(cop->bytes[i], 0x11, size);
+	cop->sizes[i] = size;
+	cop->iov[i][0] = (struct ctxkv_iov) { cop->bytes[i], first };
+	cop->iov[i][1] = (struct ctxkv_iov) { cop->bytes[i] + first, size - first };
+	cop->items[i].iov = cop->iov[i];
+	cop->items[i].iov_count = first == size ? 1 : 2;
+}
+
+static void make_put(struct cop *cop, uint32_t i)
+{
+	struct cluster *cluster = cop->user->cluster;
+	struct rng *rng = &cluster->sim->rng;
+	uint64_t size = rng_log(rng, 1, cluster->block_max);
+	uint64_t expiry_s = 0;
+
+	if (rng_chance(rng, 500)) {
+		cop->items[i].ttl_s = (uint32_t)rng_range(rng, 1, 20);
+		/* Counted by the server from the arrival on, a deadline later at most. */
+		expiry_s =
+			cop->wall_s + cop->items[i].ttl_s + cluster->timeout_max_ns / NS_PER_S + 2;
+	}
+	give_buffer(cop, i, size);
+	cop->versions[i] = model_put(&cluster->model, cop->idents[i], (uint32_t)size, expiry_s);
+	model_fill(&cluster->model, cop->idents[i], cop->versions[i], 0, cop->bytes[i], size);
+	cop->hash[i] = hash128(cop->bytes[i], size, 0);
+	if (expiry_s != 0) /* nothing is promised of it: it may be gone earlier */
+		cluster->model.idents[cop->idents[i]].versions[cop->versions[i]].is_mortal = true;
+}
+
+static void make_get(struct cop *cop, uint32_t i)
+{
+	struct cluster *cluster = cop->user->cluster;
+	struct rng *rng = &cluster->sim->rng;
+
+	give_buffer(cop, i,
+		    rng_chance(rng, 7000) ? cluster->block_max
+					  : rng_log(rng, 1, cluster->block_max));
+	if (rng_chance(rng, 1500))
+		cop->items[i].offset = rng_below(rng, 64);
+}
+
+static bool is_twice(const struct cop *cop, uint32_t count, uint32_t ident)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (cop->idents[i] == ident)
+			return true;
+	}
+	return false;
+}
+
+/* Items are of one namespace: identities that are alike modulo ns_count. */
+static void make_items(struct cop *cop, uint32_t ident, uint32_t count)
+{
+	struct cluster *cluster = cop->user->cluster;
+	struct rng *rng = &cluster->sim->rng;
+	uint32_t step = cluster->ns_count;
+	uint32_t alike = (cluster->model.ident_count - 1 - ident % step) / step + 1;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (i > 0)
+			ident = ident % step + step * (uint32_t)rng_below(rng, alike);
+		if (is_twice(cop, i, ident))
+			break;
+		cop->idents[i] = ident;
+		memcpy(cop->items[i].key.bytes, &ident, sizeof(ident));
+		cop->op.item_count = i + 1;
+		if (cop->op.opcode == CTXKV_OP_PUT)
+			make_put(cop, i);
+		else if (cop->op.opcode == CTXKV_OP_GET)
+			make_get(cop, i);
+	}
+}
+
+void user_ask(struct user *user, enum ctxkv_opcode opcode, uint32_t ident)
+{
+	struct cluster *cluster = user->cluster;
+	struct sim *sim = cluster->sim;
+	struct ctxkv_stat stat = { .size = sizeof(stat) };
+	struct cop *cop = calloc(1, sizeof(*cop));
+	bool is_all = opcode == CTXKV_OP_DROP && rng_chance(&sim->rng, 1500);
+
+	ASSERT(cop != NULL);
+	client_get_stat(user->client, &stat);
+	cop->user = user;
+	cop->op.opcode = opcode;
+	cop->op.ns.bytes[0] = (uint8_t)(1 + ident % cluster->ns_count);
+	cop->op.items = cop->items;
+	cop->op.timeout_ns = cluster->is_calm
+				     ? cluster->timeout_max_ns
+				     : rng_log(&sim->rng, NS_PER_MS, cluster->timeout_max_ns);
+	if (opcode == CTXKV_OP_PUT && rng_chance(&sim->rng, cluster->durable_rate))
+		cop->op.flags |= CTXKV_DURABLE;
+	cop->wall_s = sim->wall_base_s + sim->now_ns / NS_PER_S;
+	cop->tick = model_tick(&cluster->model);
+	cop->life = cluster->life;
+	cop->late_ns = user->late_ns + sim->blocked_ns;
+	cop->deadline_ns = sim->now_ns + cop->op.timeout_ns;
+	cop->connects = stat.connects;
+	cop->was_calm = cluster->is_calm;
+	cop->idents[0] = ident;
+	list_add_tail(&user->ops, &cop->node);
+	if (!is_all)
+		make_items(cop, ident, (uint32_t)rng_range(&sim->rng, 1, OP_ITEM_MAX));
+	if (opcode == CTXKV_OP_DROP)
+		drop_asked(cop);
+	sim_note(sim, "client %u: asks op %u of identity %u…, %u items%s", user->number, opcode,
+		 ident, (unsigned)cop->op.item_count,
+		 (cop->op.flags & CTXKV_DURABLE) != 0 ? ", durable" : "");
+	if (client_submit(user->client, &cop->op) == 0)
+		return;
+	for (uint32_t i = 0; opcode == CTXKV_OP_PUT && i < cop->op.item_count; i++)
+		model_void(&cluster->model, cop->idents[i], cop->versions[i]);
+	cop_free(cop);
+}
+
+bool user_act(struct user *user)
+{
+	struct cluster *cluster = user->cluster;
+	struct rng *rng = &cluster->sim->rng;
+	uint32_t ident = (uint32_t)rng_below(rng, cluster->model.ident_count);
+
+	if (user->client == NULL)
+		return false;
+	if (rng_chance(rng, 300) && !list_is_empty(&user->ops))
+		client_cancel(user->client, &list_head(&user->ops, struct cop, node)->op);
+	if (rng_chance(rng, 4500))
+		user_ask(user, CTXKV_OP_PUT, ident);
+	else if (rng_chance(rng, 8000))
+		user_ask(user, CTXKV_OP_GET, ident);
+	else if (rng_chance(rng, 5000))
+		user_ask(user, CTXKV_OP_PROBE, ident);
+	else
+		user_ask(user, CTXKV_OP_DROP, ident);
+	return true;
+}
+
+/* --- the process --- */
+
+void user_start(struct user *user)
+{
+	struct cluster *cluster = user->cluster;
+	char name[16];
+	int rc;
+
+	snprintf(name, sizeof(name), "client%u", user->number);
+	user->env = sim_env_create(cluster->sim, name, user->number);
+	user->opts.event = event_cb;
+	user->opts.ctx = user;
+	rc = client_create(&user->env->env, &user->opts, &user->client);
+	if (rc < 0)
+		sim_fail(cluster->sim, "client: %s", err_str(rc));
+	sim_note(cluster->sim, "client %u starts", user->number);
+}
+
+void user_stop(struct user *user, bool is_killed, bool is_silent)
+{
+	struct sim *sim = user->cluster->sim;
+
+	sim_note(sim, "client %u %s", user->number, is_killed ? "is killed" : "closes");
+	user->is_dying = true;
+	if (is_killed)
+		sim_env_kill(user->env, is_silent);
+	client_destroy(&user->client);
+	if (!list_is_empty(&user->ops))
+		sim_fail(sim, "client %u is closed and keeps ops", user->number);
+	user_check_quarantine(user);
+	sim_env_destroy(&user->env);
+	user->is_dying = false;
+}
