@@ -244,6 +244,9 @@ static void on_result(struct cop *cop)
 		int status = cop->items[i].status;
 
 		sim_trace(cluster->sim, i, (uint64_t)-status);
+		sim_note(cluster->sim, "          item %u, identity %u.%u: %s, size %u, flags %x", i,
+			 cop->idents[i], cop->versions[i], err_str(status),
+			 (unsigned)cop->sizes[i], cop->items[i].flags);
 		if (status == -EINVAL && cop->items[i].offset > 0)
 			continue; /* behind the end of the block */
 		if (!is_known(status))
@@ -427,7 +430,7 @@ bool user_act(struct user *user)
 	struct rng *rng = &cluster->sim->rng;
 	uint32_t ident = (uint32_t)rng_below(rng, cluster->model.ident_count);
 
-	if (user->client == NULL)
+	if (user->client == NULL || user->env->frozen_until_ns > cluster->sim->now_ns)
 		return false;
 	if (rng_chance(rng, 300) && !list_is_empty(&user->ops))
 		client_cancel(user->client, &list_head(&user->ops, struct cop, node)->op);

@@ -21,7 +21,7 @@
 #define LOOP_LANE_MAGIC     0x6c6f6f70u
 #define LOOP_LISTENER_MAGIC 0x6c6c6973u
 #define LOOP_INBOX_SIZE     (512 * KiB) /* two of the largest frames */
-#define LOOP_REGION_MAX     64          /* of a session */
+#define LOOP_REGION_MAX     256         /* of a session: as many as a client keeps */
 #define LOOP_KEEPALIVE_NS   (20 * NS_PER_S)
 
 /*
