@@ -15,6 +15,9 @@
 
 #include "frame.h"
 
+/* What follows the request in the body of a small frame: a DECLARE at most. */
+#define SMALL_BODY_MAX 64
+
 /* --- slots --- */
 
 /* Whether the server has room for one more. */
@@ -266,15 +269,19 @@ int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, 
 		       size_t more_size)
 {
 	struct client_lane *lane = &client->session.lanes[0];
-	struct frame frame;
 	struct wire_header header;
+	/* Not the client's: a request whose regions are being declared is built in that. */
+	struct {
+		struct wire_request request;
+		uint64_t more[SMALL_BODY_MAX / sizeof(uint64_t)];
+	} body = { .more = { 0 } };
 
+	ASSERT(more_size <= sizeof(body.more));
 	if (!session_is_up(client) || !has_request_room(client))
 		return -EAGAIN;
-	frame_begin(&frame, client, 0);
-	memcpy(frame_add(&frame, more_size), more, more_size);
-	wire_header_init(&header, kind, id, 0, frame.body_size);
-	if (client->xprt->send(lane->lane, &header, frame.body, NULL, 0) < 0)
+	memcpy(body.more, more, more_size);
+	wire_header_init(&header, kind, id, 0, (uint32_t)(sizeof(body.request) + more_size));
+	if (client->xprt->send(lane->lane, &header, &body, NULL, 0) < 0)
 		return -EAGAIN; /* if not for room, closed() follows */
 	lane->ghost_count++;
 	return 0;
