@@ -119,8 +119,8 @@ static void print_text(const struct replay_plan *plan, const struct replay_resul
 	       plan->options->scale);
 	printf("requests         %" PRIu64 " in %s\n", sums->requests,
 	       text_format_duration(a, sizeof(a), result->wall_ns));
-	printf("hit rate         %.1f %% of tokens (ideal %.1f %%)\n", 100 * f->hit_rate,
-	       100 * f->ideal_rate);
+	printf("hit rate         %.1f %% of tokens (an unlimited store, empty at first: %.1f %%)\n",
+	       100 * f->hit_rate, 100 * f->ideal_rate);
 	printf("loaded           %s in %" PRIu64 " blocks, %s/s\n",
 	       text_format_size(a, sizeof(a), (uint64_t)f->load_bytes), sums->load_blocks,
 	       text_format_size(b, sizeof(b), (uint64_t)f->load_bytes_per_s));

@@ -24,6 +24,7 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_forgotten += stats.forgotten;
 	metrics->store_forgotten_index += stats.forgotten_index_full;
 	metrics->store_index_entries += stats.index_entries;
+	metrics->store_index_size += stats.index_bytes;
 	metrics->store_io_errors += stats.io_errors;
 	metrics->store_memory += stats.memory_bytes;
 	metrics->store_offline += stats.is_offline;
@@ -34,6 +35,7 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_read += stats.read_bytes;
 	metrics->store_recovered += stats.recovered;
 	metrics->store_recovery += stats.recovery_ns;
+	metrics->store_recovery_read += stats.recovery_bytes;
 	metrics->store_segments += stats.segments_total;
 	metrics->store_segments_free += stats.segments_free;
 	metrics->store_written += stats.written_bytes;
