@@ -12,7 +12,9 @@
  *   drop.c      tombstones and dropped namespaces
  *   recovery.c  what a restart believes; scan.c: of a segment without a footer
  *   memory.c    memory mode: the same without a medium
- *   shard.c     open, close, lookup, pins, counters
+ *   shard.c     callbacks that are due, lookup, pins, counters
+ *   start.c     open and close, memory
+ *   view.c      blocks whose bytes are in memory
  */
 #ifndef STORE_SHARD_PRIV_H
 #define STORE_SHARD_PRIV_H
@@ -224,6 +226,7 @@ static inline uint64_t pages_of(uint64_t size)
 
 /* Have task run from the loop. */
 void shard_tell(struct shard *shard, struct env_task *task);
+void shard_telling_run(struct env_task *task); /* shard.task */
 
 /* The live entry of id: not expired, not dropped. *hash_out is set whatever the result. */
 bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
