@@ -33,6 +33,7 @@ struct start {
 	struct reactor *reactor;
 	struct env_posix_watch signals;
 	bool is_stopping;
+	bool is_stuck; /* the store does not let go of something: leave it as after a crash */
 };
 
 static uint64_t buffers_default(void)
@@ -250,17 +251,27 @@ static int signals_watch(struct start *start)
 	return env_posix_watch_add(start->env, &start->signals);
 }
 
+/* Poll until nothing is under way. False: not within STOP_NS. */
+static bool settle(struct start *start)
+{
+	uint64_t deadline_ns = env_now_ns(start->env) + STOP_NS;
+
+	while (!reactor_is_idle(start->reactor) && env_now_ns(start->env) < deadline_ns)
+		start->env->ops->poll(start->env, 100 * NS_PER_MS);
+	return reactor_is_idle(start->reactor);
+}
+
 static void serve(struct start *start)
 {
-	uint64_t deadline_ns;
-
 	while (!start->is_stopping)
 		start->env->ops->poll(start->env, ENV_FOREVER);
 	log_info("server stopping");
-	deadline_ns = env_now_ns(start->env) + STOP_NS;
 	reactor_drain(start->reactor);
-	while (!reactor_is_idle(start->reactor) && env_now_ns(start->env) < deadline_ns)
-		start->env->ops->poll(start->env, 100 * NS_PER_MS);
+	if (settle(start))
+		return;
+	log_warn("requests are not done in time: sessions end");
+	reactor_stop(start->reactor);
+	start->is_stuck = !settle(start);
 }
 
 static int start_run(struct start *start)
@@ -295,7 +306,7 @@ static int start_end(struct start *start)
 
 	reactor_destroy(&start->reactor);
 	if (start->shard != NULL)
-		rc = shard_close(&start->shard, false);
+		rc = shard_close(&start->shard, start->is_stuck);
 	if (rc < 0)
 		cmd_fail(rc, "the store was not closed cleanly: %s; the next start recovers",
 			 err_str(rc));

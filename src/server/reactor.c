@@ -9,9 +9,8 @@
  * Memory. All of it is taken by reactor_create(), in the order of struct plan; only OpenSSL's
  * contexts of hello and of each lane's MACs are allocated later, a bounded number of them.
  *
- * Failure. create() undoes what it has done and says in a sentence what to change. After destroy()
- * with ops in the store's hands (not idle), the shards are to be closed as after a crash, without a
- * poll of env in between: their callbacks would come to freed memory.
+ * Failure. create() undoes what it has done and says in a sentence what to change. stop() leaves
+ * only ops that the store holds; after destroy() their callbacks would come to freed memory.
  */
 #include "reactor.h"
 
@@ -525,6 +524,15 @@ static void pending_close(struct reactor *reactor)
 	}
 }
 
+void reactor_stop(struct reactor *reactor)
+{
+	CHECK_OBJ(reactor, REACTOR_MAGIC);
+	reactor->is_draining = true;
+	pending_close(reactor);
+	while (!list_is_empty(&reactor->sessions))
+		session_end(list_head(&reactor->sessions, struct session, node));
+}
+
 void reactor_destroy(struct reactor **reactor_ptr)
 {
 	struct reactor *reactor = *reactor_ptr;
@@ -534,9 +542,7 @@ void reactor_destroy(struct reactor **reactor_ptr)
 		return;
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	env = reactor->env;
-	pending_close(reactor);
-	while (!list_is_empty(&reactor->sessions))
-		session_end(list_head(&reactor->sessions, struct session, node));
+	reactor_stop(reactor);
 	listeners_close(reactor);
 	/* Ops that nothing holds go now; who is left is the store's. */
 	run_cb(&reactor->run_task);

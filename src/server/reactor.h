@@ -59,7 +59,15 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 void reactor_drain(struct reactor *reactor);
 bool reactor_is_idle(const struct reactor *reactor);
 
-/* End all sessions and operations at once, free. The shards stay the caller's. */
+/* End all sessions at once: who drains has had time enough. What the store holds goes on: poll
+ * until the reactor is idle. */
+void reactor_stop(struct reactor *reactor);
+
+/*
+ * End all sessions and operations at once, free. The shards stay the caller's. A reactor that is
+ * not idle has operations in the store's hands: close its shards as after a crash, without a poll
+ * in between.
+ */
 void reactor_destroy(struct reactor **reactor);
 
 void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_out);

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "rig.h"
 
@@ -274,6 +275,120 @@ static void too_large_a_block_is_told_so(void **state)
 	abuse_end(&abuse);
 }
 
+/* xorshift64*: the same frames every time. */
+static uint32_t chance(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return (uint32_t)(*state * UINT64_C(2685821657736338717) >> 32);
+}
+
+/* A request of some kind with plausible fields, some of them spoilt, under a right MAC. */
+static void send_spoilt(struct raw_client *client, uint64_t *state)
+{
+	static const uint8_t kinds[] = { WIRE_PROBE, WIRE_LEASE,   WIRE_GET,       WIRE_PUT,
+					 WIRE_PUT,   WIRE_DROP,    WIRE_CANCEL,    WIRE_RENEW,
+					 WIRE_GET,   WIRE_DECLARE, WIRE_UNDECLARE, WIRE_REPORT,
+					 WIRE_STAT,  WIRE_DATA_PUT };
+	static uint64_t body[64];
+	static const uint8_t payload[256];
+	struct wire_request *request = (void *)body;
+	struct wire_put *put = (void *)(request + 1);
+	struct wire_get *get = (void *)(request + 1);
+	struct wire_cancel *cancel = (void *)(request + 1);
+	struct wire_declare *declare = (void *)(request + 1);
+	uint8_t kind = kinds[chance(state) % ARRAY_LEN(kinds)];
+	struct wire_header header;
+	uint32_t size = sizeof(*request);
+	uint16_t count = 1;
+
+	memset(body, 0, sizeof(body));
+	request->budget_ns = chance(state) % (50 * NS_PER_MS);
+	request->lease = kind == WIRE_RENEW;
+	wire_header_init(&header, kind, 0, 0, 0);
+	if (kind == WIRE_PUT) {
+		put->key = rig_key(chance(state) % 8);
+		put->size = 1 + chance(state) % (chance(state) % 2 ? 200 : 3 * MiB);
+		if (put->size <= 200) {
+			put->flags = WIRE_PUT_INLINE;
+			header.payload_size = put->size;
+		}
+		size += sizeof(*put);
+	} else if (kind == WIRE_GET) {
+		get->key = rig_key(chance(state) % 8);
+		get->offset = chance(state) % 4 == 0 ? chance(state) % 1000 : 0;
+		get->size = 1 + chance(state) % (4 * MiB);
+		size += sizeof(*get);
+	} else if (kind == WIRE_CANCEL) {
+		cancel->request = client->request - chance(state) % 4;
+		size += sizeof(*cancel);
+	} else if (kind == WIRE_PROBE || kind == WIRE_LEASE || kind == WIRE_DROP) {
+		put->key = rig_key(chance(state) % 8);
+		size += sizeof(put->key);
+	} else if (kind == WIRE_DATA_PUT) {
+		memset(body, 0, sizeof(body));
+		size = sizeof(struct wire_data);
+		header.payload_size = 1 + chance(state) % 256;
+		count = 0;
+	} else {
+		size += kind == WIRE_DECLARE     ? sizeof(struct wire_declare)
+			: kind == WIRE_UNDECLARE ? sizeof(struct wire_undeclare)
+			: kind == WIRE_REPORT    ? sizeof(struct wire_report)
+						 : 0;
+		*declare = (struct wire_declare) { .region = 1, .size = 1 };
+		if (kind == WIRE_DECLARE) {
+			declare->kind = WIRE_REGION_LOOP;
+			declare->access = 1;
+		}
+		count = 0;
+	}
+	header.request = ++client->request;
+	header.count = count;
+	header.body_size = size;
+	if (chance(state) % 12 == 0) {
+		uint8_t *bytes = chance(state) % 4 == 0 ? (uint8_t *)&header + 4 : (uint8_t *)body;
+		uint32_t room = bytes == (uint8_t *)body ? size : 20;
+
+		bytes[chance(state) % room] ^= (uint8_t)(1u << chance(state) % 8);
+	}
+	if (header.body_size > sizeof(body) || header.payload_size > sizeof(payload))
+		return; /* what it announces would have to be sent */
+	(void)raw_client_send(client, &header, body, payload);
+}
+
+/* Whatever comes, the server stands; when the clients are gone nothing is held. */
+static void spoilt_frames_do_not_harm_the_server(void **state)
+{
+	uint64_t random = 7;
+
+	for (int is_file = 0; is_file < 2; is_file++) {
+		struct rig rig;
+		struct raw_client client;
+		char sink[65536];
+
+		rig_init(&rig);
+		rig_start(&rig, is_file);
+		for (uint32_t i = 0; i < 150; i++) {
+			rig_client(&rig, &client);
+			for (uint32_t j = 0; j < 20; j++) {
+				send_spoilt(&client, &random);
+				if (chance(&random) % 2 == 0)
+					rig_poll(&rig);
+				while (recv(client.fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
+					;
+			}
+			raw_client_close(&client);
+		}
+		RIG_UNTIL(&rig, reactor_is_idle(rig.reactor));
+		assert_int_equal(rig_metrics(&rig).ops, 0);
+		assert_int_equal(rig_metrics(&rig).buffers_used, 0);
+		assert_true(rig_metrics(&rig).requests > 500);
+		assert_true(rig_metrics(&rig).protocol_errors + rig_metrics(&rig).lanes_lost > 50);
+		rig_stop(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +401,7 @@ int main(void)
 		cmocka_unit_test(a_kind_not_known_is_refused_and_skipped),
 		cmocka_unit_test(a_frame_cut_short_never_was),
 		cmocka_unit_test(too_large_a_block_is_told_so),
+		cmocka_unit_test(spoilt_frames_do_not_harm_the_server),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

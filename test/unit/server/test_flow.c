@@ -475,6 +475,33 @@ static void a_draining_server_finishes_and_takes_no_more(void **state)
 	rig_stop(&rig);
 }
 
+/* Sessions that do not end by themselves are ended; the store keeps what it took. */
+static void a_stopped_server_is_idle_soon(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	uint8_t *bytes = bytes_make(1, BIG);
+	struct raw_client_put put = { rig_key(1), bytes, BIG, false };
+	struct raw_client_put small = { rig_key(2), bytes, SMALL, true };
+
+	rig_init(&rig);
+	rig_start(&rig, true);
+	rig_client(&rig, &client);
+	(void)raw_client_put(&client, &put, 1, 0, 60 * NS_PER_S);
+	recv_until(&client, WIRE_GRANT, 0, &frame);
+	(void)raw_client_put(&client, &small, 1, WIRE_REQ_DURABLE, 60 * NS_PER_S);
+	RIG_UNTIL(&rig, rig_metrics(&rig).store_puts == 1);
+	reactor_drain(rig.reactor);
+	reactor_stop(rig.reactor);
+	assert_int_equal(rig_metrics(&rig).sessions, 0);
+	RIG_UNTIL(&rig, reactor_is_idle(rig.reactor));
+	assert_int_equal(rig_metrics(&rig).buffers_used, 0);
+	assert_int_equal(rig_metrics(&rig).store_blocks, 1);
+	free(bytes);
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -490,6 +517,7 @@ int main(void)
 		cmocka_unit_test(a_cancel_is_answered_when_nothing_lands_any_more),
 		cmocka_unit_test(a_lost_lane_takes_its_requests_only),
 		cmocka_unit_test(a_draining_server_finishes_and_takes_no_more),
+		cmocka_unit_test(a_stopped_server_is_idle_soon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
