@@ -255,15 +255,16 @@ static int answer_bitmap(struct client *client, const struct xprt_frame *frame)
 	op = cop->op;
 	if (op->opcode == CTXKV_OP_LEASE)
 		op->lease = bitmap->lease;
-	for (uint32_t i = 0; i < frame->header->count; i++) {
+	for (uint32_t i = 0; i < frame->header->count; i++)
 		op->items[first + i].is_here = is_here(bitmap, i);
-		if (op->run == first + i && is_here(bitmap, i))
-			op->run++;
-	}
+	/* Bitmaps of several requests come in any order. */
+	while (op->run < cop->item_count && op->items[op->run].is_here != 0)
+		op->run++;
 	for (uint32_t i = 0; i < frame->header->count; i++) {
-		int status = is_here(bitmap, i) ? 0 : -ERR_MISS;
-
-		op_unit_finish(cop, first + i, bitmap->status < 0 ? bitmap->status : status);
+		if (bitmap->status < 0)
+			op_unit_lose(cop, first + i, bitmap->status);
+		else
+			op_unit_finish(cop, first + i, is_here(bitmap, i) ? 0 : -ERR_MISS);
 	}
 	return 0;
 }

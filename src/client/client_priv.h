@@ -259,6 +259,8 @@ static inline bool session_is_up(const struct client *client)
 void op_submit(struct client_op *cop, struct ctxkv_op *op);
 /* Give a unit its outcome. The last one makes the RESULT. */
 void op_unit_finish(struct client_op *cop, uint32_t unit, int status);
+/* The same, for a unit that shares the fate of its request: not an outcome of its own. */
+void op_unit_lose(struct client_op *cop, uint32_t unit, int status);
 bool op_unit_is_done(const struct client_op *cop, uint32_t unit);
 /* Give every open unit this outcome, and the op its RESULT. */
 void op_fail(struct client_op *cop, int status);

@@ -196,6 +196,16 @@ bool op_unit_is_done(const struct client_op *cop, uint32_t unit)
 void op_unit_finish(struct client_op *cop, uint32_t unit, int status)
 {
 	cop->has_answer = true;
+	cop->op->status = 0;
+	unit_set(cop, unit, status);
+	if (cop->open_count == 0)
+		op_result(cop);
+}
+
+void op_unit_lose(struct client_op *cop, uint32_t unit, int status)
+{
+	if (!cop->has_answer)
+		cop->op->status = status;
 	unit_set(cop, unit, status);
 	if (cop->open_count == 0)
 		op_result(cop);

@@ -57,13 +57,18 @@ static struct request *request_take(struct client *client, enum wire_kind kind)
 	return request;
 }
 
-void client_request_free(struct client *client, struct request *request)
+static void slot_give(struct client *client, struct request *request)
 {
 	ASSERT(request->id != 0);
 	ASSERT(client->request_count > 0);
 	request->id = 0;
 	client->request_count--;
 	list_add_tail(&client->free_requests, &request->node);
+}
+
+void client_request_free(struct client *client, struct request *request)
+{
+	slot_give(client, request);
 	client->env->ops->defer(client->env, &client->pump_task); /* room for another */
 }
 
@@ -104,7 +109,7 @@ void request_fail(struct client *client, struct request *request, int status)
 	request_end(request);
 	for (uint32_t unit = first; unit < end && !cop->has_result; unit++) {
 		if (!op_unit_is_done(cop, unit))
-			op_unit_finish(cop, unit, status);
+			op_unit_lose(cop, unit, status);
 	}
 }
 
@@ -187,7 +192,7 @@ static int op_send(struct client *client, struct client_op *cop)
 		return -EAGAIN;
 	rc = frame_send(&frame, request);
 	if (rc < 0) {
-		client_request_free(client, request);
+		slot_give(client, request);
 		return rc;
 	}
 	request->cop = cop;
@@ -238,7 +243,7 @@ static void pump_texts(struct client *client)
 			return;
 		frame_begin(&frame, client, text->timer.when_ns);
 		if (frame_send(&frame, request) < 0) {
-			client_request_free(client, request);
+			slot_give(client, request);
 			return;
 		}
 		list_del(&text->node);

@@ -257,6 +257,8 @@ void session_lane_down(struct client_lane *lane, int why)
 static void session_log_down(struct client *client, enum session_state before, bool was_closed,
 			     int why)
 {
+	if (client->is_ending)
+		return;
 	if (before == SESSION_UP)
 		log_warn("server %s lost: %s", client->session.address, err_str(why));
 	if (was_closed && !breaker_is_closed(&client->breaker))

@@ -124,7 +124,6 @@ void face_op_init(struct face_op *op, uint32_t opcode, uint32_t first, uint32_t 
 
 void face_op_again(struct face_op *op)
 {
-	
 	for (uint64_t i = 0; i < op->op.item_count; i++)
 		op->items[i].record = (struct ctxkv_record) { 0, 0 };
 }

@@ -1,0 +1,896 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The client's core over a transport that the test plays by hand, with a virtual clock: what goes
+ * into frames, what credit and limits allow, and what each answer, silence or loss makes of an op.
+ * The test is the server: it sees the frames that were sent and makes the transport's upcalls.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../../src/base/hash.h"
+#include "../../../src/client/client_priv.h"
+#include "../../lib/env_fake.h"
+#include "../../lib/t.h"
+
+#define FRAME_MAX 64
+#define LANES     4
+
+struct sent {
+	struct wire_header header;
+	uint8_t *body;
+	uint8_t *payload;
+	uint32_t lane;
+};
+
+struct fake_lane {
+	struct xprt_lane lane;
+	struct wire_preface preface;
+	bool is_open;
+};
+
+static struct world {
+	struct env_fake fake;
+	struct env *env;
+	struct client *client;
+	struct fake_lane lanes[LANES * 4];
+	uint32_t lane_count; /* ever connected */
+	struct sent sent[FRAME_MAX];
+	uint32_t sent_count;
+	bool is_full; /* send says -EAGAIN */
+	uint32_t closes;
+	uint32_t forgets;
+	uint32_t events;
+	struct wire_welcome welcome;
+} w;
+
+/* --- the transport --- */
+
+static int fake_connect(struct env *env, const char *address, const struct wire_preface *preface,
+			const struct xprt_user *user, void *ctx, struct xprt_lane **out)
+{
+	struct fake_lane *lane = &w.lanes[w.lane_count];
+
+	assert_true(w.lane_count < ARRAY_LEN(w.lanes));
+	assert_int_equal(wire_check_preface(preface), 0);
+	assert_string_equal(address, "the server");
+	w.lane_count++;
+	*lane = (struct fake_lane) { .preface = *preface, .is_open = true };
+	lane->lane.user = user;
+	lane->lane.env = env;
+	lane->lane.ctx = ctx;
+	*out = &lane->lane;
+	return 0;
+}
+
+static int fake_send(struct xprt_lane *xlane, struct wire_header *header, const void *body,
+		     const struct iovec *payload, uint32_t payload_count)
+{
+	struct fake_lane *lane = CONTAINER_OF(xlane, struct fake_lane, lane);
+	struct sent *sent = &w.sent[w.sent_count];
+	uint32_t at = 0;
+
+	assert_true(lane->is_open);
+	if (w.is_full)
+		return -EAGAIN;
+	assert_true(w.sent_count < FRAME_MAX);
+	w.sent_count++;
+	sent->header = *header;
+	sent->lane = (uint32_t)(lane - w.lanes);
+	sent->body = aligned_alloc(8, round_up(header->body_size + 1, 8));
+	memcpy(sent->body, body, header->body_size);
+	sent->payload = malloc(header->payload_size + 1);
+	for (uint32_t i = 0; i < payload_count; i++) {
+		memcpy(sent->payload + at, payload[i].iov_base, payload[i].iov_len);
+		at += (uint32_t)payload[i].iov_len;
+	}
+	assert_int_equal(at, header->payload_size);
+	/* Whatever the core sends is a frame that a server takes. */
+	assert_int_equal(wire_check_header(&sent->header, WIRE_C2S), 0);
+	assert_int_equal(wire_check_body(&sent->header, sent->body), 0);
+	return 0;
+}
+
+static void fake_close(struct xprt_lane **xlane)
+{
+	struct fake_lane *lane = CONTAINER_OF(*xlane, struct fake_lane, lane);
+
+	assert_true(lane->is_open);
+	lane->is_open = false;
+	w.closes++;
+	*xlane = NULL;
+}
+
+static void fake_secure(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in)
+{
+	assert_null(out);
+	assert_null(in);
+}
+
+static void fake_forget(struct xprt_group *group, uint64_t request)
+{
+	w.forgets++;
+}
+
+static int fake_declare(struct xprt_lane *lane, struct xprt_region *region)
+{
+	region->declare = (struct wire_declare) {
+		.region = region->id,
+		.kind = WIRE_REGION_LOOP,
+		.access = 3,
+		.size = region->size,
+		.address = (uintptr_t)region->base,
+	};
+	return 0;
+}
+
+static void fake_undeclare(struct xprt_lane *lane, struct xprt_region *region)
+{
+}
+
+static const struct xprt_ops fake_sync = {
+	.name = "fake",
+	.transport = WIRE_XPRT_TCP,
+	.caps = XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES,
+	.connect = fake_connect,
+	.send = fake_send,
+	.close = fake_close,
+	.secure = fake_secure,
+	.forget = fake_forget,
+};
+
+static const struct xprt_ops fake_direct = {
+	.name = "fake direct",
+	.transport = WIRE_XPRT_LOOP,
+	.caps = XPRT_CAP_DIRECT | XPRT_CAP_CLOSE_FENCES,
+	.seg_max = WIRE_SEG_MAX,
+	.connect = fake_connect,
+	.send = fake_send,
+	.close = fake_close,
+	.secure = fake_secure,
+	.declare = fake_declare,
+	.undeclare = fake_undeclare,
+};
+
+/* --- the server's part --- */
+
+static void settle(void)
+{
+	env_fake_settle(&w.fake);
+}
+
+static void pass_ns(uint64_t ns)
+{
+	w.fake.now_ns += ns;
+	w.env->ops->poll(w.env, 0);
+	settle();
+}
+
+static void sent_clear(void)
+{
+	for (uint32_t i = 0; i < w.sent_count; i++) {
+		free(w.sent[i].body);
+		free(w.sent[i].payload);
+	}
+	w.sent_count = 0;
+}
+
+static int deliver(uint32_t lane, enum wire_kind kind, uint64_t request, uint16_t count,
+		   uint8_t flags, uint32_t credit, const void *body, uint32_t body_size)
+{
+	struct xprt_lane *xlane = &w.lanes[lane].lane;
+	struct wire_header header;
+	struct xprt_frame frame = { &header, body, NULL };
+	int rc;
+
+	wire_header_init(&header, kind, request, count, body_size);
+	header.flags = flags;
+	header.credit = credit;
+	rc = xlane->user->frame(xlane, &frame);
+	settle();
+	return rc;
+}
+
+static int reply(const struct sent *to, const struct wire_result *results, uint16_t count,
+		 bool is_last, uint32_t credit)
+{
+	return deliver(to->lane, WIRE_REPLY, to->header.request, count,
+		       is_last ? WIRE_FLAG_LAST : 0, credit, results, count * sizeof(*results));
+}
+
+/* Every item of a request: done with this status and size. */
+static int reply_all(const struct sent *to, int status, uint32_t size, uint32_t credit)
+{
+	struct wire_result results[64] = { { 0 } };
+	uint16_t count = MAX(to->header.count, 1);
+
+	for (uint32_t i = 0; i < count; i++)
+		results[i] = (struct wire_result) { .item = i, .status = status, .size = size };
+	return reply(to, results, count, true, credit);
+}
+
+static void land(const struct sent *to, uint32_t item, uint64_t offset, const void *bytes,
+		 uint32_t size, int count_expected)
+{
+	struct xprt_lane *xlane = &w.lanes[to->lane].lane;
+	struct iovec iov[8];
+	const uint8_t *from = bytes;
+	int count = xlane->user->locate(xlane, WIRE_DATA_GET, to->header.request, item, offset,
+					size, iov, 8);
+
+	assert_int_equal(count, count_expected);
+	for (int i = 0; i < count; i++) {
+		memcpy(iov[i].iov_base, from, iov[i].iov_len);
+		from += iov[i].iov_len;
+	}
+	if (count > 0)
+		xlane->user->landed(xlane, WIRE_DATA_GET, to->header.request, item, offset, size);
+	settle();
+}
+
+/* The lane's hello, from HELLO to WELCOME. */
+static void hello(uint32_t index)
+{
+	struct fake_lane *lane = &w.lanes[index];
+	const void *secret = w.client->opts.target.secret.bytes;
+	struct auth_transcript transcript = { .preface = lane->preface };
+	struct {
+		struct wire_welcome welcome;
+		struct wire_shard shard;
+	} body = { .welcome = w.welcome };
+	uint8_t proof[32];
+	const void *key = index == 0 || lane->preface.mode == WIRE_MODE_NEW
+				  ? secret
+				  : w.client->session.key.bytes;
+
+	sent_clear();
+	lane->lane.user->opened(&lane->lane);
+	assert_int_equal(w.sent_count, 1);
+	assert_int_equal(w.sent[0].header.kind, WIRE_HELLO);
+	memcpy(&transcript.hello, w.sent[0].body, sizeof(transcript.hello));
+	transcript.challenge = (struct wire_challenge) { .version = 1, .incarnation = 9 };
+	memset(transcript.challenge.nonce, (int)index, sizeof(transcript.challenge.nonce));
+	auth_proof(key, AUTH_SERVER, &transcript, transcript.challenge.proof);
+	assert_int_equal(deliver(index, WIRE_CHALLENGE, 0, 0, 0, 0, &transcript.challenge,
+				 sizeof(transcript.challenge)),
+			 0);
+	assert_int_equal(w.sent_count, 2);
+	assert_int_equal(w.sent[1].header.kind, WIRE_PROOF);
+	auth_proof(key, AUTH_CLIENT, &transcript, proof);
+	assert_memory_equal(w.sent[1].body, proof, sizeof(proof));
+	sent_clear();
+	assert_int_equal(deliver(index, WIRE_WELCOME, 0, 1, 0, 0, &body, sizeof(body)), 0);
+}
+
+static void on_event(void *ctx, struct ctxkv_op *op, uint32_t what)
+{
+	w.events++;
+	op->user = (void *)((uintptr_t)op->user | what);
+}
+
+static const struct client_opts core_opts = {
+	.target = { .host = "the server", .tenant = "tester", .is_numeric = true },
+	.inflight_max = 32,
+	.probe_timeout_ns = NS_PER_S,
+	.timeout_ns = 10 * NS_PER_S,
+	.connect_timeout_ns = 2 * NS_PER_S,
+	.release_wait_ns = 100 * NS_PER_MS,
+	.event = on_event,
+};
+
+static void begin(const struct xprt_ops *xprt, uint32_t lanes)
+{
+	struct client_opts opts = core_opts;
+
+	memset(&w, 0, sizeof(w));
+	env_fake_init(&w.fake, 42);
+	w.fake.now_ns = NS_PER_S;
+	w.env = &w.fake.env;
+	opts.xprt = xprt;
+	opts.lanes = lanes;
+	memset(opts.target.secret.bytes, 7, sizeof(opts.target.secret.bytes));
+	assert_int_equal(client_create(w.env, &opts, &w.client), 0);
+	w.welcome = (struct wire_welcome) {
+		.session = 1234,
+		.incarnation = 9,
+		.block_max = 4 * MiB,
+		.credit = 256 * KiB,
+		.request_max = 64,
+		.reactor_count = 1,
+		.lane_max = WIRE_LANE_MAX,
+	};
+}
+
+static void connect_all(uint32_t lanes)
+{
+	client_connect(w.client);
+	pass_ns(1);
+	assert_int_equal(w.lane_count, 1);
+	for (uint32_t i = 0; i < lanes; i++)
+		hello(i);
+	assert_int_equal(w.lane_count, lanes);
+}
+
+static void end(void)
+{
+	client_destroy(&w.client);
+	assert_null(w.client);
+	sent_clear();
+	assert_int_equal(w.fake.held, 0);
+	env_fake_fini(&w.fake);
+}
+
+/* --- ops --- */
+
+struct test_op {
+	struct ctxkv_op op;
+	struct ctxkv_item items[64];
+	struct ctxkv_iov iovs[64];
+};
+
+/* All items over the same memory: nothing of it is looked at here but by the checksum test. */
+static uint8_t memory[256 * KiB];
+
+static void submit(struct test_op *test, uint32_t opcode, uint32_t count, uint64_t size)
+{
+	memset(test, 0, sizeof(*test));
+	test->op.opcode = opcode;
+	test->op.items = test->items;
+	test->op.item_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		test->items[i].key.bytes[0] = (uint8_t)i;
+		test->iovs[i] = (struct ctxkv_iov) { memory, size };
+		test->items[i].iov = &test->iovs[i];
+		test->items[i].iov_count = size > 0;
+	}
+	assert_int_equal(client_submit(w.client, &test->op), 0);
+}
+
+static uint32_t told(const struct test_op *test)
+{
+	return (uint32_t)(uintptr_t)test->op.user;
+}
+
+#define BOTH (CTXKV_RESULT | CTXKV_RELEASE)
+
+/* --- tests --- */
+
+static void other_lanes_join_the_session(void **state)
+{
+	begin(&fake_sync, 4);
+	connect_all(4);
+	assert_int_equal(w.lanes[0].preface.mode, WIRE_MODE_NEW);
+	for (uint32_t i = 1; i < 4; i++) {
+		assert_int_equal(w.lanes[i].preface.mode, WIRE_MODE_JOIN);
+		assert_int_equal(w.lanes[i].preface.session, 1234);
+		assert_int_equal(w.lanes[i].preface.incarnation, 9);
+	}
+	end();
+}
+
+static void a_server_that_does_not_know_the_secret_is_refused(void **state)
+{
+	struct wire_challenge challenge = { .version = 1, .incarnation = 9 };
+	struct test_op get;
+
+	begin(&fake_sync, 1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	pass_ns(1);
+	w.lanes[0].lane.user->opened(&w.lanes[0].lane);
+	assert_int_equal(deliver(0, WIRE_CHALLENGE, 0, 0, 0, 0, &challenge, sizeof(challenge)),
+			 -ERR_AUTH);
+	assert_int_equal(w.sent_count, 1); /* no proof for him */
+	w.lanes[0].is_open = false;
+	w.lanes[0].lane.user->closed(&w.lanes[0].lane, -ERR_AUTH);
+	settle();
+	assert_int_equal(told(&get), BOTH);
+	assert_int_equal(get.op.status, -ERR_AUTH);
+	end();
+}
+
+static void small_puts_share_frames_within_the_credit(void **state)
+{
+	uint32_t given = 70000;
+	uint32_t used = 0;
+	uint32_t items = 0;
+	struct test_op put;
+	struct test_op probe;
+
+	begin(&fake_sync, 1);
+	w.welcome.credit = given;
+	connect_all(1);
+	submit(&put, CTXKV_OP_PUT, 10, 30000);
+	submit(&probe, CTXKV_OP_PROBE, 3, 0);
+	assert_int_equal(w.sent_count, 2); /* a put that waits for credit, and no probe behind it */
+	assert_int_equal(w.sent[1].header.kind, WIRE_PROBE);
+	for (int round = 0; round < 5; round++) {
+		struct sent frame = w.sent[0];
+		uint32_t cost = frame.header.body_size + frame.header.payload_size;
+
+		assert_int_equal(frame.header.kind, WIRE_PUT);
+		assert_int_equal(frame.header.count, 2);
+		assert_int_equal(frame.header.payload_size, 60000);
+		used += cost;
+		assert_true(given - used <= given);
+		items += frame.header.count;
+		given += cost;
+		sent_clear();
+		assert_int_equal(reply_all(&frame, 0, 0, given), 0);
+		assert_int_equal(w.sent_count, round < 4 ? 1 : 0);
+	}
+	assert_int_equal(items, 10);
+	assert_int_equal(told(&put), BOTH);
+	assert_int_equal(put.op.status, 0);
+	end();
+}
+
+static void large_puts_wait_for_grants_and_need_no_credit(void **state)
+{
+	struct test_op put;
+	const struct wire_put *item;
+	struct iovec iov[4];
+	struct xprt_lane *xlane;
+
+	begin(&fake_sync, 1);
+	w.welcome.credit = 0;
+	connect_all(1);
+	submit(&put, CTXKV_OP_PUT, 2, 70000);
+	assert_int_equal(w.sent_count, 1);
+	assert_int_equal(w.sent[0].header.payload_size, 0);
+	item = wire_items(&w.sent[0].header, w.sent[0].body);
+	assert_int_equal(item->flags, 0);
+	assert_int_equal(item->size, 70000);
+	xlane = &w.lanes[0].lane;
+	assert_int_equal(xlane->user->locate(xlane, WIRE_GRANT, w.sent[0].header.request, 1, 60000,
+					     10000, iov, 4),
+			 1);
+	assert_ptr_equal(iov[0].iov_base, memory + 60000);
+	/* Not one byte more, and not of another item or request. */
+	assert_true(xlane->user->locate(xlane, WIRE_GRANT, w.sent[0].header.request, 1, 60001,
+					10000, iov, 4) < 0);
+	assert_true(xlane->user->locate(xlane, WIRE_GRANT, w.sent[0].header.request, 2, 0, 1, iov,
+					4) < 0);
+	assert_true(xlane->user->locate(xlane, WIRE_GRANT, w.sent[0].header.request + 1, 0, 0, 1,
+					iov, 4) < 0);
+	assert_true(xlane->user->locate(xlane, WIRE_DATA_GET, w.sent[0].header.request, 0, 0, 1,
+					iov, 4) < 0);
+	end();
+}
+
+/* Whole frames of a body that is full, and no unit twice or never. */
+static void every_unit_is_sent_once(void **state)
+{
+	static struct ctxkv_item items[CTXKV_ITEM_MAX];
+	struct ctxkv_op probe = { .opcode = CTXKV_OP_PROBE,
+				  .items = items,
+				  .item_count = CTXKV_ITEM_MAX };
+	uint32_t at = 0;
+
+	begin(&fake_sync, 1);
+	w.welcome.credit = 8192;
+	connect_all(1);
+	for (uint32_t i = 0; i < CTXKV_ITEM_MAX; i++)
+		memcpy(items[i].key.bytes, &i, sizeof(i));
+	assert_int_equal(client_submit(w.client, &probe), 0);
+	for (uint32_t i = 0; i < w.sent_count; i++) {
+		struct {
+			struct wire_bitmap bitmap;
+			uint8_t bits[128];
+		} body = { .bits = { 0 } };
+		const struct wire_key *keys = wire_items(&w.sent[i].header, w.sent[i].body);
+		uint16_t count = w.sent[i].header.count;
+
+		assert_true(w.sent[i].header.body_size <= 8192);
+		for (uint32_t k = 0; k < count; k++, at++) {
+			assert_memory_equal(keys[k].bytes, &at, sizeof(at));
+			body.bits[k / 8] |= (uint8_t)(1u << k % 8);
+		}
+		assert_int_equal(
+			deliver(0, WIRE_BITMAP, w.sent[i].header.request, count, 0,
+				w.client->session.credit_given + w.sent[i].header.body_size, &body,
+				(uint32_t)sizeof(body.bitmap) + (count + 7u) / 8),
+			0);
+	}
+	assert_int_equal(at, CTXKV_ITEM_MAX);
+	assert_int_equal(probe.run, CTXKV_ITEM_MAX);
+	assert_int_equal(probe.state, BOTH);
+	end();
+}
+
+static void a_run_is_found_whatever_bitmap_comes_first(void **state)
+{
+	static struct ctxkv_item items[CTXKV_ITEM_MAX];
+	struct ctxkv_op probe = { .opcode = CTXKV_OP_PROBE,
+				  .items = items,
+				  .item_count = CTXKV_ITEM_MAX };
+
+	begin(&fake_sync, 1);
+	w.welcome.credit = 20000;
+	connect_all(1);
+	assert_int_equal(client_submit(w.client, &probe), 0);
+	w.client->session.credit_given += 40000;
+	client_pump(w.client);
+	assert_int_equal(w.sent_count, 2);
+	for (uint32_t i = 2; i-- > 0;) {
+		struct {
+			struct wire_bitmap bitmap;
+			uint8_t bits[128];
+		} body = { .bits = { 0 } };
+		uint16_t count = w.sent[i].header.count;
+
+		for (uint32_t k = 0; k < count; k++)
+			body.bits[k / 8] |= (uint8_t)(1u << k % 8);
+		if (i == 1)
+			body.bits[1] = 0; /* the ninth of the second frame is not here */
+		assert_int_equal(deliver(0, WIRE_BITMAP, w.sent[i].header.request, count, 0, 0,
+					 &body, (uint32_t)sizeof(body.bitmap) + (count + 7u) / 8),
+				 0);
+	}
+	assert_int_equal(probe.state, BOTH);
+	assert_int_equal(probe.run, w.sent[0].header.count + 8);
+	end();
+}
+
+static void bytes_and_result_come_in_any_order(void **state)
+{
+	struct wire_result result = { .item = 0, .size = 90, .block_size = 90 };
+	struct sent frame;
+	struct test_op get;
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	for (int order = 0; order < 3; order++) {
+		submit(&get, CTXKV_OP_GET, 1, 100);
+		frame = w.sent[0];
+		sent_clear();
+		if (order == 0)
+			assert_int_equal(reply(&frame, &result, 1, true, 0), 0);
+		land(&frame, 0, 50, memory + 1000, 40, 1);
+		assert_int_equal(told(&get), 0);
+		if (order == 1)
+			assert_int_equal(reply(&frame, &result, 1, true, 0), 0);
+		assert_int_equal(told(&get), 0);
+		land(&frame, 0, 0, memory + 1000, 50, 1);
+		if (order == 2) {
+			assert_int_equal(told(&get), 0);
+			assert_int_equal(reply(&frame, &result, 1, true, 0), 0);
+		}
+		assert_int_equal(told(&get), BOTH);
+		assert_int_equal(get.items[0].status, 0);
+		assert_int_equal(get.items[0].done_size, 90);
+		land(&frame, 0, 0, memory, 1, -ENOENT); /* what comes later has no place */
+	}
+	end();
+}
+
+static void a_wrong_checksum_is_a_miss(void **state)
+{
+	begin(&fake_sync, 1);
+	w.welcome.verify = WIRE_VERIFY_ALL;
+	connect_all(1);
+	for (int is_wrong = 0; is_wrong < 2; is_wrong++) {
+		struct wire_result result = { .size = 8, .flags = WIRE_RESULT_CRC };
+		struct sent frame;
+		struct test_op get;
+
+		submit(&get, CTXKV_OP_GET, 1, 8);
+		frame = w.sent[0];
+		sent_clear();
+		result.crc = crc32c(0, "8 bytes.", 8);
+		assert_int_equal(reply(&frame, &result, 1, true, 0), 0);
+		land(&frame, 0, 0, is_wrong ? "8 bytes!" : "8 bytes.", 8, 1);
+		assert_int_equal(told(&get), BOTH);
+		assert_int_equal(get.items[0].status, is_wrong ? -ERR_CORRUPT : 0);
+	}
+	assert_int_equal(w.client->stat.corrupt, 1);
+	assert_int_equal(w.client->stat.hits, 1);
+	end();
+}
+
+static void answers_that_make_no_sense_break_the_lane(void **state)
+{
+	const struct wire_result rows[] = {
+		{ .item = 2 },                          /* there are two */
+		{ .item = 0, .size = 101 },             /* more than the room */
+		{ .item = 0, .status = 0, .size = 10 }, /* see below: twice */
+	};
+	struct wire_bitmap bitmap = { 0 };
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct test_op get;
+		int rc;
+
+		begin(&fake_sync, 1);
+		connect_all(1);
+		submit(&get, CTXKV_OP_GET, 2, 100);
+		rc = reply(&w.sent[0], &rows[i], 1, false, 0);
+		if (i == 2) {
+			assert_int_equal(rc, 0);
+			rc = reply(&w.sent[0], &rows[i], 1, false, 0);
+		}
+		assert_int_equal(rc, -ERR_PROTOCOL);
+		assert_int_equal(deliver(0, WIRE_BITMAP, w.sent[0].header.request, 2, 0, 0, &bitmap,
+					 sizeof(bitmap) + 1),
+				 -ERR_PROTOCOL);
+		end();
+		assert_int_equal(told(&get), BOTH);
+	}
+}
+
+/* What was given up still counts at the server until it has had its last word. */
+static void requests_given_up_count_until_their_last_answer(void **state)
+{
+	struct wire_result result = { .status = -ECANCELED };
+	struct sent first;
+	struct sent cancel;
+	struct test_op gets[3];
+
+	begin(&fake_sync, 1);
+	w.welcome.request_max = 2;
+	connect_all(1);
+	submit(&gets[0], CTXKV_OP_GET, 1, 100);
+	first = w.sent[0];
+	client_cancel(w.client, &gets[0].op);
+	settle();
+	assert_int_equal(told(&gets[0]), BOTH); /* released at once */
+	assert_int_equal(gets[0].op.status, -ECANCELED);
+	assert_int_equal(w.forgets, 1);
+	assert_int_equal(w.sent_count, 2);
+	cancel = w.sent[1];
+	assert_int_equal(cancel.header.kind, WIRE_CANCEL);
+	submit(&gets[1], CTXKV_OP_GET, 1, 100);
+	assert_int_equal(w.sent_count, 2); /* request and CANCEL are the two */
+	assert_int_equal(reply(&first, &result, 1, true, 0), 0);
+	assert_int_equal(w.sent_count, 3);
+	submit(&gets[2], CTXKV_OP_GET, 1, 100);
+	assert_int_equal(w.sent_count, 3);
+	result.status = 0;
+	assert_int_equal(reply(&cancel, &result, 1, true, 0), 0);
+	assert_int_equal(w.sent_count, 4);
+	end();
+}
+
+static void a_lost_session_ends_what_was_sent_and_keeps_the_rest(void **state)
+{
+	struct test_op sent_get;
+	struct test_op kept;
+
+	begin(&fake_sync, 1);
+	w.welcome.request_max = 1;
+	connect_all(1);
+	submit(&sent_get, CTXKV_OP_GET, 1, 100);
+	submit(&kept, CTXKV_OP_GET, 1, 100);
+	assert_int_equal(w.sent_count, 1);
+	pass_ns(2 * NS_PER_S);
+	w.lanes[0].is_open = false;
+	w.lanes[0].lane.user->closed(&w.lanes[0].lane, -ERR_PEER);
+	settle();
+	assert_int_equal(told(&sent_get), BOTH);
+	assert_int_equal(sent_get.op.status, -ERR_PEER);
+	assert_int_equal(told(&kept), 0);
+	pass_ns(1);
+	assert_int_equal(w.lane_count, 2);
+	hello(1);
+	assert_int_equal(w.sent_count, 1);
+	assert_int_equal(w.sent[0].header.kind, WIRE_GET);
+	assert_int_equal(reply_all(&w.sent[0], -ERR_MISS, 0, 0), 0);
+	assert_int_equal(kept.items[0].status, -ERR_MISS);
+	end();
+}
+
+static void a_lost_lane_takes_gets_and_what_went_through_it(void **state)
+{
+	struct test_op get;
+	struct test_op put;
+
+	begin(&fake_sync, 2);
+	connect_all(2);
+	w.lanes[1].lane.backlog_size = 1000;
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	submit(&put, CTXKV_OP_PUT, 1, 100);
+	assert_int_equal(w.sent[0].lane, 0);
+	assert_int_equal(w.sent[1].lane, 0);
+	w.lanes[1].is_open = false;
+	w.lanes[1].lane.user->closed(&w.lanes[1].lane, -ECONNRESET);
+	settle();
+	assert_int_equal(get.op.status, -ERR_PEER); /* its bytes may have been on that lane */
+	assert_int_equal(told(&put), 0);
+	assert_int_equal(w.client->session.state, SESSION_UP);
+	pass_ns(200 * NS_PER_MS);
+	assert_int_equal(w.lane_count, 3);
+	assert_int_equal(w.lanes[2].preface.mode, WIRE_MODE_JOIN);
+	end();
+	assert_int_equal(put.op.status, -ECANCELED);
+}
+
+static void silence_at_three_deadlines_ends_the_session(void **state)
+{
+	struct test_op gets[4];
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	for (int i = 0; i < 3; i++) {
+		submit(&gets[i], CTXKV_OP_GET, 1, 100);
+		assert_int_equal(w.closes, 0);
+		pass_ns(10 * NS_PER_S);
+		assert_int_equal(gets[i].op.status, -ERR_DEADLINE);
+	}
+	assert_int_equal(w.closes, 1);
+	submit(&gets[3], CTXKV_OP_GET, 1, 100);
+	settle();
+	assert_int_equal(gets[3].op.status, -ERR_UNREACHABLE);
+	pass_ns(200 * NS_PER_MS); /* and is tried again */
+	assert_int_equal(w.lane_count, 2);
+	hello(1);
+	submit(&gets[3], CTXKV_OP_GET, 1, 100);
+	assert_int_equal(w.sent_count, 1);
+	end();
+}
+
+static void a_slow_server_that_speaks_is_not_silent(void **state)
+{
+	struct wire_notice notice = { .code = WIRE_NOTICE_CREDIT };
+	struct test_op get;
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	for (int i = 0; i < 10; i++) {
+		sent_clear();
+		submit(&get, CTXKV_OP_GET, 1, 100);
+		assert_int_equal(deliver(0, WIRE_NOTICE, 0, 0, 0, 0, &notice, sizeof(notice)), 0);
+		pass_ns(10 * NS_PER_S);
+		assert_int_equal(get.op.status, -ERR_DEADLINE);
+	}
+	assert_int_equal(w.closes, 0);
+	end();
+}
+
+/* --- transports that reach the memory themselves --- */
+
+static void direct_ops_name_declared_segments(void **state)
+{
+	const struct wire_get *item;
+	const struct wire_seg *segs;
+	struct test_op get;
+
+	begin(&fake_direct, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	assert_int_equal(w.sent_count, 2);
+	assert_int_equal(w.sent[0].header.kind, WIRE_DECLARE); /* before who needs it */
+	assert_int_equal(w.sent[1].header.kind, WIRE_GET);
+	item = wire_items(&w.sent[1].header, w.sent[1].body);
+	segs = wire_get_segs(item);
+	assert_int_equal(item->seg_count, 1);
+	assert_int_equal(segs[0].region, 1);
+	assert_int_equal(segs[0].size, 100);
+	assert_int_equal(segs[0].offset, 0);
+	end();
+}
+
+/* Nobody but the server, or the end of its connection, can say that nothing lands any more. */
+static void a_direct_release_waits_for_the_server(void **state)
+{
+	struct wire_result result = { 0 };
+	struct sent *cancel;
+	struct test_op get;
+
+	begin(&fake_direct, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	get.op.user = NULL;
+	pass_ns(10 * NS_PER_S);
+	assert_int_equal(told(&get), CTXKV_RESULT);
+	assert_int_equal(get.op.status, -ERR_DEADLINE);
+	cancel = &w.sent[w.sent_count - 1];
+	assert_int_equal(cancel->header.kind, WIRE_CANCEL);
+	assert_int_equal(
+		((const struct wire_cancel *)wire_items(&cancel->header, cancel->body))->request,
+		w.sent[1].header.request);
+	pass_ns(50 * NS_PER_MS);
+	assert_int_equal(told(&get), CTXKV_RESULT);
+	assert_int_equal(reply(cancel, &result, 1, true, 0), 0);
+	assert_int_equal(told(&get), BOTH);
+	assert_int_equal(w.closes, 0);
+	end();
+}
+
+static void a_direct_release_comes_when_the_lanes_are_closed(void **state)
+{
+	struct test_op get;
+
+	begin(&fake_direct, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	w.is_full = true; /* not even the CANCEL goes out */
+	pass_ns(10 * NS_PER_S);
+	assert_int_equal(told(&get), CTXKV_RESULT);
+	assert_int_equal(w.closes, 0);
+	pass_ns(99 * NS_PER_MS);
+	assert_int_equal(told(&get), CTXKV_RESULT);
+	pass_ns(2 * NS_PER_MS);
+	assert_int_equal(w.closes, 1);
+	assert_int_equal(told(&get), BOTH);
+	end();
+}
+
+static void a_cancel_that_did_not_fit_goes_out_later(void **state)
+{
+	struct xprt_lane *xlane;
+	struct test_op get;
+
+	begin(&fake_direct, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	w.is_full = true;
+	client_cancel(w.client, &get.op);
+	settle();
+	assert_int_equal(w.sent_count, 2);
+	w.is_full = false;
+	xlane = &w.lanes[0].lane;
+	xlane->user->writable(xlane);
+	assert_int_equal(w.sent_count, 3);
+	assert_int_equal(w.sent[2].header.kind, WIRE_CANCEL);
+	end();
+	assert_int_equal(told(&get), BOTH);
+}
+
+/* --- faults --- */
+
+static void create_survives_each_fault(void **state)
+{
+	struct client_opts opts = core_opts;
+
+	opts.xprt = &fake_sync;
+	opts.lanes = 1;
+	for (uint64_t k = 1;; k++) {
+		struct client *client = NULL;
+		struct env_fake fake;
+		int rc;
+
+		env_fake_init(&fake, 1);
+		fake.fail_at = k;
+		rc = client_create(&fake.env, &opts, &client);
+		if (rc == 0) {
+			assert_true(fake.calls < k);
+			client_destroy(&client);
+			assert_int_equal(fake.held, 0);
+			env_fake_fini(&fake);
+			assert_true(k > 5);
+			return;
+		}
+		assert_int_equal(rc, -ENOMEM);
+		assert_null(client);
+		assert_int_equal(fake.held, 0);
+		env_fake_fini(&fake);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(other_lanes_join_the_session),
+		cmocka_unit_test(a_server_that_does_not_know_the_secret_is_refused),
+		cmocka_unit_test(small_puts_share_frames_within_the_credit),
+		cmocka_unit_test(large_puts_wait_for_grants_and_need_no_credit),
+		cmocka_unit_test(every_unit_is_sent_once),
+		cmocka_unit_test(a_run_is_found_whatever_bitmap_comes_first),
+		cmocka_unit_test(bytes_and_result_come_in_any_order),
+		cmocka_unit_test(a_wrong_checksum_is_a_miss),
+		cmocka_unit_test(answers_that_make_no_sense_break_the_lane),
+		cmocka_unit_test(requests_given_up_count_until_their_last_answer),
+		cmocka_unit_test(a_lost_session_ends_what_was_sent_and_keeps_the_rest),
+		cmocka_unit_test(a_lost_lane_takes_gets_and_what_went_through_it),
+		cmocka_unit_test(silence_at_three_deadlines_ends_the_session),
+		cmocka_unit_test(a_slow_server_that_speaks_is_not_silent),
+		cmocka_unit_test(direct_ops_name_declared_segments),
+		cmocka_unit_test(a_direct_release_waits_for_the_server),
+		cmocka_unit_test(a_direct_release_comes_when_the_lanes_are_closed),
+		cmocka_unit_test(a_cancel_that_did_not_fit_goes_out_later),
+		cmocka_unit_test(create_survives_each_fault),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
