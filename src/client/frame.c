@@ -6,9 +6,12 @@
 /* The server is told a little less than what is left, so that its answer is here in time. */
 #define BUDGET_MARGIN_MAX (50 * NS_PER_MS)
 
+/* What a frame may cost now: no frame waits for credit. A put that there is none for is granted. */
 static uint32_t cost_max(const struct client *client)
 {
-	return MAX((uint32_t)WIRE_FREE_MAX, client->session.welcome.credit);
+	const struct session *session = &client->session;
+
+	return MAX((uint32_t)WIRE_FREE_MAX, session->credit_given - session->credit_used);
 }
 
 static uint64_t budget_ns(const struct client *client, uint64_t deadline_ns)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A request frame being built in the client's one body buffer: as many units of one op as fit in a
- * body of WIRE_BODY_MAX bytes and in the credit that the session can ever have. Puts of at most
- * WIRE_INLINE_MAX bytes travel in the frame, several together; larger ones are granted and pulled.
+ * body of WIRE_BODY_MAX bytes and in the credit that the session has left. Puts of at most
+ * WIRE_INLINE_MAX bytes travel in the frame, several together, while there is credit for them; all
+ * others are granted and pulled.
  */
 #ifndef CLIENT_FRAME_H
 #define CLIENT_FRAME_H

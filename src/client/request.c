@@ -5,7 +5,7 @@
  * (frame.c), each on the lane with the smallest backlog.
  *
  * Credit: a frame of more than WIRE_FREE_MAX bytes (body and payload) uses up so many bytes of
- * credit, smaller ones none. No frame is built that could never have its credit.
+ * credit, smaller ones none. Frames are built for the credit there is: none waits for more.
  *
  * Failure: no slot, credit or room in the lane: the op goes on waiting, nothing was taken; answers,
  * credit and writable() come back here. A send that fails otherwise is followed by the lane's
