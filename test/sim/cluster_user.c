@@ -244,8 +244,8 @@ static void on_result(struct cop *cop)
 		int status = cop->items[i].status;
 
 		sim_trace(cluster->sim, i, (uint64_t)-status);
-		sim_note(cluster->sim, "          item %u, identity %u.%u: %s, size %u, flags %x", i,
-			 cop->idents[i], cop->versions[i], err_str(status),
+		sim_note(cluster->sim, "          item %u, identity %u.%u: %s, size %u, flags %x",
+			 i, cop->idents[i], cop->versions[i], err_str(status),
 			 (unsigned)cop->sizes[i], cop->items[i].flags);
 		if (status == -EINVAL && cop->items[i].offset > 0)
 			continue; /* behind the end of the block */
