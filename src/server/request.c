@@ -155,7 +155,8 @@ static int request_check(const struct request *request, const struct wire_reques
 	const struct request_kind *kind = request_kind_of(request);
 	struct metrics *metrics = &session->reactor->metrics;
 
-	if (session->request_count > session->request_max) {
+	/* A CANCEL that is refused would leave its requests running: it has the room beyond. */
+	if (session->request_count > session->request_max && request->kind != WIRE_CANCEL) {
 		metrics->busy_requests++;
 		return -ERR_BUSY;
 	}

@@ -87,6 +87,8 @@ static void requests_beyond_the_limit_are_busy(void **state)
 {
 	struct abuse abuse;
 	uint8_t *bytes = calloc(1, MiB);
+	uint64_t cancel;
+	uint64_t last = 0;
 	uint32_t max;
 
 	abuse_begin(&abuse);
@@ -95,8 +97,10 @@ static void requests_beyond_the_limit_are_busy(void **state)
 		struct raw_client_put put = { rig_key(i), bytes, MiB, false };
 		uint64_t request = raw_client_put(&abuse.client, &put, 1, 0, 5 * NS_PER_S);
 
-		if (i < max)
+		if (i < max) {
+			last = request;
 			continue;
+		}
 		/* Grants of the others come meanwhile, and are not answered. */
 		for (;;) {
 			static struct raw_client_frame frame;
@@ -112,6 +116,10 @@ static void requests_beyond_the_limit_are_busy(void **state)
 		}
 	}
 	assert_int_equal(rig_metrics(&abuse.rig).busy_requests, 1);
+	/* A CANCEL is heard all the same. */
+	cancel = raw_client_cancel(&abuse.client, &last, 1);
+	assert_int_equal(raw_client_finish(&abuse.client, cancel, NULL, NULL, NULL), 0);
+	assert_int_equal(rig_metrics(&abuse.rig).cancels, 1);
 	raw_client_close(&abuse.client);
 	RIG_UNTIL(&abuse.rig, rig_metrics(&abuse.rig).ops == 0);
 	free(bytes);
