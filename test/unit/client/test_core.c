@@ -565,6 +565,21 @@ static void bytes_and_result_come_in_any_order(void **state)
 	end();
 }
 
+static void bytes_of_an_item_that_has_its_outcome_have_no_place(void **state)
+{
+	struct wire_result result = { .item = 0, .status = -ERR_MISS };
+	struct test_op get;
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 2, 100);
+	assert_int_equal(reply(&w.sent[0], &result, 1, false, 0), 0);
+	assert_int_equal(get.items[0].status, -ERR_MISS);
+	land(&w.sent[0], 0, 0, memory, 100, -ENOENT);
+	land(&w.sent[0], 1, 0, memory, 100, 1); /* the request lives on */
+	end();
+}
+
 static void a_wrong_checksum_is_a_miss(void **state)
 {
 	begin(&fake_sync, 1);
@@ -878,6 +893,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(every_unit_is_sent_once),
 		cmocka_unit_test(a_run_is_found_whatever_bitmap_comes_first),
 		cmocka_unit_test(bytes_and_result_come_in_any_order),
+		cmocka_unit_test(bytes_of_an_item_that_has_its_outcome_have_no_place),
 		cmocka_unit_test(a_wrong_checksum_is_a_miss),
 		cmocka_unit_test(answers_that_make_no_sense_break_the_lane),
 		cmocka_unit_test(requests_given_up_count_until_their_last_answer),

@@ -3,6 +3,7 @@
  * The public functions where there is no server, or none that answers: every op ends in time as a
  * miss, and nothing hangs, aborts or leaks.
  */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,43 @@ static void run_keeps_the_events_of_others(void **state)
 	ctxkv_close(&client);
 	face_op_free(&first);
 	face_op_free(&second);
+}
+
+#define BURST 64
+
+/* Few events at a time, and only when the descriptor says so: none is left lying. */
+static void every_event_makes_the_descriptor_readable(void **state)
+{
+	struct ctxkv_client *client = face_open(face_url(face_port(NULL), FACE_SECRET), 0, 1, 0);
+	static struct face_op probes[BURST];
+	uint32_t outstanding = 0;
+	uint32_t seed = 3;
+
+	for (uint32_t i = 0; i < BURST; i++)
+		face_op_init(&probes[i], CTXKV_OP_PROBE, i, 1, 0);
+	assert_int_equal(ctxkv_run(client, &probes[0].op), -CTXKV_EUNREACHABLE);
+	for (uint32_t i = 0; i < 6000; i++) {
+		struct pollfd pollfd = { .fd = ctxkv_event_fd(client), .events = POLLIN };
+		struct ctxkv_op *op = &probes[i % BURST].op;
+		struct ctxkv_event events[4];
+		int count;
+
+		if (op->reserved[0] == 0) {
+			assert_int_equal(ctxkv_submit(client, &op, 1), 1);
+			outstanding++;
+		}
+		seed = seed * 1664525u + 1013904223u;
+		if (outstanding < (seed >> 8) % BURST)
+			continue;
+		if (poll(&pollfd, 1, 2000) != 1)
+			fail_msg("%u ops are out, and nothing is told", outstanding);
+		count = ctxkv_poll(client, events, 1 + (seed >> 16) % 4);
+		assert_true(count >= 0);
+		outstanding -= (uint32_t)count;
+	}
+	ctxkv_close(&client);
+	for (uint32_t i = 0; i < BURST; i++)
+		face_op_free(&probes[i]);
 }
 
 static void bad_ops_end_as_invalid(uint32_t flags)
@@ -421,6 +459,7 @@ int main(void)
 		cmocka_unit_test(cancel_ends_an_op_and_only_that),
 		cmocka_unit_test(inflight_max_is_back_pressure),
 		cmocka_unit_test(run_keeps_the_events_of_others),
+		cmocka_unit_test(every_event_makes_the_descriptor_readable),
 		cmocka_unit_test(bad_ops_end_as_invalid_by_thread),
 		cmocka_unit_test(bad_ops_end_as_invalid_by_caller),
 		cmocka_unit_test(bad_options_are_refused_with_a_sentence),
