@@ -22,6 +22,7 @@
 
 #define STEPS_MAX    UINT64_C(3000000)
 #define COME_BACK_NS (120 * NS_PER_S) /* breakers, half-open connections, sessions of the dead */
+#define KEEPALIVE_NS (25 * NS_PER_S)
 #define REST_NS      (120 * NS_PER_S)
 #define CALM_ROUNDS  3
 
@@ -320,6 +321,7 @@ static void calm_down(struct cluster *cluster)
 			user_start(&cluster->users[i]);
 	}
 	finish_ops(cluster);
+	run_for(cluster, KEEPALIVE_NS); /* who waits for the dead hears of it */
 	until_ns = sim->now_ns + COME_BACK_NS;
 	do {
 		for (uint32_t i = 0; i < cluster->user_count; i++)

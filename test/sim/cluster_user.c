@@ -100,6 +100,12 @@ static bool is_known(int status)
 	case ERR_FULL:
 	case ERR_ABORTED:
 	case ECANCELED:
+	case ECONNRESET:
+	case ECONNREFUSED:
+	case EPIPE:
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case EIO:
 		return true;
 	default:
 		return false;
@@ -140,7 +146,8 @@ static void on_miss(struct cop *cop, uint32_t i)
 	struct model_version *version;
 
 	cluster->misses++;
-	if (cop->items[i].status != -ERR_MISS || cop->life != cluster->life)
+	if ((cop->items[i].status != -ERR_MISS && cop->items[i].status != -ERR_CORRUPT) ||
+	    cop->life != cluster->life)
 		return;
 	version = model_promised(&cluster->model, cop->idents[i],
 				 cluster->sim->wall_base_s + cluster->sim->now_ns / NS_PER_S);
@@ -252,9 +259,10 @@ static void on_result(struct cop *cop)
 		if (!is_known(status))
 			sim_fail(cluster->sim, "client %u: op %u: %s", cop->user->number,
 				 cop->op.opcode, err_str(status));
-		if (status != 0 && status != -ERR_MISS) {
+		if (status != 0 && status != -ERR_MISS && status != -ERR_CORRUPT) {
 			cluster->failures++;
-			if (cop->was_calm)
+			/* What was put just before may still be on its way to the medium. */
+			if (cop->was_calm && status != -ERR_BUSY)
 				sim_fail(cluster->sim, "no trouble, and op %u: %s", cop->op.opcode,
 					 err_str(status));
 		}

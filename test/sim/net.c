@@ -516,8 +516,9 @@ static void answer_run(struct sim_event *event, bool is_dropped)
 	struct env_resolve *resolve = answer->resolve;
 
 	free(answer);
-	if (!is_dropped)
-		resolve->done(resolve);
+	if (is_dropped)
+		resolve->result = -ECANCELED; /* its memory goes with done() */
+	resolve->done(resolve);
 }
 
 void sim_resolve(struct env *env, struct env_resolve *resolve)

@@ -299,17 +299,17 @@ void sim_env_destroy(struct sim_env **env_ptr)
 {
 	struct sim_env *env = *env_ptr;
 
-	if (env->held_count != 0)
-		sim_fail(env->sim, "%s leaks %llu allocations, %llu bytes", env->name,
-			 (unsigned long long)env->held_count, (unsigned long long)env->held_bytes);
-	if (!list_is_empty(&env->tasks) || timers_next_ns(&env->timers) != ENV_FOREVER)
-		sim_fail(env->sim, "%s leaves a task or a timer behind", env->name);
 	sim_env_kill(env, false);
 	while (env->queue.count > 0) {
 		struct sim_event *event = queue_pop(&env->queue);
 
 		event->run(event, true);
 	}
+	if (env->held_count != 0)
+		sim_fail(env->sim, "%s leaks %llu allocations, %llu bytes", env->name,
+			 (unsigned long long)env->held_count, (unsigned long long)env->held_bytes);
+	if (!list_is_empty(&env->tasks) || timers_next_ns(&env->timers) != ENV_FOREVER)
+		sim_fail(env->sim, "%s leaves a task or a timer behind", env->name);
 	list_del(&env->node_envs);
 	free(env->queue.heap);
 	env->magic = 0;

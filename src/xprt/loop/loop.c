@@ -316,6 +316,11 @@ static int loop_send(struct xprt_lane *xprt_lane, struct wire_header *header, co
 		lane->is_blocked = true;
 		return -EAGAIN;
 	}
+	if (!arrival_time(peer, xprt_lane->env, &when_ns)) {
+		peer->is_deaf = true;
+		loop_lose(lane);
+		return 0;
+	}
 	entry = inbox_reserve(&peer->inbox, (uint32_t)(FRAME_OFFSET + body_size +
 						       round_up(header->payload_size, 8)));
 	if (entry == NULL) {
@@ -331,11 +336,6 @@ static int loop_send(struct xprt_lane *xprt_lane, struct wire_header *header, co
 	for (uint32_t i = 0; i < payload_count; i++) {
 		memcpy(bytes, payload[i].iov_base, payload[i].iov_len);
 		bytes += payload[i].iov_len;
-	}
-	if (!arrival_time(peer, xprt_lane->env, &when_ns)) {
-		peer->is_deaf = true;
-		when_ns = ENV_FOREVER;
-		loop_lose(lane);
 	}
 	entry->when_ns = when_ns;
 	xprt_lane->bytes_out += header->body_size + header->payload_size;
