@@ -10,6 +10,7 @@
 #define CLIENT_MAX     5
 #define OP_ITEM_MAX    6
 #define QUARANTINE_MAX 64
+#define ARENA_SIZE     GiB /* of addresses, not of memory */
 
 struct cluster;
 
@@ -37,6 +38,12 @@ struct user {
 	struct list ops;
 	uint64_t late_ns; /* how long it was frozen, in all */
 	bool is_dying;
+	/* Its buffers come from here, one behind the other: what a transport does must not follow
+	 * from where malloc() puts them. */
+	uint8_t *arena;
+	uint64_t arena_used;
+	bool is_arena_declared;
+	struct ctxkv_region *region;
 	struct quarantine quarantine[QUARANTINE_MAX];
 	uint32_t quarantine_next;
 };
@@ -91,15 +98,13 @@ uint64_t server_forgotten(const struct cluster *cluster);
 
 /* --- cluster_user.c --- */
 
+void user_init(struct user *user, struct cluster *cluster, uint32_t number);
+void user_fini(struct user *user);
 void user_start(struct user *user);
 void user_stop(struct user *user, bool is_killed, bool is_silent);
 
 /* Ask something; false: the client takes no more just now. */
 bool user_act(struct user *user);
 void user_ask(struct user *user, enum ctxkv_opcode opcode, uint32_t ident);
-
-/* No byte landed where it should not. */
-void user_check_quarantine(const struct user *user);
-void user_free_quarantine(struct user *user);
 
 #endif

@@ -93,9 +93,7 @@ static void choose_users(struct cluster *cluster)
 	for (uint32_t i = 0; i < cluster->user_count; i++) {
 		struct user *user = &cluster->users[i];
 
-		user->cluster = cluster;
-		user->number = i + 1;
-		list_init(&user->ops);
+		user_init(user, cluster, i + 1);
 		user->opts = (struct client_opts) {
 			.target = { .host = "server",
 				    .port = WIRE_PORT,
@@ -360,7 +358,7 @@ static void end(struct cluster *cluster)
 
 	for (uint32_t i = 0; i < cluster->user_count; i++) {
 		user_stop(&cluster->users[i], false, false);
-		user_free_quarantine(&cluster->users[i]);
+		user_fini(&cluster->users[i]);
 	}
 	run_for(cluster, REST_NS);
 	server_check_idle(cluster);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define POISON       0x5a
 #define RESULT_SLACK (50 * NS_PER_MS) /* timers and the loop's turn, after the deadline */
@@ -47,19 +48,21 @@ static void check_row(const struct user *user, const struct quarantine *row)
 	}
 }
 
-void user_check_quarantine(const struct user *user)
+static void check_quarantine(const struct user *user)
 {
 	for (uint32_t i = 0; i < QUARANTINE_MAX; i++)
 		check_row(user, &user->quarantine[i]);
 }
 
-void user_free_quarantine(struct user *user)
+/* Not used again; its memory goes back to the system. */
+static void row_free(struct quarantine *row)
 {
-	user_check_quarantine(user);
-	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
-		free(user->quarantine[i].bytes);
-		user->quarantine[i] = (struct quarantine) { 0 };
-	}
+	uintptr_t begin = round_up((uintptr_t)row->bytes, PAGE_SIZE);
+	uintptr_t end = round_down((uintptr_t)row->bytes + row->size, PAGE_SIZE);
+
+	if (end > begin)
+		(void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* only thrift */
+	*row = (struct quarantine) { 0 };
 }
 
 static void buffer_release(struct user *user, uint8_t *bytes, uint64_t size)
@@ -69,7 +72,7 @@ static void buffer_release(struct user *user, uint8_t *bytes, uint64_t size)
 	if (bytes == NULL)
 		return;
 	check_row(user, row);
-	free(row->bytes);
+	row_free(row);
 	memset(bytes, POISON, size);
 	*row = (struct quarantine) { bytes, size };
 }
@@ -126,7 +129,8 @@ static void on_put(struct cop *cop, uint32_t i)
 	if ((cop->op.flags & CTXKV_DURABLE) != 0 && (item->flags & CTXKV_WAS_DURABLE) == 0 &&
 	    !cluster->is_memory)
 		sim_fail(cluster->sim, "a durable put is answered and not durable");
-	client_get_stat(user->client, &stat);
+	if (!user->is_dying)
+		client_get_stat(user->client, &stat);
 	if ((item->flags & CTXKV_EXISTED) != 0) {
 		cluster->existed++;
 		/* It may be its own first attempt that it met. */
@@ -315,8 +319,9 @@ static void give_buffer(struct cop *cop, uint32_t i, uint64_t size)
 	struct rng *rng = &cop->user->cluster->sim->rng;
 	uint64_t first = rng_chance(rng, 5000) ? size : rng_range(rng, 1, size);
 
-	cop->bytes[i] = malloc(size);
-	ASSERT(cop->bytes[i] != NULL);
+	cop->bytes[i] = cop->user->arena + cop->user->arena_used;
+	cop->user->arena_used += size + 1 + rng_below(rng, 200); /* any alignment */
+	ASSERT(cop->user->arena_used <= ARENA_SIZE);
 	memset(cop->bytes[i], 0x11, size);
 	cop->sizes[i] = size;
 	cop->iov[i][0] = (struct ctxkv_iov) { cop->bytes[i], first };
@@ -455,6 +460,23 @@ bool user_act(struct user *user)
 
 /* --- the process --- */
 
+void user_init(struct user *user, struct cluster *cluster, uint32_t number)
+{
+	user->cluster = cluster;
+	user->number = number;
+	list_init(&user->ops);
+	user->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT(user->arena != MAP_FAILED);
+	user->is_arena_declared = rng_chance(&cluster->sim->rng, 5000);
+}
+
+void user_fini(struct user *user)
+{
+	check_quarantine(user);
+	munmap(user->arena, ARENA_SIZE);
+}
+
 void user_start(struct user *user)
 {
 	struct cluster *cluster = user->cluster;
@@ -468,6 +490,11 @@ void user_start(struct user *user)
 	rc = client_create(&user->env->env, &user->opts, &user->client);
 	if (rc < 0)
 		sim_fail(cluster->sim, "client: %s", err_str(rc));
+	user->region = NULL;
+	if (user->is_arena_declared)
+		rc = client_region_declare(user->client, user->arena, ARENA_SIZE, &user->region);
+	if (rc < 0)
+		sim_fail(cluster->sim, "declare: %s", err_str(rc));
 	sim_note(cluster->sim, "client %u starts", user->number);
 }
 
@@ -482,7 +509,7 @@ void user_stop(struct user *user, bool is_killed, bool is_silent)
 	client_destroy(&user->client);
 	if (!list_is_empty(&user->ops))
 		sim_fail(sim, "client %u is closed and keeps ops", user->number);
-	user_check_quarantine(user);
+	check_quarantine(user);
 	sim_env_destroy(&user->env);
 	user->is_dying = false;
 }
