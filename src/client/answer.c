@@ -158,11 +158,29 @@ static int unit_result(struct client *client, struct request *request,
 	}
 }
 
-/* The answer to CANCEL: nothing lands any more for the requests of that op. */
-static void answer_cancel(struct client_lane *lane, uint64_t id)
+/* A request of cop that went on lane; NULL: none is left. */
+static struct request *request_on_lane(const struct client_op *cop, const struct client_lane *lane)
 {
+	list_for_each (node, &cop->requests) {
+		struct request *request = list_entry(node, struct request, node);
+
+		if (request->lane == lane)
+			return request;
+	}
+	return NULL;
+}
+
+/*
+ * The answer to a CANCEL: nothing lands any more for the requests of that op on that lane. If it
+ * was refused it says nothing: the requests' own last answers do, or the end of the lanes.
+ */
+static void answer_cancel(struct client_lane *lane, const struct xprt_frame *frame)
+{
+	const struct wire_result *results = wire_items(frame->header, frame->body);
 	struct client *client = lane->client;
+	uint64_t id = frame->header->request;
 	uint32_t index = id_index_of(id);
+	struct request *request;
 	struct client_op *cop;
 
 	if (index >= client->opts.inflight_max)
@@ -170,8 +188,13 @@ static void answer_cancel(struct client_lane *lane, uint64_t id)
 	cop = &client->ops[index];
 	if (cop->op == NULL || id != id_make_cancel(lane->index, cop->generation, index))
 		return;
-	while (cop->has_result && cop->request_count > 0)
-		request_end(list_head(&cop->requests, struct request, node));
+	for (uint32_t i = 0; i < frame->header->count; i++)
+		cop->is_cancel_refused |= results[i].status != 0;
+	if ((frame->header->flags & WIRE_FLAG_LAST) == 0 || cop->is_cancel_refused ||
+	    !cop->has_result)
+		return;
+	while (cop->request_count > 0 && (request = request_on_lane(cop, lane)) != NULL)
+		request_end(request);
 }
 
 /* Any result may end the request, and what is behind it is then nobody's. */
@@ -203,8 +226,7 @@ static int answer_reply(struct client_lane *lane, const struct xprt_frame *frame
 
 	switch (id_tag_of(header->request)) {
 	case ID_CANCEL:
-		if ((header->flags & WIRE_FLAG_LAST) != 0)
-			answer_cancel(lane, header->request);
+		answer_cancel(lane, frame);
 		return 0;
 	case ID_REGION:
 		return results[0].status; /* no good: a bug of ours, start afresh */

@@ -112,7 +112,8 @@ struct client_op {
 	uint32_t news;          /* CTXKV_RESULT | CTXKV_RELEASE to be told */
 	bool has_answer;        /* the server has decided at least one unit */
 	bool has_result;
-	bool is_cancel_due; /* its CANCEL did not fit yet */
+	bool is_cancel_due;     /* its CANCEL did not fit yet */
+	bool is_cancel_refused; /* its answer says nothing about what may land */
 };
 
 /* Items first … first + count - 1 of an op, or a text, on the wire. */

@@ -289,6 +289,7 @@ static void op_begin(struct client_op *cop, struct ctxkv_op *op)
 	cop->news = 0;
 	cop->has_answer = false;
 	cop->has_result = false;
+	cop->is_cancel_refused = false;
 	cop->is_cancel_due = false;
 	list_init(&cop->node);
 	list_init(&cop->news_node);

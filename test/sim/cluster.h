@@ -27,6 +27,9 @@ struct server {
 struct quarantine {
 	uint8_t *bytes;
 	uint64_t size;
+	uint64_t released_ns;
+	uint32_t opcode; /* what it was for */
+	uint32_t ident;
 };
 
 struct user {

@@ -42,9 +42,10 @@ static void check_row(const struct user *user, const struct quarantine *row)
 	for (uint64_t i = 0; i < row->size; i++) {
 		if (row->bytes[i] != POISON)
 			sim_fail(user->cluster->sim,
-				 "client %u: byte %llu of %llu was written after its release",
-				 user->number, (unsigned long long)i,
-				 (unsigned long long)row->size);
+				 "client %u: byte %llu of %llu, of op %u of identity %u, was "
+				 "written after its release at %.6f",
+				 user->number, (unsigned long long)i, (unsigned long long)row->size,
+				 row->opcode, row->ident, (double)row->released_ns / 1e9);
 	}
 }
 
@@ -65,23 +66,24 @@ static void row_free(struct quarantine *row)
 	*row = (struct quarantine) { 0 };
 }
 
-static void buffer_release(struct user *user, uint8_t *bytes, uint64_t size)
+static void buffer_release(struct user *user, const struct cop *cop, uint32_t i)
 {
 	struct quarantine *row = &user->quarantine[user->quarantine_next++ % QUARANTINE_MAX];
 
-	if (bytes == NULL)
+	if (cop->bytes[i] == NULL)
 		return;
 	check_row(user, row);
 	row_free(row);
-	memset(bytes, POISON, size);
-	*row = (struct quarantine) { bytes, size };
+	memset(cop->bytes[i], POISON, cop->sizes[i]);
+	*row = (struct quarantine) { cop->bytes[i], cop->sizes[i], user->cluster->sim->now_ns,
+				     cop->op.opcode, cop->idents[i] };
 }
 
 static void cop_free(struct cop *cop)
 {
 	list_del(&cop->node);
 	for (uint32_t i = 0; i < OP_ITEM_MAX; i++)
-		buffer_release(cop->user, cop->bytes[i], cop->sizes[i]);
+		buffer_release(cop->user, cop, i);
 	free(cop);
 }
 
