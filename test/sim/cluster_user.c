@@ -126,8 +126,10 @@ static void on_put(struct cop *cop, uint32_t i)
 	bool is_durable =
 		(cop->op.flags & CTXKV_DURABLE) != 0 || (item->flags & CTXKV_WAS_DURABLE) != 0;
 
-	if (item->status != 0)
-		return; /* it may be there, or not */
+	if (item->status != 0) {
+		model_unknown(&cluster->model, cop->idents[i], cop->versions[i]);
+		return;
+	}
 	if ((cop->op.flags & CTXKV_DURABLE) != 0 && (item->flags & CTXKV_WAS_DURABLE) == 0 &&
 	    !cluster->is_memory)
 		sim_fail(cluster->sim, "a durable put is answered and not durable");
@@ -138,12 +140,16 @@ static void on_put(struct cop *cop, uint32_t i)
 		/* It may be its own first attempt that it met. */
 		if (stat.connects == cop->connects)
 			model_void(&cluster->model, cop->idents[i], cop->versions[i]);
+		else
+			model_unknown(&cluster->model, cop->idents[i], cop->versions[i]);
 		return;
 	}
 	cluster->stored++;
 	if (cop->life == cluster->life)
 		model_stored(&cluster->model, cop->idents[i], cop->versions[i],
 			     is_durable && !cluster->is_memory);
+	else
+		model_unknown(&cluster->model, cop->idents[i], cop->versions[i]);
 }
 
 static void on_miss(struct cop *cop, uint32_t i)
@@ -163,8 +169,10 @@ static void on_miss(struct cop *cop, uint32_t i)
 	cluster->missed++;
 	if (cluster->missed > server_forgotten(cluster))
 		sim_fail(cluster->sim,
-			 "identity %u is gone; the store has forgotten %llu and misses %llu",
-			 cop->idents[i], (unsigned long long)server_forgotten(cluster),
+			 "identity %u (%u bytes, until %llu) is gone; the store has forgotten %llu "
+			 "and misses %llu",
+			 cop->idents[i], version->size, (unsigned long long)version->expiry_s,
+			 (unsigned long long)server_forgotten(cluster),
 			 (unsigned long long)cluster->missed);
 }
 
@@ -196,12 +204,11 @@ static void drop_answered(struct cop *cop, uint32_t ident, int status)
 {
 	struct cluster *cluster = cop->user->cluster;
 
+	model_drop_over(&cluster->model, ident, status == 0);
 	if (status != 0)
-		return; /* it may be done yet */
+		return;
 	cluster->drops++;
 	model_dropped(&cluster->model, ident, cop->tick, true);
-	if (cop->life == cluster->life)
-		model_drop_over(&cluster->model, ident);
 }
 
 static void on_drop(struct cop *cop)
@@ -228,6 +235,20 @@ static void drop_asked(struct cop *cop)
 	for (uint32_t i = cop->idents[0] % cluster->ns_count; i < cluster->model.ident_count;
 	     i += cluster->ns_count)
 		model_drop_asked(&cluster->model, i);
+}
+
+/* The client has not taken it. */
+static void drop_refused(struct cop *cop)
+{
+	struct cluster *cluster = cop->user->cluster;
+
+	for (uint32_t i = 0; i < cop->op.item_count; i++)
+		model_drop_over(&cluster->model, cop->idents[i], true);
+	if (cop->op.item_count > 0)
+		return;
+	for (uint32_t i = cop->idents[0] % cluster->ns_count; i < cluster->model.ident_count;
+	     i += cluster->ns_count)
+		model_drop_over(&cluster->model, i, true);
 }
 
 static void check_time(struct cop *cop)
@@ -434,6 +455,8 @@ void user_ask(struct user *user, enum ctxkv_opcode opcode, uint32_t ident)
 		 (cop->op.flags & CTXKV_DURABLE) != 0 ? ", durable" : "");
 	if (client_submit(user->client, &cop->op) == 0)
 		return;
+	if (opcode == CTXKV_OP_DROP)
+		drop_refused(cop);
 	for (uint32_t i = 0; opcode == CTXKV_OP_PUT && i < cop->op.item_count; i++)
 		model_void(&cluster->model, cop->idents[i], cop->versions[i]);
 	cop_free(cop);

@@ -40,9 +40,9 @@ uint32_t model_put(struct model *model, uint32_t ident, uint32_t size, uint64_t 
 		row->versions = realloc(row->versions, row->room * sizeof(row->versions[0]));
 		ASSERT(row->versions != NULL);
 	}
-	row->versions[row->count] = (struct model_version) { .size = size,
-							     .expiry_s = expiry_s,
-							     .begin = model_tick(model) };
+	row->versions[row->count] = (struct model_version) {
+		.size = size, .is_open = true, .expiry_s = expiry_s, .begin = model_tick(model)
+	};
 	return row->count++;
 }
 
@@ -77,10 +77,12 @@ void model_stored(struct model *model, uint32_t ident, uint32_t version, bool is
 	if (row->commit == 0)
 		model_commit(model, ident, version);
 	row->outcome = MODEL_STORED;
+	row->is_open = false;
 	row->is_durable |= is_durable;
 	/* Dropped between its commit and its answer: nothing is promised. */
 	row->is_promised = row->dead_live == 0 && !row->is_mortal &&
 			   model->idents[ident].drops_open == 0 &&
+			   model->idents[ident].drops_unknown == 0 &&
 			   model->idents[ident].drop_over < row->begin;
 	/* It was stored, so what was complete before it began is gone. */
 	kill_before(model, ident, row->begin, is_durable);
@@ -89,6 +91,12 @@ void model_stored(struct model *model, uint32_t ident, uint32_t version, bool is
 void model_void(struct model *model, uint32_t ident, uint32_t version)
 {
 	version_of(model, ident, version)->outcome = MODEL_VOID;
+	version_of(model, ident, version)->is_open = false;
+}
+
+void model_unknown(struct model *model, uint32_t ident, uint32_t version)
+{
+	version_of(model, ident, version)->is_open = false;
 }
 
 void model_existed_durable(struct model *model, uint32_t ident, uint32_t by)
@@ -119,19 +127,23 @@ void model_drop_asked(struct model *model, uint32_t ident)
 		row->versions[i].is_promised = false;
 }
 
-void model_drop_over(struct model *model, uint32_t ident)
+void model_drop_over(struct model *model, uint32_t ident, bool is_known)
 {
-	ASSERT(model->idents[ident].drops_open > 0);
-	model->idents[ident].drops_open--;
-	model->idents[ident].drop_over = model_tick(model);
+	struct model_ident *row = &model->idents[ident];
+
+	ASSERT(row->drops_open > 0);
+	row->drops_open--;
+	row->drops_unknown += !is_known;
+	row->drop_over = model_tick(model);
 }
 
 /* The process is gone, and so are the drops that it had not answered. */
 static void drops_end(struct model *model)
 {
 	for (uint32_t i = 0; i < model->ident_count; i++) {
-		while (model->idents[i].drops_open > 0)
-			model_drop_over(model, i);
+		if (model->idents[i].drops_unknown > 0)
+			model->idents[i].drop_over = model_tick(model);
+		model->idents[i].drops_unknown = 0;
 	}
 }
 
@@ -152,7 +164,7 @@ void model_crash(struct model *model)
 			version->dead_live = version->dead_durable;
 			if (!version->is_durable)
 				version->is_promised = false;
-			if (version->commit == 0)
+			if (version->commit == 0 && !version->is_open)
 				version->commit = now; /* it is there by now, or never */
 		}
 	}
@@ -172,6 +184,17 @@ void model_stop(struct model *model)
 	}
 }
 
+/* A later put, of whatever outcome, may have taken its place (a block that a restart has found and
+ * nobody has verified counts as absent) and expired. */
+static bool may_have_expired(const struct model_ident *row, uint32_t version)
+{
+	for (uint32_t i = version + 1; i < row->count; i++) {
+		if (row->versions[i].expiry_s != 0 && row->versions[i].outcome != MODEL_VOID)
+			return true;
+	}
+	return false;
+}
+
 struct model_version *model_promised(const struct model *model, uint32_t ident, uint64_t wall_s)
 {
 	const struct model_ident *row = &model->idents[ident];
@@ -180,7 +203,7 @@ struct model_version *model_promised(const struct model *model, uint32_t ident, 
 		struct model_version *version = &row->versions[i];
 
 		if (version->is_promised && (version->expiry_s == 0 || wall_s < version->expiry_s))
-			return version;
+			return may_have_expired(row, i) ? NULL : version;
 	}
 	return NULL;
 }

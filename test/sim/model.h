@@ -24,6 +24,7 @@ struct model_version {
 	uint64_t begin;  /* tick */
 	uint64_t commit; /* tick since which it may be seen, at the latest; 0: not yet */
 	enum model_outcome outcome;
+	bool is_open; /* its put is under way: a later process may publish it yet */
 	bool is_durable;
 	bool is_promised; /* must be found */
 	bool is_mortal;   /* expires some time before expiry_s: nothing is promised */
@@ -36,8 +37,9 @@ struct model_ident {
 	struct model_version *versions;
 	uint32_t count;
 	uint32_t room;
-	uint32_t drops_open; /* asked and not answered: nothing is promised meanwhile */
-	uint64_t drop_over;  /* tick of the last answer */
+	uint32_t drops_open;    /* under way: nothing is promised meanwhile */
+	uint32_t drops_unknown; /* given up; this process may carry them out yet */
+	uint64_t drop_over;     /* tick of the last answer */
 };
 
 struct model {
@@ -65,12 +67,16 @@ void model_commit(struct model *model, uint32_t ident, uint32_t version);
 void model_stored(struct model *model, uint32_t ident, uint32_t version, bool is_durable);
 void model_void(struct model *model, uint32_t ident, uint32_t version);
 
+/* Its put is over, and nobody knows how it ended. */
+void model_unknown(struct model *model, uint32_t ident, uint32_t version);
+
 /* What was there when version `by` began (and found it) is durable now. */
 void model_existed_durable(struct model *model, uint32_t ident, uint32_t by);
 
-/* A drop was asked; it may take effect any time until it is over (or the process is). */
+/* A drop was asked; it may take effect any time until it is over. is_known false: nobody knows how
+ * it ended, and it may still take effect until the process is gone. */
 void model_drop_asked(struct model *model, uint32_t ident);
-void model_drop_over(struct model *model, uint32_t ident);
+void model_drop_over(struct model *model, uint32_t ident, bool is_known);
 
 /* A drop that began at tick misses from now on; later: it is durable. */
 void model_dropped(struct model *model, uint32_t ident, uint64_t tick, bool is_durable);

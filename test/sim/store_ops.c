@@ -22,6 +22,7 @@ struct put_op {
 	bool is_filled;
 	bool is_waiting; /* for room, to commit */
 	bool is_doomed;  /* to be aborted, not committed */
+	bool has_version;
 	bool is_done;
 	bool is_probe; /* of ops_check_pool() */
 };
@@ -80,6 +81,8 @@ static uint32_t cut_pages(struct sim *sim, uint64_t size, uint64_t unit, struct 
 static void put_free(struct put_op *op)
 {
 	list_del(&op->node);
+	if (op->has_version && !op->is_done)
+		model_unknown(&op->world->model, op->ident, op->version);
 	for (uint32_t i = 0; i < PIECE_MAX; i++)
 		free(op->iov[i].iov_base);
 	free(op);
@@ -178,6 +181,8 @@ static void put_done_cb(struct shard_put *put, int rc)
 		world->model.idents[op->ident].versions[op->version].mark = world->written;
 	} else if (!op->is_filled) {
 		model_void(&world->model, op->ident, op->version);
+	} else {
+		model_unknown(&world->model, op->ident, op->version);
 	}
 }
 
@@ -244,6 +249,7 @@ void ops_put(struct world *world, uint32_t ident)
 		return;
 	}
 	op->version = model_put(&world->model, ident, op->put.size, op->put.expiry_s);
+	op->has_version = true;
 	sim_note(sim, "put %u.%u of %u bytes%s begins: state %d", ident, op->version, op->put.size,
 		 op->put.is_durable ? ", durable," : "", (int)op->put.state);
 	if (op->put.state == SHARD_PUT_FILLING)
