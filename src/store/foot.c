@@ -172,6 +172,19 @@ static uint32_t foot_build(struct shard *shard, const struct segment *segment, b
 	return pages;
 }
 
+/* Among the sealed ones by age, not behind them: what recovery had to scan may be older than they
+ * are, and segments are used again in order of age, or a tombstone would go before what it buries.
+ */
+static void sealed_add(struct shard *shard, struct segment *segment)
+{
+	struct list *at = shard->sealed.prev;
+
+	while (at != &shard->sealed &&
+	       list_entry(at, struct segment, node)->opened > segment->opened)
+		at = at->prev;
+	list_add_head(at, &segment->node); /* behind at */
+}
+
 /* The head of sealing has its footer, or will do without one. */
 static void foot_end(struct shard *shard)
 {
@@ -181,7 +194,7 @@ static void foot_end(struct shard *shard)
 	shard->foot_write.is_under_way = false;
 	segment->state = SEGMENT_SEALED;
 	list_del(&segment->node);
-	list_add_tail(&shard->sealed, &segment->node);
+	sealed_add(shard, segment);
 	list_add_tail(&shard->feet, &segment->foot->node);
 	segment->foot = NULL;
 	shard_room(shard);

@@ -100,10 +100,53 @@ static void segments_are_used_again_safely(void **state)
 	bench_fini(&run.bench);
 }
 
+/* Page of the footer of segment 0. */
+static uint64_t footer_page(void)
+{
+	return (MiB + DISK_SEGMENTS_OFFSET + disk_segment_size(DISK_SEGMENT_MIN)) / PAGE_SIZE - 1;
+}
+
+/*
+ * A small block is in segment 0, its tombstone in segment 1. The footer of 0 rots, so that a
+ * restart scans 0 and seals it again, when 1 is long sealed. 0 is still the one to be used again
+ * first: else the tombstone goes before what it buries.
+ */
+static void a_segment_that_is_sealed_again_keeps_its_age(void **state)
+{
+	struct run run = { .next = 0 };
+	struct env_fake_disk *disk;
+
+	bench_init(&run.bench, 5, SEGMENTS);
+	assert_int_equal(bench_open(&run.bench), 0);
+	assert_int_equal(bench_put(&run.bench, SMALL, 5000, true), 0);
+	while (run.next <= ROUND)
+		put_next(&run, true);
+	assert_int_equal(bench_drop(&run.bench, SMALL, false), 0);
+	while (run.next < 5 * ROUND)
+		put_next(&run, true);
+	assert_int_equal(bench_close(&run.bench), 0);
+	disk = env_fake_disk(&run.bench.fake, BENCH_PATH, 0);
+	assert_int_equal(((struct disk_footer *)(void *)disk->pages[footer_page()])->magic,
+			 DISK_FOOT_MAGIC);
+	disk->pages[footer_page()][9] ^= 1;
+	assert_int_equal(bench_open(&run.bench), 0);
+	assert_int_equal(bench_stats(&run.bench).recovered_scanned, ROUND);
+
+	while (run.next < (SEGMENTS + 2) * ROUND)
+		put_next(&run, true);
+	bench_crash(&run.bench);
+	assert_int_equal(bench_open(&run.bench), 0);
+	assert_false(bench_has(&run.bench, SMALL));
+	assert_int_equal(bench_get(&run.bench, 0, SIZE, NULL), BENCH_MISS); /* it was used again */
+	assert_int_equal(bench_close(&run.bench), 0);
+	bench_fini(&run.bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(segments_are_used_again_safely),
+		cmocka_unit_test(a_segment_that_is_sealed_again_keeps_its_age),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
