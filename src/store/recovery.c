@@ -18,7 +18,8 @@
  *      not sealed get their footer now. Segments without entries are the first to be used again.
  *   6. Sequences go on above the highest seen, with a gap for those that were lost.
  *
- * A page cannot be read or is torn: it costs what stands in it, and no more.
+ * A page cannot be read or is torn: it costs what stands in it, and no more. An entry of a block
+ * above the largest is passed over: buffers are made for those that can have been put.
  * The index is full: the oldest segments are forgotten, as when it fills at run time.
  * Everything that recovery writes can be lost again: the next one finds the same.
  */
@@ -136,7 +137,7 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 	struct index_entry other;
 
 	recovery->sequence_max = MAX(recovery->sequence_max, entry->sequence);
-	if (entry->sequence < segment->opened)
+	if (entry->sequence < segment->opened || entry->size > shard->block_max)
 		return;
 	recovery->found++;
 	if (segment->foot != NULL && segment->foot->count < shard->segment_pages)
