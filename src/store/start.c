@@ -291,7 +291,9 @@ static int shard_fill(struct shard *shard, uint64_t index_entries)
 		return rc;
 	if (!is_memory(shard))
 		return recovery_run(shard);
-	shard->sequence = 1;
+	/* Not 1: a client may remember the name of a record of before a restart. 47 bits of 48. */
+	shard->env->ops->random(shard->env, &shard->sequence, sizeof(shard->sequence));
+	shard->sequence = (shard->sequence >> 17) + 1;
 	for (uint32_t i = 0; i < shard->segment_count; i++)
 		list_add_tail(&shard->free, &shard->segments[i].node);
 	shard->free_count = shard->segment_count;

@@ -57,6 +57,26 @@ static void a_payload_is_received_where_it_stays(void **state)
 	closed(&bench);
 }
 
+/* A record's name says which bytes: one of before a restart must not fit other bytes behind it. */
+static void a_record_of_before_a_restart_is_not_named_again(void **state)
+{
+	struct store_bench bench;
+	struct shard_ref before;
+	struct shard_ref after;
+	struct store_id id;
+
+	opened(&bench, 8);
+	bench_id(1, &id);
+	assert_int_equal(bench_put(&bench, 1, 5000, false), 0);
+	assert_true(shard_find(bench.shard, &id, &before));
+	assert_int_equal(bench_close(&bench), 0);
+	assert_int_equal(bench_open(&bench), 0);
+	assert_int_equal(bench_put(&bench, 1, 5000, false), 0);
+	assert_true(shard_find(bench.shard, &id, &after));
+	assert_int_not_equal(before.sequence, after.sequence);
+	closed(&bench);
+}
+
 static void the_oldest_are_forgotten(void **state)
 {
 	struct store_bench bench;
@@ -171,6 +191,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_payload_is_received_where_it_stays),
+		cmocka_unit_test(a_record_of_before_a_restart_is_not_named_again),
 		cmocka_unit_test(the_oldest_are_forgotten),
 		cmocka_unit_test(readers_and_fillers_keep_their_memory),
 		cmocka_unit_test(room_is_told),
