@@ -41,8 +41,12 @@ void face_notify_clear(struct ctxkv_client *face)
 
 	if (!atomic_load(&face->is_notified))
 		return;
-	if (read(face->event_fd, &count, sizeof(count)) < 0)
+	/* Set but not readable: face_notify() is between its two steps. The flag stays, so that
+	 * what it is about to write is read next time, and not left lying for ever. */
+	if (read(face->event_fd, &count, sizeof(count)) < 0) {
 		ASSERT(errno == EINTR || errno == EAGAIN);
+		return;
+	}
 	atomic_store(&face->is_notified, false);
 }
 

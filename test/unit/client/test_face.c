@@ -117,6 +117,32 @@ static void cancel_ends_an_op_and_only_that(void **state)
 	face_op_free(&gets[1]);
 }
 
+static bool is_readable(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pollfd, 1, 0) == 1;
+}
+
+/* face_notify() stopped between flag and write, ctxkv_poll() in between: afterwards the descriptor
+ * must not be readable for ever, or the caller's loop spins. */
+static void a_poll_in_the_middle_of_a_notification_loses_nothing(void **state)
+{
+	struct ctxkv_client *client = face_open(face_url(face_port(NULL), FACE_SECRET), 0, 1, 0);
+	const uint64_t one = 1;
+	struct ctxkv_event event;
+
+	assert_false(atomic_exchange(&client->is_notified, true));
+	assert_int_equal(ctxkv_poll(client, &event, 1), 0);
+	assert_int_equal(write(client->event_fd, &one, sizeof(one)), sizeof(one));
+	assert_true(is_readable(ctxkv_event_fd(client)));
+	assert_int_equal(ctxkv_poll(client, &event, 1), 0);
+	assert_false(is_readable(ctxkv_event_fd(client)));
+	face_notify(client);
+	assert_true(is_readable(ctxkv_event_fd(client)));
+	ctxkv_close(&client);
+}
+
 static void inflight_max_is_back_pressure(void **state)
 {
 	int listener;
@@ -457,6 +483,7 @@ int main(void)
 		cmocka_unit_test(a_frozen_server_costs_the_deadline_by_thread),
 		cmocka_unit_test(a_frozen_server_costs_the_deadline_by_caller),
 		cmocka_unit_test(cancel_ends_an_op_and_only_that),
+		cmocka_unit_test(a_poll_in_the_middle_of_a_notification_loses_nothing),
 		cmocka_unit_test(inflight_max_is_back_pressure),
 		cmocka_unit_test(run_keeps_the_events_of_others),
 		cmocka_unit_test(every_event_makes_the_descriptor_readable),
