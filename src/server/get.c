@@ -3,16 +3,18 @@
  * GET: from the index to the client's memory.
  *
  *   1. find the block; a miss, another record than asked for, or a range outside it is answered
- *   2. pin it, so that its segment is not used again underneath
- *   3. bytes in memory (memory mode, or not yet written) are pushed from where they stand; for the
- *      others buffers for the whole range are reserved at once, the shard reads into them, and each
- *      piece is pushed as it comes
- *   4. when the read has its verdict and every push is done: the result, then pin and buffers go
+ *   2. bytes in memory (memory mode, or not yet written) are pinned and pushed from where they
+ *      stand; for the others buffers for the whole range are reserved at once
+ *   3. with buffers, the block is looked up again and its segment is pinned while the shard reads:
+ *      a client that takes its time holds up neither other puts nor reclaim. Each piece is pushed
+ *      as it comes
+ *   4. when the read has its verdict and every push is done: the result, then the buffers go
  *
  * Failure: a block that does not pass its check, or cannot be read, is a miss with its cause; what
  * was pushed of it before is worth nothing, as the result says. A push that fails (its lane died)
- * ends the item with -ERR_PEER. Given up while the shard still reads: the result goes out once no
- * push is under way; buffers and pin wait for the shard.
+ * ends the item with -ERR_PEER. The block was forgotten while it waited for buffers: a miss. Given
+ * up while the shard still reads: the result goes out once no push is under way; buffers and pin
+ * wait for the shard.
  */
 #include <string.h>
 
@@ -87,6 +89,32 @@ static void get_done_cb(struct shard_read *read, int rc)
 	}
 }
 
+static void get_pin(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+
+	shard_pin(op->slot->shard, &get->ref);
+	get->is_pinned = true;
+}
+
+static void get_unpin(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+
+	if (!get->is_pinned)
+		return;
+	shard_unpin(op->slot->shard, &get->ref);
+	get->is_pinned = false;
+}
+
+/* The record that was found at first is still there. */
+static bool get_is_here(struct op *op)
+{
+	struct shard_ref ref;
+
+	return shard_find(op->slot->shard, &op->id, &ref) && ref.sequence == op->u.get.ref.sequence;
+}
+
 static void get_read_start(struct op *op)
 {
 	struct op_get *get = &op->u.get;
@@ -94,6 +122,11 @@ static void get_read_start(struct op *op)
 
 	if (!list_is_empty(&op->wait_node))
 		return;
+	if (!get_is_here(op)) {
+		op_give_up(op, -ERR_MISS);
+		return;
+	}
+	get_pin(op);
 	get->read = (struct shard_read) {
 		.ref = get->ref,
 		.offset = get->offset,
@@ -105,6 +138,7 @@ static void get_read_start(struct op *op)
 	};
 	rc = shard_read_start(op->slot->shard, &get->read);
 	if (rc == -EAGAIN) {
+		get_unpin(op);
 		op->reactor->metrics.again_read++;
 		list_add_tail(&op->slot->read_waiters, &op->wait_node);
 		return;
@@ -118,14 +152,6 @@ static void get_read_start(struct op *op)
 }
 
 /* --- the steps --- */
-
-static void get_pin(struct op *op)
-{
-	struct op_get *get = &op->u.get;
-
-	shard_pin(op->slot->shard, &get->ref);
-	get->is_pinned = true;
-}
 
 /* Its bytes are in memory: checked where they stand when that is wanted. */
 static void get_start_view(struct op *op)
@@ -153,7 +179,6 @@ static void get_start_read(struct op *op)
 	int rc;
 
 	get->is_read = true;
-	get_pin(op);
 	span = shard_read_span(op->slot->shard, &get->ref, get->offset, op->size);
 	rc = buffers_reserve(&op->reactor->read_buffers, &op->session->read_quota, &op->buffers,
 			     span);
@@ -223,6 +248,8 @@ static void get_step(struct op *op)
 		get_read_start(op);
 		break;
 	case OP_MOVING:
+		if (get->is_read && !get->is_reading)
+			get_unpin(op);
 		if (op->move_rc < 0)
 			op_give_up(op, op->move_rc);
 		else if (!get->is_reading && get->read_rc < 0)
@@ -287,10 +314,7 @@ static bool get_release(struct op *op)
 	if (get->is_reading)
 		return false;
 	op_buffers_free(op);
-	if (get->is_pinned) {
-		shard_unpin(op->slot->shard, &get->ref);
-		get->is_pinned = false;
-	}
+	get_unpin(op);
 	return true;
 }
 

@@ -255,6 +255,14 @@ static uint32_t rx_data_pieces(struct tcp_lane *lane, struct iovec *iov, uint32_
 			     size, size_out);
 }
 
+/* So much more of the payload is there. A slow pull is not one that stands still. */
+static void rx_data_took(struct tcp_rx *rx, uint32_t size)
+{
+	rx->data_have += size;
+	if (rx->move != NULL)
+		rx->move->moved = rx->data_have;
+}
+
 static void rx_data_end(struct tcp_lane *lane)
 {
 	struct tcp_rx *rx = &lane->rx;
@@ -288,7 +296,7 @@ static int rx_data(struct tcp_lane *lane)
 		(void)rx_data_pieces(lane, &iov, 1, MIN(rest, rx_have(rx)), &size);
 		memcpy(iov.iov_base, rx->buf + rx->start, size);
 		rx->start += (uint32_t)size;
-		rx->data_have += (uint32_t)size;
+		rx_data_took(rx, (uint32_t)size);
 	}
 }
 
@@ -392,7 +400,7 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	lane->lane.progress_ns = env_now_ns(env);
 	inner = MIN(inner, (uint64_t)got);
 	if (rx->state == TCP_RX_DATA)
-		rx->data_have += (uint32_t)inner;
+		rx_data_took(rx, (uint32_t)inner);
 	else
 		rx->big_have += (uint32_t)inner;
 	rx->end += (uint32_t)((uint64_t)got - inner);

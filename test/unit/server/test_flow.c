@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../src/store/shard_priv.h"
 #include "rig.h"
 
 #define BIG   (4 * MiB)
@@ -294,6 +295,84 @@ static void a_grant_without_progress_ends(void **state)
 }
 
 /* A client that freezes inside a DATA_PUT loses its put, and the key is free again. */
+/* A grant that is answered slowly, but answered, does not end, however large its piece is. */
+static void a_slow_client_is_not_taken_for_a_frozen_one(void **state)
+{
+	struct rig rig;
+	struct raw_client slow;
+	uint8_t *bytes = bytes_make(1, 400000);
+	struct raw_client_put put = { rig_key(1), bytes, 400000, false };
+	struct wire_header header;
+	struct wire_data data = { .item = 0 };
+	uint64_t request;
+
+	rig_init(&rig);
+	rig.opts.stall_ns = 600 * NS_PER_MS;
+	rig_start(&rig, false);
+	rig_client(&rig, &slow);
+	request = raw_client_put(&slow, &put, 1, 0, 10 * NS_PER_S);
+	recv_until(&slow, WIRE_GRANT, request, &frame);
+	wire_header_init(&header, WIRE_DATA_PUT, request, 0, sizeof(data));
+	header.payload_size = put.size;
+	auth_mac_seal(slow.out, &header, &data);
+	assert_true(raw_client_write(&slow, &header, sizeof(header)));
+	assert_true(raw_client_write(&slow, &data, sizeof(data)));
+	for (uint32_t at = 0; at < put.size; at += 40000) {
+		assert_true(raw_client_write(&slow, bytes + at, 40000));
+		rig_run_ns(&rig, 150 * NS_PER_MS);
+	}
+	assert_int_equal(raw_client_finish(&slow, request, NULL, &put, NULL), 0);
+	assert_int_equal(rig_metrics(&rig).stalls, 0);
+	check_bytes(&slow, &put);
+	free(bytes);
+	raw_client_close(&slow);
+	rig_stop(&rig);
+}
+
+static uint32_t pin_count(const struct shard *shard)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < shard->segment_count; i++)
+		count += shard->segments[i].pins;
+	return count;
+}
+
+/* What has been read, or waits for buffers, does not keep a segment from being used again: else one
+ * reader who takes his time holds up everybody's puts. */
+static void a_slow_reader_holds_no_segment(void **state)
+{
+	struct wire_key keys[4];
+	struct raw_client slow;
+	uint64_t request;
+	uint8_t *bytes;
+	struct rig rig;
+
+	rig_init(&rig);
+	rig_start(&rig, true);
+	rig_client(&rig, &slow);
+	for (uint32_t i = 0; i < 4; i++) {
+		struct raw_client_put put = { rig_key(i), bytes_make(i, BIG), BIG, false };
+
+		keys[i] = put.key;
+		request = raw_client_put(&slow, &put, 1, WIRE_REQ_DURABLE, 5 * NS_PER_S);
+		assert_int_equal(raw_client_finish(&slow, request, NULL, &put, NULL), 0);
+		free((void *)(uintptr_t)put.bytes);
+	}
+	request = raw_client_get(&slow, keys, 4, 0, BIG, 10 * NS_PER_S);
+	RIG_UNTIL(&rig, rig_metrics(&rig).store_read >= 2 * BIG);
+	rig_run_ns(&rig, 50 * NS_PER_MS);
+	assert_true(rig_metrics(&rig).ops >= 2); /* it has not read yet */
+	assert_int_equal(pin_count(rig.shard), 0);
+	bytes = bytes_make(0, BIG);
+	assert_int_equal(raw_client_finish(&slow, request, bytes, NULL, NULL), 0);
+	check_bytes(&slow, &(struct raw_client_put) { keys[0], bytes, BIG, false });
+	assert_int_equal(rig_metrics(&rig).get_hits, 5);
+	free(bytes);
+	raw_client_close(&slow);
+	rig_stop(&rig);
+}
+
 static void a_client_frozen_inside_a_frame_loses_its_put(void **state)
 {
 	struct rig rig;
@@ -512,6 +591,8 @@ int main(void)
 		cmocka_unit_test(more_gets_than_buffers_wait_their_turn),
 		cmocka_unit_test(more_puts_than_the_window_wait_their_turn),
 		cmocka_unit_test(a_grant_without_progress_ends),
+		cmocka_unit_test(a_slow_client_is_not_taken_for_a_frozen_one),
+		cmocka_unit_test(a_slow_reader_holds_no_segment),
 		cmocka_unit_test(a_client_frozen_inside_a_frame_loses_its_put),
 		cmocka_unit_test(a_spent_budget_is_answered_in_time),
 		cmocka_unit_test(a_cancel_is_answered_when_nothing_lands_any_more),
