@@ -37,7 +37,7 @@ uint64_t world_wall_s(const struct world *world)
 
 /* --- forgetting --- */
 
-static uint64_t forgotten_now(const struct world *world)
+uint64_t world_forgotten(const struct world *world)
 {
 	struct shard_stats stats;
 
@@ -73,11 +73,11 @@ void world_missed(struct world *world, uint32_t ident)
 	version->is_promised = false;
 	world->missed++;
 	sim_note(world->sim, "identity %u is gone, %" PRIu64 " bytes after its put", ident, since);
-	if (world->missed > forgotten_now(world))
+	if (world->missed > world_forgotten(world))
 		sim_fail(world->sim,
 			 "identity %u was %s and is gone; the store has forgotten %" PRIu64
 			 " blocks and misses %" PRIu64,
-			 ident, version->is_durable ? "durable" : "stored", forgotten_now(world),
+			 ident, version->is_durable ? "durable" : "stored", world_forgotten(world),
 			 world->missed);
 	if (since < stats.capacity / 3)
 		sim_fail(world->sim,
@@ -122,7 +122,7 @@ static int process_open(struct world *world)
 static void process_bury(struct world *world)
 {
 	world->is_dying = true;
-	world->forgotten = forgotten_now(world);
+	world->forgotten = world_forgotten(world);
 	sim_env_kill(world->env, true);
 	if (!world->is_memory)
 		sim_disk_crash(world->disk, rng_chance(&world->sim->rng, 5000));
@@ -209,7 +209,7 @@ static bool process_stop(struct world *world)
 		return false;
 	shard_on_room(world->shard, NULL);
 	world->env->env.ops->undefer(&world->env->env, &world->room_task);
-	world->forgotten = forgotten_now(world);
+	world->forgotten = world_forgotten(world);
 	rc = shard_close(&world->shard, false);
 	sim_note(world->sim, "process stops: %s", err_str(rc));
 	if (world->disk->is_dead)

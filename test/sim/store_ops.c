@@ -20,8 +20,10 @@ struct put_op {
 	uint32_t version;
 	bool is_scheduled;
 	bool is_filled;
-	bool is_waiting; /* for room, to commit */
-	bool is_doomed;  /* to be aborted, not committed */
+	bool is_waiting;    /* for room, to commit */
+	bool is_doomed;     /* to be aborted, not committed */
+	uint64_t begin;     /* tick */
+	uint64_t forgotten; /* when it began */
 	bool has_version;
 	bool is_done;
 	bool is_probe; /* of ops_check_pool() */
@@ -149,6 +151,26 @@ static void put_go(struct put_op *op)
 		sim_fail(world->sim, "commit says %s", err_str(rc));
 }
 
+/* "It existed" is a promise, too: unless something has taken it away since, it is there now. */
+static void check_existed(const struct put_op *op)
+{
+	struct world *world = op->world;
+	const struct model_ident *row = &world->model.idents[op->ident];
+	struct shard_ref ref;
+
+	for (uint32_t i = 0; i < row->count; i++) {
+		const struct model_version *version = &row->versions[i];
+
+		if (version->dead_live > op->begin || version->expiry_s != 0)
+			return;
+	}
+	if (world->has_eio || world->has_media_faults || world_forgotten(world) != op->forgotten)
+		return;
+	if (!shard_find(world->shard, &op->put.id, &ref))
+		sim_fail(world->sim, "put %u.%u: it existed, and is not there", op->ident,
+			 op->version);
+}
+
 static void put_done_cb(struct shard_put *put, int rc)
 {
 	struct put_op *op = CONTAINER_OF(put, struct put_op, put);
@@ -169,6 +191,7 @@ static void put_done_cb(struct shard_put *put, int rc)
 		sim_fail(world->sim, "a durable put is done and not durable");
 	if (rc == 0 && put->existed_out) {
 		world->existed++;
+		check_existed(op);
 		model_void(&world->model, op->ident, op->version);
 		if (put->durable_out)
 			model_existed_durable(&world->model, op->ident, op->version);
@@ -237,6 +260,8 @@ void ops_put(struct world *world, uint32_t ident)
 	int rc;
 
 	op->is_doomed = rng_chance(&sim->rng, 800);
+	op->begin = model_tick(&world->model);
+	op->forgotten = world_forgotten(world);
 	rc = shard_put_begin(world->shard, &op->put);
 	sim_trace(sim, ident, (uint64_t)-rc + op->put.state * 4096u);
 	if (rc < 0) {

@@ -45,6 +45,9 @@ struct world {
 void world_id(const struct world *world, uint32_t ident, struct store_id *id_out);
 uint64_t world_wall_s(const struct world *world);
 
+/* Blocks that the store says it has forgotten, so far. */
+uint64_t world_forgotten(const struct world *world);
+
 /* A promised version was not found: count it, or fail when it cannot have been forgotten. */
 void world_missed(struct world *world, uint32_t ident);
 
