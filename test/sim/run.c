@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  *   sim --seed N [--verbose] [--twice]    one seed, in this process
- *   sim --seeds A-B [--jobs J]            A to B, in J processes
+ *   sim --seeds A-B [--jobs J] [--failures F]
+ *                                         A to B, in J processes, until F (10) have failed
  *
  * A range is played by child processes, each a share of the seeds, so that a panic or a sanitizer's
  * report costs one seed and the rest goes on. Every failure ends with the command that replays it.
@@ -19,7 +20,7 @@
 #include <unistd.h>
 
 #define JOB_MAX      64
-#define FAILURES_MAX 10 /* then the range is given up */
+#define FAILURES_MAX 10 /* then the range is given up, if nobody says when */
 #define SEED_SECONDS 60 /* of real time: a run that takes longer hangs */
 
 struct args {
@@ -27,6 +28,7 @@ struct args {
 	uint64_t first;
 	uint64_t last;
 	uint32_t jobs;
+	uint32_t failures;
 	bool is_single;
 	bool is_verbose;
 	bool is_twice;
@@ -129,7 +131,7 @@ static int play_range(const struct args *args, void (*scenario)(struct sim *sim)
 		report(args, job, status);
 		failed++;
 		job->seed += args->jobs;
-		if (failed >= FAILURES_MAX) {
+		if (failed >= args->failures) {
 			if (job->seed <= args->last)
 				skipped += (args->last - job->seed) / args->jobs + 1;
 		} else if (job->seed <= args->last) {
@@ -147,7 +149,9 @@ static bool parse(int argc, char **argv, struct args *args)
 {
 	int i;
 
-	*args = (struct args) { .program = argv[0], .last = 99, .jobs = 1 };
+	*args = (struct args) {
+		.program = argv[0], .last = 99, .jobs = 1, .failures = FAILURES_MAX
+	};
 	for (i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
 
@@ -166,6 +170,9 @@ static bool parse(int argc, char **argv, struct args *args)
 		} else if (strcmp(argv[i], "--jobs") == 0 &&
 			   sscanf(value, "%u", &args->jobs) == 1) {
 			i++;
+		} else if (strcmp(argv[i], "--failures") == 0 &&
+			   sscanf(value, "%u", &args->failures) == 1) {
+			i++;
 		} else {
 			return false;
 		}
@@ -180,7 +187,8 @@ int run_main(int argc, char **argv, void (*scenario)(struct sim *sim))
 
 	if (!parse(argc, argv, &args)) {
 		fprintf(stderr,
-			"usage: %s [--seed N | --seeds A-B] [--jobs J] [--twice] [--verbose]\n",
+			"usage: %s [--seed N | --seeds A-B] [--jobs J] [--failures F] [--twice] "
+			"[--verbose]\n",
 			argv[0]);
 		return 2;
 	}
