@@ -251,7 +251,7 @@ static void act_run(struct sim_event *event, bool is_dropped)
 		return;
 	world->actions_left--;
 	ident = (uint32_t)rng_below(rng, world->model.ident_count);
-	if (rng_chance(rng, 5500))
+	if (rng_chance(rng, world->put_rate))
 		ops_put(world, ident);
 	else if (rng_chance(rng, 8500))
 		ops_get(world, ident, false);
@@ -304,6 +304,8 @@ static void choose(struct world *world)
 		.group_delay_ns = rng_log(rng, 1, 5 * NS_PER_MS),
 		.verify = (enum store_verify)rng_below(rng, 3),
 	};
+	world->ident_count = (uint32_t)(is_small ? rng_range(rng, 50, 2000) : rng_log(rng, 2, 200));
+	world->put_rate = (uint32_t)rng_range(rng, 4000, 9000);
 	world->ns_count = (uint32_t)rng_range(rng, 1, 4);
 	world->durable_rate = (uint32_t)rng_below(rng, 10001);
 	world->actions_left = (uint32_t)rng_log(rng, is_small ? 300 : 50, 1500);
@@ -398,7 +400,7 @@ static void scenario(struct sim *sim)
 	list_init(&world.gets);
 	list_init(&world.drops);
 	choose(&world);
-	model_init(&world.model, sim, (uint32_t)rng_log(&sim->rng, 2, 500));
+	model_init(&world.model, sim, world.ident_count);
 	world.ctl = sim_env_create(sim, "world", 1);
 	if (!world.is_memory)
 		setup(&world);

@@ -24,7 +24,9 @@ struct world {
 	bool has_media_faults;
 	bool has_eio;
 	uint32_t block_max;
+	uint32_t ident_count;
 	uint32_t ns_count;
+	uint32_t put_rate;     /* permyriad of actions */
 	uint32_t durable_rate; /* permyriad of puts */
 	uint32_t actions_left;
 	/* Under way. */
