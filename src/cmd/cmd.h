@@ -36,6 +36,9 @@ int cmd_version(struct options *options, const struct opt_set *set);
 /* One line to standard error, "ctxkv: " before it; returns code. */
 int cmd_fail(int code, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* From here on log lines are limited in number: log_limit.c. */
+void cmd_log_limit(void);
+
 /* True once SIGINT or SIGTERM has come; cmd_catch_signals() begins to watch. A second SIGINT ends
  * the process at once. */
 void cmd_catch_signals(void);

@@ -329,6 +329,7 @@ int cmd_start(struct options *options, const struct opt_set *set)
 	if (config_read(options, set) < 0 || config_check(options) < 0)
 		return EXIT_FAILED;
 	log_level_set((enum log_level)options->log_level);
+	cmd_log_limit();
 	env_opts = (struct env_posix_opts) {
 		.io_thread_count = (uint32_t)options->io_threads,
 		.sock_max = (uint32_t)(options->sessions_max * 4 + options->pending_max + 8),

@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import time
 
 import pytest
 
@@ -54,6 +55,25 @@ def test_an_unknown_tenant_looks_like_a_wrong_secret(target):
     raw = Raw(target.port, secret_of(target), tenant=b"nobody")
     assert not raw.server_proof_is_right
     assert raw.welcome[0] == REFUSE
+
+
+def test_strangers_do_not_fill_the_log(target):
+    def knock():
+        with socket.create_connection(("127.0.0.1", target.port), timeout=5) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\nHost: somebody\r\n\r\n")
+            peer.recv(1)
+
+    begin = time.monotonic()
+    for _ in range(600):
+        knock()
+    seconds = time.monotonic() - begin
+    told = target.output().count("no preface of ours")
+    assert 0 < told <= 50 * (seconds + 2)
+    if seconds < 10:
+        assert told < 600
+    time.sleep(1.1)
+    knock()
+    assert told == 600 or "lines left out" in target.output()
 
 
 def test_requests_before_hello_end_the_connection(target):
