@@ -23,6 +23,11 @@
 
 #define LISTEN_BACKLOG  512
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
+/* A peer whose host is gone, or who takes nothing, is told from an idle one by the kernel. */
+#define KEEPALIVE_IDLE_S     30
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_COUNT      3
+#define SILENCE_MS           (60 * 1000) /* bytes sent and not acknowledged */
 
 union address {
 	struct sockaddr any;
@@ -156,6 +161,27 @@ static int sock_take(struct posix *posix, int fd, struct env_sock **sock_out)
 	return 0;
 }
 
+/* All of it is for the better only: where the system does not know one, it goes without. */
+static void inet_options(int fd)
+{
+	static const struct {
+		int level;
+		int name;
+		int value;
+	} options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S },
+		{ IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, SILENCE_MS },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(options); i++)
+		(void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+				 sizeof(options[i].value));
+}
+
 static int socket_make(const union address *address)
 {
 	const int one = 1;
@@ -164,7 +190,7 @@ static int socket_make(const union address *address)
 	if (fd < 0)
 		return -errno;
 	if (address->any.sa_family != AF_UNIX) {
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* slower only */
+		inet_options(fd);
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	}
 	return fd;
@@ -213,7 +239,6 @@ int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_
 
 int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_sock **sock_out)
 {
-	const int one = 1;
 	int fd;
 
 	if (list_is_empty(&listener->posix->sock_free)) {
@@ -227,7 +252,7 @@ int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_soc
 		return -EAGAIN; /* also for connections that ended before they were accepted */
 	}
 	listener->is_pause_told = false;
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* not on Unix sockets */
+	inet_options(fd); /* means nothing to a Unix socket */
 	return sock_take(posix_of(env), fd, sock_out);
 }
 

@@ -341,6 +341,29 @@ static void sockets_do_not_delay_and_do_not_leak_into_children(void **state)
 	}
 }
 
+static int option_of(const struct peer *peer, int level, int name)
+{
+	int value = 0;
+	socklen_t size = sizeof(value);
+
+	assert_int_equal(getsockopt(peer->sock->fd, level, name, &value, &size), 0);
+	return value;
+}
+
+/* Else the session of a host that lost its power stays, until all sessions are such. */
+static void a_host_that_is_gone_is_noticed(void **state)
+{
+	struct env *env = *state;
+	struct peer all[3];
+
+	connect_pair(env, "127.0.0.1:0", &all[0], &all[1], &all[2]);
+	for (int i = 1; i < 3; i++) {
+		assert_int_not_equal(option_of(&all[i], SOL_SOCKET, SO_KEEPALIVE), 0);
+		assert_in_range(option_of(&all[i], IPPROTO_TCP, TCP_KEEPIDLE), 1, 60);
+		assert_in_range(option_of(&all[i], IPPROTO_TCP, TCP_USER_TIMEOUT), 1, 120000);
+	}
+}
+
 /* A dead server's socket is replaced; a live one's, and any other file, is not touched. */
 static void a_unix_listener_replaces_only_dead_sockets(void **state)
 {
@@ -621,6 +644,7 @@ int main(void)
 		T(addresses_are_numeric_or_refused),
 		T(names_tell_both_ends),
 		T(sockets_do_not_delay_and_do_not_leak_into_children),
+		T(a_host_that_is_gone_is_noticed),
 		T(a_unix_listener_replaces_only_dead_sockets),
 		T(a_closed_socket_gets_no_event_of_its_batch),
 		T(an_unwatched_socket_gets_no_event_of_its_batch),
