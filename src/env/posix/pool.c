@@ -7,17 +7,32 @@
  * does instead of I/O.
  *
  * A thread that cannot be made (a container's limit) is no loss while there are others; without
- * any, the work fails with -EAGAIN. Destroying the env waits for the calls that threads are in, so
+ * any, the work fails with -EAGAIN. Destroying the env waits for the I/O that threads are in, so
  * that nothing lands in memory that is freed afterwards; what no thread has taken is never done.
+ *
+ * It does not wait for a name server, who may take half a minute: a thread resolves from and into
+ * memory of its own, and one that is in it when the env goes is left to itself. Its resolution is
+ * never done.
  */
 #include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "posix_priv.h"
+
+struct pool_thread {
+	pthread_t id;
+	struct posix *posix; /* NULL: the env went while this thread resolved */
+	bool is_resolving;   /* set under the pool's lock, cleared under left_lock */
+};
+
+/* Guards what a thread and the end of its env decide between them: posix, and the end of
+ * is_resolving. Taken before a pool's lock, never behind it. */
+static pthread_mutex_t left_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void resolve_add(struct resolve_queue *queue, struct env_resolve *resolve)
 {
@@ -51,13 +66,13 @@ static const struct addrinfo *best_of(const struct addrinfo *found)
 	return found;
 }
 
-static void resolve_execute(struct env_resolve *resolve)
+static void resolve_execute(struct env_resolve *resolve, const char *name)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *found = NULL;
 	const struct addrinfo *best = NULL;
 	char host[NI_MAXHOST];
-	int rc = getaddrinfo(resolve->host, NULL, &hints, &found);
+	int rc = getaddrinfo(name, NULL, &hints, &found);
 
 	if (rc == 0) {
 		best = best_of(found);
@@ -82,9 +97,33 @@ static void done_signal(struct posix *posix)
 	posix_event_signal(posix);
 }
 
-/* With the lock held, dropped and taken again; false when there is nothing to do. */
-static bool work_take(struct posix *posix)
+/* With the lock held, dropped and, when the env is still there, taken again. */
+static void work_resolve(struct pool_thread *thread, struct env_resolve *resolve)
 {
+	struct posix *posix = thread->posix;
+	struct env_resolve mine = { .port = resolve->port };
+	char name[NI_MAXHOST];
+
+	snprintf(name, sizeof(name), "%s", resolve->host);
+	thread->is_resolving = true;
+	pthread_mutex_unlock(&posix->pool.lock);
+	resolve_execute(&mine, name);
+	pthread_mutex_lock(&left_lock);
+	thread->is_resolving = false;
+	if (thread->posix != NULL) {
+		pthread_mutex_lock(&posix->pool.lock);
+		resolve->result = mine.result;
+		memcpy(resolve->address, mine.address, sizeof(resolve->address));
+		resolve_add(&posix->pool.resolve_done, resolve);
+	}
+	pthread_mutex_unlock(&left_lock);
+}
+
+/* With the lock held, dropped and taken again (unless the env went: thread->posix says); false when
+ * there is nothing to do. */
+static bool work_take(struct pool_thread *thread)
+{
+	struct posix *posix = thread->posix;
 	struct pool *pool = &posix->pool;
 	struct env_io *io = list_head(&pool->todo, struct env_io, node);
 	struct env_resolve *resolve = io == NULL ? resolve_take(&pool->resolve_todo) : NULL;
@@ -100,10 +139,9 @@ static bool work_take(struct posix *posix)
 		pthread_mutex_lock(&pool->lock);
 		list_add_tail(&pool->done, &io->node);
 	} else {
-		pthread_mutex_unlock(&pool->lock);
-		resolve_execute(resolve);
-		pthread_mutex_lock(&pool->lock);
-		resolve_add(&pool->resolve_done, resolve);
+		work_resolve(thread, resolve);
+		if (thread->posix == NULL)
+			return true;
 	}
 	done_signal(posix);
 	return true;
@@ -111,13 +149,17 @@ static bool work_take(struct posix *posix)
 
 static void *pool_main(void *ctx)
 {
-	struct posix *posix = ctx;
-	struct pool *pool = &posix->pool;
+	struct pool_thread *thread = ctx;
+	struct pool *pool = &thread->posix->pool;
 
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->is_stopping) {
-		if (work_take(posix))
-			continue;
+		if (work_take(thread)) {
+			if (thread->posix != NULL)
+				continue;
+			free(thread);
+			return NULL;
+		}
 		pool->idle_count++;
 		pthread_cond_wait(&pool->wanted, &pool->lock);
 		pool->idle_count--;
@@ -130,13 +172,19 @@ static void *pool_main(void *ctx)
 static void thread_begin(struct posix *posix)
 {
 	struct pool *pool = &posix->pool;
+	struct pool_thread *thread = calloc(1, sizeof(*thread));
 	sigset_t all;
 	sigset_t before;
 
+	if (thread == NULL)
+		return;
+	thread->posix = posix;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
-	if (pthread_create(&pool->threads[pool->thread_count], NULL, pool_main, posix) == 0)
-		pool->thread_count++;
+	if (pthread_create(&thread->id, NULL, pool_main, thread) == 0)
+		pool->threads[pool->thread_count++] = thread;
+	else
+		free(thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -233,6 +281,24 @@ int pool_init(struct posix *posix, uint32_t thread_max)
 	return 0;
 }
 
+/* Wait for its end, or leave it to itself when it resolves: then it frees itself. */
+static void thread_end(struct pool_thread *thread)
+{
+	bool is_left;
+
+	pthread_mutex_lock(&left_lock);
+	is_left = thread->is_resolving;
+	if (is_left) {
+		thread->posix = NULL;
+		pthread_detach(thread->id);
+	}
+	pthread_mutex_unlock(&left_lock);
+	if (is_left)
+		return;
+	pthread_join(thread->id, NULL);
+	free(thread);
+}
+
 void pool_fini(struct posix *posix)
 {
 	struct pool *pool = &posix->pool;
@@ -244,7 +310,7 @@ void pool_fini(struct posix *posix)
 	pthread_cond_broadcast(&pool->wanted);
 	pthread_mutex_unlock(&pool->lock);
 	for (uint32_t i = 0; i < pool->thread_count; i++)
-		pthread_join(pool->threads[i], NULL);
+		thread_end(pool->threads[i]);
 	pthread_cond_destroy(&pool->wanted);
 	pthread_mutex_destroy(&pool->lock);
 }

@@ -49,7 +49,7 @@ struct pool {
 	uint32_t idle_count; /* threads that wait, also those signalled but not yet awake */
 	bool is_stopping;
 	bool is_signalled; /* the loop has been told of done */
-	pthread_t threads[256];
+	struct pool_thread *threads[256];
 };
 
 struct posix {

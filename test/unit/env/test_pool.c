@@ -311,7 +311,9 @@ static struct addrinfo both[2] = {
 int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
 		       struct addrinfo **found_out)
 {
-	if (strcmp(host, "both") != 0)
+	if (strcmp(host, "slow") == 0)
+		(void)blk_execute(&(struct env_io) { 0 }); /* waits for the gate */
+	if (strcmp(host, "both") != 0 && strcmp(host, "slow") != 0)
 		return __real_getaddrinfo(host, service, hints, found_out);
 	loopback4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	*found_out = both;
@@ -322,6 +324,16 @@ void __wrap_freeaddrinfo(struct addrinfo *found)
 {
 	if (found != both)
 		__real_freeaddrinfo(found);
+}
+
+static bool is_inside(void)
+{
+	bool is;
+
+	pthread_mutex_lock(&gate.lock);
+	is = gate.inside > 0;
+	pthread_mutex_unlock(&gate.lock);
+	return is;
 }
 
 static int resolved_order[4];
@@ -367,6 +379,32 @@ static void names_are_resolved_in_order_and_numbers_are_names(void **state)
 	assert_string_equal(resolves[3].address, "127.0.0.1:4");
 }
 
+/* The name server may take as long as he likes: nobody waits for him, and his answer lands in
+ * nothing of the env's. */
+static void fini_does_not_wait_for_a_name(void **state)
+{
+	struct posix *posix = *state;
+	struct env_resolve resolve = { .done = resolve_done, .host = "slow", .port = 1 };
+	const struct env_resolve before = resolve;
+	struct timespec pause = { 0, 1000000 };
+
+	resolved_count = 0;
+	pool_resolve(&posix->env, &resolve);
+	assert_true(wait_inside(1));
+	pool_fini(posix);
+	assert_int_equal(gate.inside, 1);
+	memset(&posix->pool, 0xff, sizeof(posix->pool)); /* nobody looks at it any more */
+	gate_set(true);
+	for (int i = 0; i < 5000 && is_inside(); i++)
+		nanosleep(&pause, NULL);
+	assert_false(is_inside());
+	nanosleep(&(struct timespec) { 0, 20000000 }, NULL);
+	assert_memory_equal(&resolve, &before, sizeof(resolve));
+	assert_int_equal(resolved_count, 0);
+	memset(&posix->pool, 0, sizeof(posix->pool)); /* for the end of the test */
+	assert_int_equal(pool_init(posix, THREADS), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -380,6 +418,7 @@ int main(void)
 		T(a_thread_fewer_than_wanted_does_it_all),
 		T(fini_waits_for_what_runs),
 		T(names_are_resolved_in_order_and_numbers_are_names),
+		T(fini_does_not_wait_for_a_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
