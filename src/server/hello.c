@@ -114,15 +114,17 @@ static int conn_refuse(struct conn *conn, int code, const char *text)
 
 /* --- the preface --- */
 
-/* The session that a JOIN names, while it is here. */
+/* The session that a JOIN names, while it is here. All lanes of a session are of one transport. */
 static struct session *conn_join_session(const struct conn *conn)
 {
 	const struct wire_preface *preface = &conn->transcript.preface;
+	struct session *session;
 
 	if (preface->incarnation != conn->reactor->opts.incarnation ||
 	    preface->reactor != conn->reactor->opts.index)
 		return NULL;
-	return session_find(conn->reactor, preface->session);
+	session = session_find(conn->reactor, preface->session);
+	return session != NULL && session->xprt == conn->lane->ops ? session : NULL;
 }
 
 int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
