@@ -317,7 +317,7 @@ static bool foot_entry_check(const struct disk_footer *footer, const struct disk
 	if (entry->sequence == 0 || entry->sequence >> 48 != 0)
 		return false;
 	if ((entry->flags & DISK_ENTRY_TOMBSTONE) != 0)
-		return entry->size == 0;
+		return entry->size == 0 && entry->page == 0;
 	return entry->size > 0 && entry->page > 0 && entry->page < footer->tail &&
 	       pages_of(entry->size) <= footer->tail - entry->page;
 }

@@ -74,7 +74,7 @@ static bool entry_check(const struct disk_record *page, const struct disk_entry 
 	if (entry->sequence == 0 || entry->sequence >> 48 != 0)
 		return false;
 	if ((entry->flags & DISK_ENTRY_TOMBSTONE) != 0)
-		return entry->size == 0 && entry->stride_count == 0 &&
+		return entry->size == 0 && entry->page == 0 && entry->stride_count == 0 &&
 		       entry->stride_first <= page->stride_count;
 	if (entry->size == 0 || entry->page <= page->page)
 		return false;

@@ -309,15 +309,19 @@ static bool sweep(void *ctx, const struct index_entry *entry)
 	return true;
 }
 
-static void sequence_resume(struct shard *shard, const struct recovery *recovery)
+/* -ERR_FORMAT: there are none left, which no shard of ours lives to see. */
+static int sequence_resume(struct shard *shard, const struct recovery *recovery)
 {
 	const struct disk_super *disk = shard->super.disk;
 	uint64_t sequence = recovery->sequence_max;
 
 	for (uint32_t i = 0; i < disk->drop_count; i++)
 		sequence = MAX(sequence, disk->drops[i].sequence);
+	if (sequence >= SHARD_SEQUENCE_MAX - SHARD_SEQUENCE_JUMP)
+		return -ERR_FORMAT;
 	shard->sequence = sequence + SHARD_SEQUENCE_JUMP;
 	shard->durable_sequence = shard->sequence;
+	return 0;
 }
 
 /* Where the next put goes: behind the newest segment's tail, or into a free one. With none of
@@ -357,7 +361,9 @@ int recovery_run(struct shard *shard)
 	segments_load(&recovery, ages);
 	newest = segments_place(shard, ages);
 	index_walk(shard->index, sweep, shard);
-	sequence_resume(shard, &recovery);
+	rc = sequence_resume(shard, &recovery);
+	if (rc < 0)
+		return rc;
 	rc = open_first(shard, newest);
 	if (rc < 0)
 		return rc;

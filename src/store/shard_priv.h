@@ -38,6 +38,7 @@
 /* Sequences that recovery leaves out, so that none of a lost record is given again. 16 M restarts
  * fit into 48 bits. */
 #define SHARD_SEQUENCE_JUMP (UINT64_C(1) << 24)
+#define SHARD_SEQUENCE_MAX  (UINT64_C(1) << 47) /* of 48 bits: the rest is for one life's puts */
 
 enum segment_state {
 	SEGMENT_FREE = 0, /* no live block; readers may still be in it, its old bytes still stand */

@@ -436,6 +436,43 @@ static void a_block_above_the_largest_is_not_believed(void **state)
 	}
 }
 
+/* Bytes that add up and could not be ours: they must not end the server, now or at the next put. */
+static void what_adds_up_but_makes_no_sense_ends_nothing(void **state)
+{
+	enum { FAR_TOMBSTONE, LAST_SEQUENCE, LATE_SEQUENCE, COUNT };
+
+	for (uint32_t what = 0; what < COUNT; what++) {
+		struct env_fake_disk *disk;
+		struct disk_record *record;
+		struct disk_entry *entry;
+		struct store_bench bench;
+		int rc;
+
+		bench_init(&bench, 1, SEGMENTS);
+		assert_int_equal(bench_open(&bench), 0);
+		assert_int_equal(what == FAR_TOMBSTONE ? bench_drop(&bench, 1, false)
+						       : bench_put(&bench, 1, 5000, true),
+				 0);
+		bench_crash(&bench);
+		disk = env_fake_disk(&bench.fake, BENCH_PATH, 0);
+		record = (void *)disk->pages[header_find(disk, LOG_BEGIN)];
+		entry = (void *)record->body;
+		if (what == FAR_TOMBSTONE)
+			entry->page = UINT32_MAX;
+		else
+			entry->sequence = (UINT64_C(1) << 48) - (what == LAST_SEQUENCE ? 1 : 9000);
+		record->crc = disk_crc(record, sizeof(*record), offsetof(struct disk_record, crc));
+		rc = bench_open(&bench);
+		assert_int_equal(rc, what == FAR_TOMBSTONE ? 0 : -ERR_FORMAT);
+		if (rc == 0) {
+			assert_int_equal(bench_put(&bench, 3, 5000, true), 0);
+			assert_int_equal(bench_get(&bench, 3, 5000, NULL), BENCH_WHOLE);
+			assert_int_equal(bench_close(&bench), 0);
+		}
+		bench_fini(&bench);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -448,6 +485,7 @@ int main(void)
 		cmocka_unit_test(order_is_by_sequence_across_segments),
 		cmocka_unit_test(an_index_too_small_keeps_the_newest),
 		cmocka_unit_test(a_block_above_the_largest_is_not_believed),
+		cmocka_unit_test(what_adds_up_but_makes_no_sense_ends_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
