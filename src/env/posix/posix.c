@@ -74,11 +74,7 @@ static void *posix_map(struct env *env, size_t size)
 	ptr = map_with(whole, 0);
 	if (ptr == NULL)
 		return NULL;
-	/*
-	 * Huge pages only when asked for: in a virtual machine whose host takes free ones back they
-	 * were measured to cost 3 to 9 times as long to touch. Advice first, so that it is huge
-	 * pages that are touched; a kernel without them gives small ones.
-	 */
+	/* Advice first, so that it is huge pages that are touched; a kernel without gives small. */
 	if (posix->has_huge_pages)
 		(void)madvise(ptr, whole, MADV_HUGEPAGE);
 	for (size_t at = 0; at < whole; at += PAGE_SIZE)
