@@ -59,7 +59,7 @@ static void get_piece_cb(struct shard_read *read, uint32_t begin, uint32_t size,
 	struct op_piece *piece = &op->pieces[get->piece_count];
 
 	CHECK_OBJ(op, OP_MAGIC);
-	ASSERT(get->piece_count < op->buffers.iov_count);
+	ASSERT(get->piece_count < MAX(op->buffers.iov_count, OP_PIECES_MIN));
 	ASSERT(begin >= get->offset);
 	ASSERT(begin - get->offset + (uint64_t)size <= read->size);
 	*piece = (struct op_piece) { begin - get->offset, size, data };

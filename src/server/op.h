@@ -42,6 +42,9 @@ enum op_state {
 	OP_STATE_COUNT,
 };
 
+/* The store reads a block of few buffers in up to so many pieces, smaller than those. */
+#define OP_PIECES_MIN 10
+
 /* A piece of a block that has been read and is to be pushed. */
 struct op_piece {
 	uint32_t begin; /* in the block */
@@ -130,8 +133,9 @@ struct op {
 		struct op_put put;
 		struct op_drop drop;
 	} u;
-	struct wire_seg *segs;   /* room for the transports' seg_max */
-	struct op_piece *pieces; /* room for the largest block's pieces, as buffers.iov */
+	struct wire_seg *segs; /* room for the transports' seg_max */
+	struct op_piece
+		*pieces; /* room for the largest block's, as buffers.iov, or OP_PIECES_MIN */
 };
 
 /* A move of an op; taken from its session's few. */

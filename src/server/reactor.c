@@ -239,7 +239,7 @@ static void plan_make(struct plan *plan, const struct reactor_opts *opts)
 	plan->conn_count = opts->pending_max + opts->session_max * opts->lane_max;
 	plan->request_count = MAX(opts->operation_max, opts->session_max * least);
 	plan->request_count = MAX(plan->request_count, 2 * opts->request_max);
-	plan->piece_max = buffers_piece_count(plan->block_max) + 1;
+	plan->piece_max = MAX(buffers_piece_count(plan->block_max) + 1, OP_PIECES_MIN);
 	plan->op_size = sizeof(struct op) + plan->seg_max * sizeof(struct wire_seg) +
 			plan->piece_max * (sizeof(struct iovec) + sizeof(struct op_piece));
 	plan->op_size = round_up(plan->op_size, 64);

@@ -7,7 +7,7 @@
  *      places and added up); a range of a large block, or one wanted in order, stride by stride
  *      against the record's header, which is read first; a range of a small block by reading all of
  *      it, and nothing is handed on before it is checked.
- *   2. At most SHARD_READ_WINDOW commands are in flight, one a buffer, of at most SHARD_READ_SIZE.
+ *   2. At most SHARD_READ_WINDOW commands are in flight, each within a buffer.
  *   3. Each piece that landed is checked (if by stride) and handed on; in order, if asked.
  *   4. When all have landed, done() gets the verdict. A block that recovery had marked is believed
  *      from now on.
@@ -273,12 +273,18 @@ static struct read_io *io_idle(struct read_state *state)
 	return NULL;
 }
 
+static uint64_t command_size(const struct shard_read *read)
+{
+	return read->size <= SHARD_READ_WINDOW * SHARD_READ_SMALL ? SHARD_READ_SMALL
+								  : SHARD_READ_SIZE;
+}
+
 static void piece_submit(struct read_state *state, struct read_io *io)
 {
 	struct shard *shard = state->shard;
 	const struct shard_read *read = state->read;
 	const struct iovec *buffer = &read->buffers[state->buffer];
-	uint64_t size = MIN(round_up(state->end - state->next, PAGE_SIZE), SHARD_READ_SIZE);
+	uint64_t size = MIN(round_up(state->end - state->next, PAGE_SIZE), command_size(read));
 
 	ASSERT(state->buffer < read->buffer_count);
 	size = MIN(size, buffer->iov_len - state->buffer_offset);

@@ -26,14 +26,17 @@
 #include "super.h"
 
 #define SHARD_MAGIC       0x73686472u
-#define SHARD_DROP_MAX    256u   /* tombstones under way */
-#define SHARD_READ_MAX    256u   /* reads under way */
-#define SHARD_READ_WINDOW 8u     /* commands in flight of one read */
-#define SHARD_READ_SIZE   MiB    /* of a command */
-#define SHARD_FOOT_MAX    3u     /* segments that are open or being sealed */
-#define SHARD_SPARE_MIN   2u     /* segments without live blocks beside the open one */
-#define FOOT_NAMES_MAX    65534u /* rows + 1 fit into 16 bits */
-#define SHARD_SPAN_TRIES  3u     /* writings of a span header that fail before the shard does */
+#define SHARD_DROP_MAX    256u /* tombstones under way */
+#define SHARD_READ_MAX    256u /* reads under way */
+#define SHARD_READ_WINDOW 8u   /* commands in flight of one read */
+#define SHARD_READ_SIZE   MiB  /* of a command */
+/* Of a command of a read of at most SHARD_READ_WINDOW of them: its pieces are checked and sent
+ * while the next are read. */
+#define SHARD_READ_SMALL (256 * KiB)
+#define SHARD_FOOT_MAX   3u     /* segments that are open or being sealed */
+#define SHARD_SPARE_MIN  2u     /* segments without live blocks beside the open one */
+#define FOOT_NAMES_MAX   65534u /* rows + 1 fit into 16 bits */
+#define SHARD_SPAN_TRIES 3u     /* writings of a span header that fail before the shard does */
 
 /* Sequences that recovery leaves out, so that none of a lost record is given again. 16 M restarts
  * fit into 48 bits. */
