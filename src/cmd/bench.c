@@ -512,8 +512,8 @@ static int memory_take(struct bench *bench)
 	bench->memory_size = MAX(size, PAGE_SIZE);
 	/* A cell has a block of 64 MiB a client at least. */
 	whole = 2 * (bench->memory_size + bench->options->clients * 64 * MiB);
-	bench->memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			     0);
+	bench->memory =
+		mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bench->order = calloc(whole / PAGE_SIZE, sizeof(*bench->order));
 	if (bench->memory == MAP_FAILED || bench->order == NULL)
 		return cmd_fail(-1, "no memory for a working set of %" PRIu64 " bytes", size);
