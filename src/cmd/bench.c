@@ -17,10 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "../base/text.h"
 #include "bench.h"
+#include "clock.h"
 #include "cmd.h"
 #include "content.h"
 #include "floor.h"
@@ -66,14 +66,6 @@ struct client_run {
 	uint64_t failures;
 	struct histogram latency;
 };
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
 
 /* --- one client --- */
 

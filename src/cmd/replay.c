@@ -20,6 +20,7 @@
 
 #include "../base/hash.h"
 #include "../base/text.h"
+#include "clock.h"
 #include "cmd.h"
 #include "content.h"
 #include "replay.h"
@@ -51,14 +52,6 @@ struct worker {
 	uint64_t here_room;
 	struct replay_sums sums;
 };
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
 
 static void sleep_until(uint64_t when_ns)
 {
