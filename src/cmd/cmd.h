@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The binary `ctxkv`: one file per subcommand, a row each in main.c. A command gets its options
+ * The binary `ctxkv`: one file per subcommand, a row each in cmds.c. A command gets its options
  * parsed; it returns an exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
  */
 #ifndef CMD_CMD_H
@@ -10,19 +10,27 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-/* Which options stood on the command line: by row of opt_table. */
+/* What stood on the command line. */
 struct opt_set {
-	bool is_set[64];
+	bool is_set[192]; /* by row of opt_table */
+	unsigned action;  /* index in cmd.actions */
 };
+
+#define CMD_EXAMPLES 4
 
 struct cmd {
 	const char *name;
 	const char *text;
-	const char *example;
+	const char *examples[CMD_EXAMPLES];
 	enum opt_where where;
-	const char *operand; /* option that the one bare argument sets; NULL: takes none */
+	const char *actions; /* "a|b|c": the first bare argument is one of them; NULL: none */
+	const char *operand; /* option that the (next) bare argument sets; NULL: takes none */
 	int (*run)(struct options *options, const struct opt_set *set);
 };
+
+/* The commands, in the order in which a user meets them: cmds.c. */
+extern const struct cmd cmd_table[];
+extern const size_t cmd_count;
 
 int cmd_setup(struct options *options, const struct opt_set *set);
 int cmd_start(struct options *options, const struct opt_set *set);
@@ -30,6 +38,10 @@ int cmd_bench(struct options *options, const struct opt_set *set);
 int cmd_replay(struct options *options, const struct opt_set *set);
 int cmd_stat(struct options *options, const struct opt_set *set);
 int cmd_version(struct options *options, const struct opt_set *set);
+
+/* Use, text, examples and options of one command; the manual page ctxkv(1). */
+void cmd_help_print(FILE *out, const struct cmd *cmd);
+void cmd_man_print(FILE *out);
 
 /* --- what several commands do --- */
 

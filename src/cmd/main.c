@@ -1,60 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctxkv COMMAND [--option VALUE | --option=VALUE | --flag | --no-flag] [OPERAND] */
+/* ctxkv COMMAND [ACTION] [--option VALUE | --option=VALUE | --flag | --no-flag] [OPERAND] */
 #include <stdio.h>
 #include <string.h>
 
 #include "../base/text.h"
 #include "cmd.h"
 
-static const struct cmd cmds[] = {
-	{ "setup", "make a medium ready, write secrets and a commented configuration",
-	  "ctxkv setup /data/ctxkv.store --size 100GiB", IN_SETUP, "media", cmd_setup },
-	{ "start", "run the server", "ctxkv start", IN_START, NULL, cmd_start },
-	{ "stat", "show a server's counters and state", "ctxkv stat --json", IN_STAT, NULL,
-	  cmd_stat },
-	{ "bench", "measure put, get and probe beside what the bare machine does",
-	  "ctxkv bench --sizes 2MiB,16MiB --lanes 4", IN_BENCH, NULL, cmd_bench },
-	{ "replay", "replay a trace of LLM requests and print what the store saved",
-	  "ctxkv replay traces/mooncake_conversation.jsonl.zst --scale 320 --requests 300",
-	  IN_REPLAY, "trace", cmd_replay },
-	{ "version", "print the version", "ctxkv version --json", IN_VERSION, NULL, cmd_version },
-};
-
 static void usage(FILE *out)
 {
 	fputs("usage: ctxkv COMMAND [OPTIONS]\n\n"
 	      "A shared, flash-native context memory for LLM inference.\n\n",
 	      out);
-	for (size_t i = 0; i < ARRAY_LEN(cmds); i++)
-		fprintf(out, "  %-9s %s\n", cmds[i].name, cmds[i].text);
-	fputs("\n'ctxkv COMMAND --help' lists its options.\n", out);
-}
-
-static void cmd_help(FILE *out, const struct cmd *cmd)
-{
-	fprintf(out, "usage: ctxkv %s [OPTIONS]", cmd->name);
-	if (cmd->operand != NULL)
-		fprintf(out, " [%s]", cmd->operand);
-	fprintf(out, "\n\n%s\n\nexample:\n  %s\n\noptions:\n", cmd->text, cmd->example);
-	options_help(out, cmd->where);
+	for (size_t i = 0; i < cmd_count; i++)
+		fprintf(out, "  %-9s %s\n", cmd_table[i].name, cmd_table[i].text);
+	fputs("\n'ctxkv help COMMAND' lists its options, with examples.\n", out);
 }
 
 static const struct cmd *cmd_find(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(cmds); i++) {
-		if (strcmp(cmds[i].name, name) == 0)
-			return &cmds[i];
+	for (size_t i = 0; i < cmd_count; i++) {
+		if (strcmp(cmd_table[i].name, name) == 0)
+			return &cmd_table[i];
 	}
 	return NULL;
 }
 
 static const char *cmd_nearest(const char *name)
 {
-	const char *best = cmds[0].name;
+	const char *best = cmd_table[0].name;
 
-	for (size_t i = 1; i < ARRAY_LEN(cmds); i++) {
-		if (text_distance(name, cmds[i].name) < text_distance(name, best))
-			best = cmds[i].name;
+	for (size_t i = 1; i < cmd_count; i++) {
+		if (text_distance(name, cmd_table[i].name) < text_distance(name, best))
+			best = cmd_table[i].name;
 	}
 	return best;
 }
@@ -98,6 +75,30 @@ static int argument_set(const struct cmd *cmd, struct options *options, struct o
 	return used;
 }
 
+/* The index of word in "a|b|c", or -1. */
+static int action_find(const char *actions, const char *word)
+{
+	size_t size = strlen(word);
+
+	for (int i = 0; actions != NULL; i++) {
+		if (strcspn(actions, "|") == size && memcmp(actions, word, size) == 0)
+			return i;
+		actions = strchr(actions, '|');
+		actions = actions != NULL ? actions + 1 : NULL;
+	}
+	return -1;
+}
+
+static int action_set(const struct cmd *cmd, struct opt_set *set, const char *word)
+{
+	int action = action_find(cmd->actions, word);
+
+	if (action < 0)
+		return cmd_fail(-1, "%s does %s, not '%s'", cmd->name, cmd->actions, word);
+	set->action = (unsigned)action;
+	return 0;
+}
+
 static int operand_set(const struct cmd *cmd, struct options *options, struct opt_set *set,
 		       const char *value)
 {
@@ -116,38 +117,77 @@ static int operand_set(const struct cmd *cmd, struct options *options, struct op
 	return 0;
 }
 
+/* The command's arguments: 0; 1 when help was asked for and given; negative after a message. */
+static int arguments_read(const struct cmd *cmd, struct options *options, struct opt_set *set,
+			  int count, char **args)
+{
+	bool wants_action = cmd->actions != NULL;
+	int rc;
+
+	for (int i = 0; i < count; i += rc) {
+		if (strcmp(args[i], "--help") == 0 || strcmp(args[i], "-h") == 0) {
+			cmd_help_print(stdout, cmd);
+			return 1;
+		}
+		rc = 1;
+		if (strncmp(args[i], "--", 2) == 0) {
+			rc = argument_set(cmd, options, set, count - i, args + i);
+		} else if (wants_action) {
+			wants_action = false;
+			rc = action_set(cmd, set, args[i]) < 0 ? -1 : 1;
+		} else if (operand_set(cmd, options, set, args[i]) < 0) {
+			rc = -1;
+		}
+		if (rc < 0)
+			return rc;
+	}
+	if (wants_action)
+		return cmd_fail(-1, "say what %s is to do: %s", cmd->name, cmd->actions);
+	return 0;
+}
+
+static int unknown(const char *name)
+{
+	return cmd_fail(EXIT_USAGE, "there is no command '%s'; did you mean '%s'?", name,
+			cmd_nearest(name));
+}
+
+/* ctxkv help [COMMAND] */
+static int help(const char *name)
+{
+	const struct cmd *cmd = name != NULL ? cmd_find(name) : NULL;
+
+	if (name == NULL)
+		usage(stdout);
+	else if (cmd == NULL)
+		return unknown(name);
+	else
+		cmd_help_print(stdout, cmd);
+	return EXIT_DONE;
+}
+
 int main(int argc, char **argv)
 {
 	static struct options options;
 	static struct opt_set set;
 	const struct cmd *cmd;
+	int rc;
 
 	ASSERT(opt_count <= ARRAY_LEN(set.is_set));
 	options_init(&options);
-	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
-		usage(argc < 2 ? stderr : stdout);
-		return argc < 2 ? EXIT_USAGE : EXIT_DONE;
+	if (argc < 2) {
+		usage(stderr);
+		return EXIT_USAGE;
 	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+		return help(argc > 2 ? argv[2] : NULL);
 	if (strcmp(argv[1], "--version") == 0)
 		return cmd_version(&options, &set);
 	cmd = cmd_find(argv[1]);
 	if (cmd == NULL)
-		return cmd_fail(EXIT_USAGE, "there is no command '%s'; did you mean '%s'?", argv[1],
-				cmd_nearest(argv[1]));
-	for (int i = 2; i < argc;) {
-		int used = 1;
-
-		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-			cmd_help(stdout, cmd);
-			return EXIT_DONE;
-		}
-		if (strncmp(argv[i], "--", 2) == 0)
-			used = argument_set(cmd, &options, &set, argc - i, argv + i);
-		else if (operand_set(cmd, &options, &set, argv[i]) < 0)
-			used = -1;
-		if (used < 0)
-			return EXIT_USAGE;
-		i += used;
-	}
+		return unknown(argv[1]);
+	rc = arguments_read(cmd, &options, &set, argc - 2, argv + 2);
+	if (rc != 0)
+		return rc > 0 ? EXIT_DONE : EXIT_USAGE;
 	return cmd->run(&options, &set);
 }

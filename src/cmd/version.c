@@ -13,6 +13,10 @@ int cmd_version(struct options *options, const struct opt_set *set)
 		options_reference(stdout);
 		return EXIT_DONE;
 	}
+	if (options->man) {
+		cmd_man_print(stdout);
+		return EXIT_DONE;
+	}
 	printf(options->json ? "{\"version\": \"%s\", \"protocol\": %d, \"disk\": %d}\n"
 			     : "ctxkv %s, protocol %d, disk format %d\n",
 	       ctxkv_version(), WIRE_VERSION, DISK_VERSION);

@@ -20,6 +20,10 @@ const struct opt opt_table[] = {
 };
 const size_t opt_count = ARRAY_LEN(opt_table);
 
+const char *const opt_where_names[] = { "setup",   "start", "bench",  "replay", "stat",
+					"version", "drive", "doctor", "doc",    "cost" };
+const size_t opt_where_count = ARRAY_LEN(opt_where_names);
+
 /* A default outside its own range does not compile. */
 #define OPT(id, name, kind, def, min, max, where, text)                                            \
 	_Static_assert((def) + UINT64_C(1) > (min) && (def) <= (max),                              \
@@ -307,15 +311,12 @@ void options_sample(FILE *out, const struct options *options)
 
 static void where_print(FILE *out, uint32_t where)
 {
-	static const char *const names[] = {
-		"setup", "start", "bench", "replay", "stat", "version"
-	};
 	const char *comma = "";
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+	for (size_t i = 0; i < opt_where_count; i++) {
 		if ((where & (1u << i)) == 0)
 			continue;
-		fprintf(out, "%s%s", comma, names[i]);
+		fprintf(out, "%s%s", comma, opt_where_names[i]);
 		comma = ", ";
 	}
 }

@@ -21,7 +21,15 @@ enum opt_where {
 	IN_REPLAY = 1u << 3,
 	IN_STAT = 1u << 4,
 	IN_VERSION = 1u << 5,
+	IN_DRIVE = 1u << 6,
+	IN_DOCTOR = 1u << 7,
+	IN_DOC = 1u << 8,
+	IN_COST = 1u << 9,
 };
+
+/* The command of bit i. */
+extern const char *const opt_where_names[];
+extern const size_t opt_where_count;
 
 enum opt_kind { OPT_U64, OPT_BYTES, OPT_DURATION, OPT_BOOL, OPT_ENUM, OPT_TEXT };
 

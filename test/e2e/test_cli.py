@@ -2,6 +2,7 @@
 """The binary as a person meets it: help, nearest words, refusals that say what to do, exit codes."""
 import json
 import os
+import re
 import signal
 import stat
 
@@ -19,6 +20,21 @@ def test_help_is_there_for_every_command():
         assert command in top.stdout
         done = run(command, "--help")
         assert done.returncode == 0 and "example:" in done.stdout
+
+
+def test_help_names_a_command():
+    assert run("help", "setup").stdout == run("setup", "--help").stdout
+    assert run("help").stdout == run("--help").stdout
+    done = run("help", "setpu")
+    assert done.returncode == 2 and "did you mean 'setup'" in done.stderr
+
+
+def test_the_manual_page_has_every_command_and_option():
+    page = run("version", "--man").stdout
+    assert page.count(".SS ctxkv ") == len(re.findall(r"^  [a-z]+ ", run("help").stdout, re.M))
+    assert ".B \\-\\-segment\\-size \\fIVALUE" in page
+    lines = page.splitlines()
+    assert not [line for line in lines if line[:1] in ".'" and not re.match(r"\.(\\\"|[A-Z]|nf|fi)", line)]
 
 
 def test_wrong_words_name_the_nearest():

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of commands, and what is written from it: help and the manual page. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../../include/ctxkv.h"
+#include "cmd.h"
+
+const struct cmd cmd_table[] = {
+	{ .name = "setup",
+	  .text = "make a medium ready, write secrets and a commented configuration",
+	  .examples = { "ctxkv setup /data/ctxkv.store --size 100GiB", "ctxkv setup /dev/nvme1n1",
+			"ctxkv setup --memory 8GiB" },
+	  .where = IN_SETUP,
+	  .operand = "media",
+	  .run = cmd_setup },
+	{ .name = "start",
+	  .text = "run the server",
+	  .examples = { "ctxkv start", "ctxkv start --config /etc/ctxkv/server.yaml" },
+	  .where = IN_START,
+	  .run = cmd_start },
+	{ .name = "stat",
+	  .text = "show a server's counters and state",
+	  .examples = { "ctxkv stat", "ctxkv stat --json" },
+	  .where = IN_STAT,
+	  .run = cmd_stat },
+	{ .name = "bench",
+	  .text = "measure put, get and probe beside what the bare machine does",
+	  .examples = { "ctxkv bench", "ctxkv bench --sizes 2MiB,16MiB --lanes 4" },
+	  .where = IN_BENCH,
+	  .run = cmd_bench },
+	{ .name = "replay",
+	  .text = "replay a trace of LLM requests and print what the store saved",
+	  .examples = { "ctxkv replay traces/mooncake_conversation.jsonl.zst --scale 320 "
+			"--requests 300" },
+	  .where = IN_REPLAY,
+	  .operand = "trace",
+	  .run = cmd_replay },
+	{ .name = "version",
+	  .text = "print the version",
+	  .examples = { "ctxkv version --json" },
+	  .where = IN_VERSION,
+	  .run = cmd_version },
+};
+const size_t cmd_count = ARRAY_LEN(cmd_table);
+
+/* " a|b|c [OPTIONS] [MEDIA]" */
+static void synopsis_print(FILE *out, const struct cmd *cmd)
+{
+	if (cmd->actions != NULL)
+		fprintf(out, " %s", cmd->actions);
+	fputs(" [OPTIONS]", out);
+	if (cmd->operand == NULL)
+		return;
+	fputs(" [", out);
+	for (const char *c = cmd->operand; *c != '\0'; c++)
+		fputc(toupper((unsigned char)*c), out);
+	fputc(']', out);
+}
+
+void cmd_help_print(FILE *out, const struct cmd *cmd)
+{
+	fprintf(out, "usage: ctxkv %s", cmd->name);
+	synopsis_print(out, cmd);
+	fprintf(out, "\n\n%s\n\nexample:\n", cmd->text);
+	for (size_t i = 0; i < CMD_EXAMPLES && cmd->examples[i] != NULL; i++)
+		fprintf(out, "  %s\n", cmd->examples[i]);
+	fputs("\noptions:\n", out);
+	options_help(out, cmd->where);
+}
+
+/* --- ctxkv(1) --- */
+
+/* roff: a backslash anywhere, and a dot or quote at the beginning of a line, mean something. */
+static void roff_print(FILE *out, const char *text)
+{
+	if (*text == '.' || *text == '\'')
+		fputs("\\&", out);
+	for (; *text != '\0'; text++) {
+		if (*text == '\\')
+			fputs("\\e", out);
+		else if (*text == '-')
+			fputs("\\-", out);
+		else
+			fputc(*text, out);
+	}
+}
+
+static void man_option(FILE *out, const struct opt *opt)
+{
+	fputs(".TP\n.B ", out);
+	roff_print(out, "--");
+	roff_print(out, opt->name);
+	fprintf(out, "%s\n", opt->kind == OPT_BOOL ? "" : " \\fIVALUE\\fR");
+	roff_print(out, opt->text);
+	fputc('\n', out);
+}
+
+static void man_command(FILE *out, const struct cmd *cmd)
+{
+	fprintf(out, ".SS ctxkv %s", cmd->name);
+	synopsis_print(out, cmd);
+	fputc('\n', out);
+	roff_print(out, cmd->text);
+	fputs(".\n.PP\n.nf\n.RS 4\n", out);
+	for (size_t i = 0; i < CMD_EXAMPLES && cmd->examples[i] != NULL; i++) {
+		roff_print(out, cmd->examples[i]);
+		fputc('\n', out);
+	}
+	fputs(".RE\n.fi\n", out);
+	for (size_t i = 0; i < opt_count; i++) {
+		if ((opt_table[i].where & cmd->where) != 0)
+			man_option(out, &opt_table[i]);
+	}
+}
+
+void cmd_man_print(FILE *out)
+{
+	fprintf(out,
+		".\\\" Written by 'ctxkv version --man' from the tables of commands and options.\n"
+		".TH CTXKV 1 \"\" \"ctxkv %s\" \"User Commands\"\n"
+		".SH NAME\nctxkv \\- a shared, flash\\-native context memory for LLM inference\n"
+		".SH SYNOPSIS\n.B ctxkv\n.I COMMAND\n[\\fIOPTIONS\\fR]\n"
+		".SH DESCRIPTION\n"
+		"One binary: the server, its setup and its tools. A switch is turned off with\n"
+		"\\fB\\-\\-no\\-\\fR before its name. "
+		"\\fBctxkv help \\fICOMMAND\\fR shows ranges and defaults.\n"
+		".SH COMMANDS\n",
+		ctxkv_version());
+	for (size_t i = 0; i < cmd_count; i++)
+		man_command(out, &cmd_table[i]);
+	fputs(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong use, 130 interrupted.\n"
+	      ".SH FILES\n"
+	      ".TP\n.I ~/.config/ctxkv/server.yaml\nconfiguration of \\fBstart\\fR\n"
+	      ".TP\n.I ~/.config/ctxkv/secrets\nsecrets of the tenants, mode 0600\n"
+	      ".TP\n.I ~/.config/ctxkv/client.url\nURL used when none is given\n"
+	      ".SH ENVIRONMENT\n.TP\n.B CTXKV_URL\nURL of the store, when \\fB\\-\\-url\\fR is "
+	      "not given\n"
+	      ".SH SEE ALSO\n.BR ctxkv (3)\n",
+	      out);
+}
