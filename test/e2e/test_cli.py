@@ -136,3 +136,13 @@ def test_no_configuration_names_setup(tmp_path):
                           timeout=30, check=False)
     assert done.returncode == 1
     assert "ctxkv setup" in done.stderr and "keyfile=" in done.stderr
+
+
+def test_cost_shows_every_step_with_its_numbers():
+    done = run("cost")
+    assert done.returncode == 0 and "2.23 million dollars a year" in done.stdout
+    report = json.loads(run("cost", "--gpus", "256", "--json").stdout)
+    assert 4.4e6 < report["recompute_tax"] < 4.5e6
+    assert all(step["formula"] and step["numbers"] for step in report["steps"])
+    wrong = run("cost", "--miss-rate", "5", "--store-miss-rate", "10")
+    assert wrong.returncode == 2 and "store-miss-rate" in wrong.stderr
