@@ -124,7 +124,7 @@ static void drop_block(struct shard *shard, struct drop_state *state, struct sha
 	struct index_entry entry;
 	struct hash128 hash;
 
-	if (shard_lookup(shard, &drop->id, &hash, &entry)) {
+	if (shard_lookup_leased(shard, &drop->id, &hash, &entry)) {
 		drop->existed_out = shard_index_remove(shard, &hash, entry.sequence);
 		shard->stats.dropped++;
 	}

@@ -18,6 +18,7 @@
  *
  * The span header cannot be written: another nonce, another try; after SHARD_SPAN_TRIES the shard
  * goes offline. (Skipping the segment would break the order of age.)
+ * The oldest segment has leased blocks: it is not forgotten, nor is a younger one before it.
  * No segment can be made ready, or none has a foot to fill: puts get -EAGAIN, and shard_room()
  * tells when that is over.
  */
@@ -244,13 +245,16 @@ bool segment_forget_oldest(struct shard *shard)
 
 	list_for_each (node, &shard->sealed) {
 		segment = list_entry(node, struct segment, node);
-		if (segment->filling == 0)
+		if (segment->filling == 0 && segment->leased_count == 0)
 			break;
 		segment = NULL;
+		if (!is_memory(shard)) /* in order of age, whatever it costs */
+			return false;
 	}
 	if (segment == NULL)
 		return false;
 	ASSERT(segment->state == SEGMENT_SEALED);
+	ASSERT(segment->leased_count == 0);
 	shard->stats.forgotten += segment->live_count;
 	segment->live_count = 0;
 	segment->live_bytes = 0;
@@ -262,6 +266,16 @@ bool segment_forget_oldest(struct shard *shard)
 	return true;
 }
 
+/* A segment has become free to take: make it ready, if one is due. */
+static void segment_room(struct shard *shard)
+{
+	if (is_memory(shard))
+		shard_room(shard);
+	else if (shard->is_room_wanted || shard->open == NULL ||
+		 shard->open->tail >= shard->segment_pages / 2)
+		segment_prepare(shard);
+}
+
 void segment_pin(struct segment *segment)
 {
 	segment->pins++;
@@ -270,13 +284,15 @@ void segment_pin(struct segment *segment)
 void segment_unpin(struct shard *shard, struct segment *segment)
 {
 	ASSERT(segment->pins > 0);
-	if (--segment->pins > 0 || segment->state != SEGMENT_FREE)
-		return;
-	if (is_memory(shard))
-		shard_room(shard);
-	else if (shard->is_room_wanted || shard->open == NULL ||
-		 shard->open->tail >= shard->segment_pages / 2)
-		segment_prepare(shard);
+	if (--segment->pins == 0 && segment->state == SEGMENT_FREE)
+		segment_room(shard);
+}
+
+void segment_unleased(struct shard *shard, const struct segment *segment)
+{
+	ASSERT(segment->leased_count == 0);
+	if (segment->state == SEGMENT_SEALED)
+		segment_room(shard);
 }
 
 uint64_t segment_oldest(const struct shard *shard)

@@ -86,6 +86,7 @@ static void live_add(struct shard *shard, const struct index_entry *entry)
 		return;
 	segment->live_count++;
 	segment->live_bytes += entry->size;
+	lease_count(shard, entry);
 }
 
 static void live_remove(struct shard *shard, const struct index_entry *entry)
@@ -98,20 +99,25 @@ static void live_remove(struct shard *shard, const struct index_entry *entry)
 	ASSERT(segment->live_bytes >= entry->size);
 	segment->live_count--;
 	segment->live_bytes -= entry->size;
+	lease_uncount(shard, entry);
 }
 
 int shard_index_insert(struct shard *shard, const struct index_entry *entry)
 {
 	for (;;) {
 		uint64_t forgotten = shard->stats.forgotten;
+		struct index_entry new = *entry;
 		struct index_entry old;
 		bool is_replaced = index_find(shard->index, &entry->hash, &old);
-		int rc = index_insert(shard->index, entry);
+		int rc;
 
+		if (is_replaced)
+			new.leases = old.leases;
+		rc = index_insert(shard->index, &new);
 		if (rc == 0) {
 			if (is_replaced)
 				live_remove(shard, &old);
-			live_add(shard, entry);
+			live_add(shard, &new);
 			return 0;
 		}
 		if (!segment_forget_oldest(shard))
@@ -126,26 +132,38 @@ bool shard_index_remove(struct shard *shard, const struct hash128 *hash, uint64_
 
 	if (!index_find(shard->index, hash, &entry) || entry.sequence > sequence)
 		return false;
+	(void)index_remove(shard->index, hash, sequence + 1); /* it was just found */
 	live_remove(shard, &entry);
-	return index_remove(shard->index, hash, sequence + 1);
+	return true;
 }
 
-bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
-		  struct index_entry *entry_out)
+static bool has_expired(const struct shard *shard, const struct index_entry *entry)
+{
+	return entry->expiry_s != 0 && entry->expiry_s <= shard->env->ops->wall_s(shard->env);
+}
+
+bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
+			 struct index_entry *entry_out)
 {
 	*hash_out = index_hash(shard->super.disk->seed, id);
 	if (shard->is_offline || !index_find(shard->index, hash_out, entry_out))
 		return false;
 	if (entry_out->sequence < super_drop_sequence(&shard->super, id->domain, id->ns)) {
 		shard->stats.dropped++;
-	} else if (entry_out->expiry_s != 0 &&
-		   entry_out->expiry_s <= shard->env->ops->wall_s(shard->env)) {
+	} else if (entry_out->leases == 0 && has_expired(shard, entry_out)) {
 		shard->stats.expired++;
 	} else {
 		return true;
 	}
 	(void)shard_index_remove(shard, hash_out, entry_out->sequence); /* it was just found */
 	return false;
+}
+
+bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
+		  struct index_entry *entry_out)
+{
+	return shard_lookup_leased(shard, id, hash_out, entry_out) &&
+	       !has_expired(shard, entry_out);
 }
 
 /* --- lookup --- */
@@ -161,7 +179,26 @@ static uint32_t ref_flags(const struct shard *shard, const struct index_entry *e
 	flags |= (entry->flags & INDEX_BUFFERED) != 0 ? SHARD_REF_BUFFERED : 0;
 	flags |= (entry->flags & INDEX_NO_CRC) != 0 ? SHARD_REF_NO_CRC : 0;
 	flags |= (entry->flags & INDEX_SUSPECT) != 0 ? SHARD_REF_SUSPECT : 0;
+	flags |= entry->leases > 0 ? SHARD_REF_LEASED : 0;
 	return flags;
+}
+
+void shard_ref_fill(const struct shard *shard, const struct index_entry *entry,
+		    struct shard_ref *ref_out)
+{
+	*ref_out = (struct shard_ref) {
+		.sequence = entry->sequence,
+		.segment = entry->segment,
+		.page = entry->page,
+		.size = entry->size,
+		.crc = entry->crc,
+		.flags = ref_flags(shard, entry),
+		.hash = entry->hash,
+	};
+	if ((ref_out->flags & SHARD_REF_BUFFERED) != 0) {
+		ref_out->put = put_find_buffered(shard, &entry->hash, entry->sequence);
+		ASSERT(ref_out->put != NULL);
+	}
 }
 
 bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out)
@@ -172,19 +209,7 @@ bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	if (!shard_lookup(shard, id, &hash, &entry))
 		return false;
-	*ref_out = (struct shard_ref) {
-		.sequence = entry.sequence,
-		.segment = entry.segment,
-		.page = entry.page,
-		.size = entry.size,
-		.crc = entry.crc,
-		.flags = ref_flags(shard, &entry),
-		.hash = hash,
-	};
-	if ((ref_out->flags & SHARD_REF_BUFFERED) != 0) {
-		ref_out->put = put_find_buffered(shard, &hash, entry.sequence);
-		ASSERT(ref_out->put != NULL);
-	}
+	shard_ref_fill(shard, &entry, ref_out);
 	return true;
 }
 

@@ -10,6 +10,7 @@
  *   record.c    the header page of a record, to and from bytes
  *   read.c      from the medium into buffers, checked
  *   drop.c      tombstones and dropped namespaces
+ *   lease.c     blocks that are kept
  *   recovery.c  what a restart believes; scan.c: of a segment without a footer
  *   memory.c    memory mode: the same without a medium
  *   shard.c     callbacks that are due, lookup, pins, counters
@@ -66,7 +67,8 @@ struct segment {
 	uint32_t unwritten;  /* records placed and not yet written */
 	uint32_t live_count; /* blocks in the index */
 	uint64_t live_bytes;
-	struct foot *foot; /* while OPEN or SEALING */
+	uint32_t leased_count; /* of these, leased: they are not forgotten */
+	struct foot *foot;     /* while OPEN or SEALING */
 };
 
 /* Recovery's order of segments. */
@@ -236,8 +238,16 @@ void shard_telling_run(struct env_task *task); /* shard.task */
 bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
 		  struct index_entry *entry_out);
 
-/* index_insert, with the counts of segments. Forgets oldest segments until it fits; -ENOSPC: there
- * is none left to forget. */
+/* The same, but what is leased has not expired. */
+bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
+			 struct index_entry *entry_out);
+
+/* What callers see of an entry. */
+void shard_ref_fill(const struct shard *shard, const struct index_entry *entry,
+		    struct shard_ref *ref_out);
+
+/* index_insert, with the counts of segments; what it replaces leaves it its leases. Forgets oldest
+ * segments until it fits; -ENOSPC: there is none left to forget. */
 int shard_index_insert(struct shard *shard, const struct index_entry *entry) MUST_USE;
 
 /* Remove the entry of hash when its sequence is at most sequence; true when there was one. */
@@ -316,6 +326,8 @@ bool segment_forget_oldest(struct shard *shard);
 
 void segment_pin(struct segment *segment);
 void segment_unpin(struct shard *shard, struct segment *segment);
+/* Nothing in it is leased any more. */
+void segment_unleased(struct shard *shard, const struct segment *segment);
 
 /* Lowest opened of what is on the medium; UINT64_MAX: nothing is. */
 uint64_t segment_oldest(const struct shard *shard);
@@ -357,6 +369,12 @@ uint64_t drop_memory_size(void);
 void drop_init(struct shard *shard, void *memory);
 void drop_retry(struct shard *shard);        /* there is room */
 void drop_fail(struct shard *shard, int rc); /* offline */
+
+/* --- lease.c --- */
+
+/* The entry enters the index or leaves it: what of it is counted as leased. */
+void lease_count(struct shard *shard, const struct index_entry *entry);
+void lease_uncount(struct shard *shard, const struct index_entry *entry);
 
 /* --- read.c --- */
 

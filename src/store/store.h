@@ -119,6 +119,8 @@ struct shard_stats {
 	uint64_t index_bytes;
 	uint64_t memory_bytes; /* all that shard_open took */
 	uint64_t oldest_s;     /* age of the oldest segment in use, seconds */
+	uint64_t leased_count; /* blocks that are leased */
+	uint64_t leased_bytes;
 	bool is_offline;
 };
 
@@ -162,6 +164,7 @@ enum shard_ref_flag {
 	SHARD_REF_DURABLE = 1u << 2,
 	SHARD_REF_NO_CRC = 1u << 3,
 	SHARD_REF_SUSPECT = 1u << 4, /* from an unsealed segment: verified at this get whatever */
+	SHARD_REF_LEASED = 1u << 5,
 };
 
 /* True and *ref_out when the block is there (not expired, not dropped). Counts no hit. */
@@ -178,6 +181,24 @@ void shard_unpin(struct shard *shard, struct shard_ref *ref);
  * (at most iov_max). */
 uint32_t shard_view(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
 		    uint32_t size, struct iovec *iov, uint32_t iov_max);
+
+/* --- leases --- */
+
+/*
+ * Keep a block: until as many unleases as there were leases it is neither forgotten nor reclaimed,
+ * and shard_find_leased() finds it although its time to live is over. A drop ends that at once. The
+ * lease is the identity's: a put that replaces the block inherits it, reclaim takes it along.
+ *
+ * 0 and *ref_out; -ERR_MISS: it is not there; -ERR_FULL: a quarter of the shard is leased, or this
+ * block as often as can be counted.
+ */
+int shard_lease(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out) MUST_USE;
+/* Of ref_out->hash. Dropped meanwhile: does nothing. */
+void shard_unlease(struct shard *shard, const struct hash128 *hash);
+/* shard_find(), but what is leased has not expired. */
+bool shard_find_leased(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out);
+/* Bytes of blocks that can be leased at a time. */
+uint64_t shard_lease_max(const struct shard *shard);
 
 /* --- read from the medium --- */
 
