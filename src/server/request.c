@@ -74,6 +74,16 @@ static void request_timer_cb(struct env_timer *timer)
 	request_give_up(request, -ERR_DEADLINE);
 }
 
+/* The domain that a request names; zeros: the tenant's own. */
+static void request_domain(struct request *request, const uint8_t domain[16])
+{
+	static const uint8_t own[16];
+	bool is_own = memcmp(domain, own, sizeof(own)) == 0;
+
+	memcpy(request->domain, is_own ? request->session->tenant->id : domain,
+	       sizeof(request->domain));
+}
+
 /* NULL: the id is in use, or the client has gone on after it was told BUSY. */
 static struct request *request_take(struct session *session, uint16_t lane,
 				    const struct wire_header *header,
@@ -99,7 +109,7 @@ static struct request *request_take(struct session *session, uint16_t lane,
 	request->refused_end = request->item_count;
 	request->timer.fire = request_timer_cb;
 	memcpy(request->ns, body->ns, sizeof(request->ns));
-	memcpy(request->domain, session->tenant->id, sizeof(request->domain));
+	request_domain(request, body->domain);
 	list_init(&request->reply_node);
 	list_init(&request->items);
 	list_init(&request->ready);
@@ -148,24 +158,19 @@ void request_free(struct request *request)
 /* --- the beginning --- */
 
 /* 0, or what the whole request is refused for. */
-static int request_check(const struct request *request, const struct wire_request *body)
+static int request_check(const struct request *request)
 {
-	static const uint8_t own[16];
 	const struct session *session = request->session;
 	const struct request_kind *kind = request_kind_of(request);
 	struct metrics *metrics = &session->reactor->metrics;
+	uint8_t rights = tenant_rights(session->tenant, request->domain);
 
 	/* A CANCEL that is refused would leave its requests running: it has the room beyond. */
 	if (session->request_count > session->request_max && request->kind != WIRE_CANCEL) {
 		metrics->busy_requests++;
 		return -ERR_BUSY;
 	}
-	if (memcmp(body->domain, own, sizeof(own)) != 0 &&
-	    memcmp(body->domain, session->tenant->id, sizeof(own)) != 0) {
-		metrics->denied++;
-		return -ERR_DENIED;
-	}
-	if ((session->tenant->rights & kind->rights) != kind->rights) {
+	if (rights == 0 || (rights & kind->rights) != kind->rights) {
 		metrics->denied++;
 		return -ERR_DENIED;
 	}
@@ -230,7 +235,7 @@ int request_frame(struct session *session, uint16_t lane, const struct xprt_fram
 	if (request == NULL)
 		return -ERR_PROTOCOL;
 	session->reactor->metrics.requests++;
-	rc = request_check(request, body);
+	rc = request_check(request);
 	if (rc < 0) {
 		request_refuse(request, 0, rc);
 		return 0;
@@ -283,8 +288,10 @@ static int send_text(struct request *request)
 	struct wire_header header;
 
 	text->status = request->refused_status;
-	text->size = stat_text(reactor, request->session, reactor->text + sizeof(*text),
-			       sizeof(reactor->text) - sizeof(*text));
+	text->size = 0;
+	if (text->status == 0)
+		text->size = stat_text(reactor, request->session, reactor->text + sizeof(*text),
+				       sizeof(reactor->text) - sizeof(*text));
 	wire_header_init(&header, WIRE_TEXT, request->id, 0, (uint32_t)sizeof(*text) + text->size);
 	return session_send(request->session, request->lane, &header, text);
 }

@@ -62,20 +62,31 @@ static uint64_t session_new_id(struct reactor *reactor)
 	return id;
 }
 
-/* The one that has been without lanes for longest, when there is one. */
-static void session_end_idle(struct reactor *reactor)
+/* The one that has been without lanes for longest, when there is one. tenant NULL: of all. */
+static void session_end_idle(struct reactor *reactor, const struct tenant *tenant)
 {
 	struct session *oldest = NULL;
 
 	list_for_each (pos, &reactor->sessions) {
 		struct session *session = list_entry(pos, struct session, node);
 
-		if (session->lane_count == 0 &&
+		if (session->lane_count == 0 && (tenant == NULL || session->tenant == tenant) &&
 		    (oldest == NULL || session->idle_timer.when_ns < oldest->idle_timer.when_ns))
 			oldest = session;
 	}
 	if (oldest != NULL)
 		session_end(oldest);
+}
+
+static bool tenant_is_full(struct reactor *reactor, const struct tenant *tenant)
+{
+	uint32_t count = 0;
+
+	if (tenant->session_max == 0)
+		return false;
+	list_for_each (pos, &reactor->sessions)
+		count += list_entry(pos, struct session, node)->tenant == tenant;
+	return count >= tenant->session_max;
 }
 
 struct session *session_create(struct reactor *reactor, const struct tenant *tenant,
@@ -85,8 +96,12 @@ struct session *session_create(struct reactor *reactor, const struct tenant *ten
 	struct session *session;
 	struct list *node;
 
+	if (tenant_is_full(reactor, tenant))
+		session_end_idle(reactor, tenant);
+	if (tenant_is_full(reactor, tenant))
+		return NULL;
 	if (reactor->sessions_pool.used == reactor->sessions_pool.size)
-		session_end_idle(reactor);
+		session_end_idle(reactor, NULL);
 	request_max = session_request_share(reactor);
 	if (request_max == 0)
 		return NULL;

@@ -131,7 +131,7 @@ void conn_free(struct conn *conn);
 
 /* --- session.c --- */
 
-/* NULL: no session, or not enough requests, is left. */
+/* NULL: no session, or not enough requests, is left, or the tenant has all it may have. */
 struct session *session_create(struct reactor *reactor, const struct tenant *tenant,
 			       const struct xprt_ops *xprt, const struct auth_key *key);
 struct session *session_find(struct reactor *reactor, uint64_t id);

@@ -14,7 +14,14 @@ static void tenant_init(struct tenant *tenant, const struct keyfile_row *row)
 		tenant->secrets[i] = row->secrets[i];
 		auth_secret_id(&row->secrets[i], tenant->secret_ids[i]);
 	}
-	tenant->rights = WIRE_RIGHT_READ | WIRE_RIGHT_WRITE;
+	tenant->rights = row->rights;
+	tenant->quota = row->quota;
+	tenant->session_max = row->session_max;
+	tenant->domain_count = row->domain_count;
+	for (uint32_t i = 0; i < row->domain_count; i++) {
+		auth_domain_id(row->domains[i].name, tenant->domains[i].id);
+		tenant->domains[i].rights = row->domains[i].rights;
+	}
 }
 
 /* rows is scratch for row_count rows. */
@@ -94,4 +101,18 @@ const struct tenant *tenants_find(const struct tenants *tenants, const char *nam
 		return tenant;
 	}
 	return NULL;
+}
+
+uint8_t tenant_rights(const struct tenant *tenant, const uint8_t domain[16])
+{
+	static const uint8_t own[16];
+
+	if (memcmp(domain, own, sizeof(own)) == 0 ||
+	    memcmp(domain, tenant->id, sizeof(tenant->id)) == 0)
+		return tenant->rights;
+	for (uint32_t i = 0; i < tenant->domain_count; i++) {
+		if (memcmp(domain, tenant->domains[i].id, sizeof(tenant->domains[i].id)) == 0)
+			return tenant->domains[i].rights;
+	}
+	return 0;
 }

@@ -22,6 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	for (int i = 0; i < MIN(count, ROW_MAX); i++) {
 		ASSERT(keyfile_is_tenant(rows[i].tenant));
 		ASSERT(rows[i].secret_count == 1 || rows[i].secret_count == 2);
+		ASSERT(rows[i].domain_count <= KEYFILE_DOMAIN_MAX);
+		ASSERT(rows[i].rights != 0);
 	}
 	if (count < 0)
 		ASSERT(strlen(message) > 0);

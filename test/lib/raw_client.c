@@ -297,6 +297,7 @@ static struct wire_request *request_begin(const struct raw_client *client, uint6
 
 	*request = (struct wire_request) { .budget_ns = budget_ns };
 	memcpy(request->ns, client->ns, sizeof(request->ns));
+	memcpy(request->domain, client->domain, sizeof(request->domain));
 	return request;
 }
 
@@ -343,9 +344,8 @@ uint64_t raw_client_get(struct raw_client *client, const struct wire_key *keys, 
 	return client->request;
 }
 
-/* Items follow the request as they are. */
-static uint64_t send_items(struct raw_client *client, enum wire_kind kind, const void *items,
-			   size_t item_size, uint16_t count)
+uint64_t raw_client_items(struct raw_client *client, enum wire_kind kind, const void *items,
+			  size_t items_size, uint16_t count)
 {
 	static uint64_t body[BODY_MAX];
 	struct wire_request *request = request_begin(client, body, NS_PER_S);
@@ -353,10 +353,10 @@ static uint64_t send_items(struct raw_client *client, enum wire_kind kind, const
 
 	if (kind == WIRE_RENEW)
 		request->lease = 1;
-	if (count > 0)
-		memcpy(request + 1, items, count * item_size);
+	if (items_size > 0)
+		memcpy(request + 1, items, items_size);
 	wire_header_init(&header, kind, ++client->request, count,
-			 (uint32_t)(sizeof(*request) + count * item_size));
+			 (uint32_t)(sizeof(*request) + items_size));
 	(void)raw_client_send(client, &header, body, NULL);
 	return client->request;
 }
@@ -364,17 +364,17 @@ static uint64_t send_items(struct raw_client *client, enum wire_kind kind, const
 uint64_t raw_client_keys(struct raw_client *client, enum wire_kind kind,
 			 const struct wire_key *keys, uint16_t count)
 {
-	return send_items(client, kind, keys, sizeof(*keys), count);
+	return raw_client_items(client, kind, keys, count * sizeof(*keys), count);
 }
 
 uint64_t raw_client_cancel(struct raw_client *client, const uint64_t *requests, uint16_t count)
 {
-	return send_items(client, WIRE_CANCEL, requests, sizeof(*requests), count);
+	return raw_client_items(client, WIRE_CANCEL, requests, count * sizeof(*requests), count);
 }
 
 uint64_t raw_client_plain(struct raw_client *client, enum wire_kind kind)
 {
-	return send_items(client, kind, NULL, 0, 0);
+	return raw_client_items(client, kind, NULL, 0, 0);
 }
 
 /* --- answers --- */

@@ -23,9 +23,9 @@ struct raw_client {
 	struct auth_mac *out;
 	struct auth_mac *in;
 	struct wire_welcome welcome;
-	uint64_t request; /* last id used */
-	uint32_t credit;  /* as the last header said */
-	uint8_t domain[16];
+	uint64_t request;   /* last id used */
+	uint32_t credit;    /* as the last header said */
+	uint8_t domain[16]; /* that requests name; its own after hello */
 	uint8_t ns[16];
 	bool is_mac_wrong; /* of the next frame sent */
 };
@@ -80,6 +80,9 @@ uint64_t raw_client_get(struct raw_client *client, const struct wire_key *keys, 
 uint64_t raw_client_keys(struct raw_client *client, enum wire_kind kind,
 			 const struct wire_key *keys, uint16_t count);
 uint64_t raw_client_cancel(struct raw_client *client, const uint64_t *requests, uint16_t count);
+/* Items follow the request as they are. */
+uint64_t raw_client_items(struct raw_client *client, enum wire_kind kind, const void *items,
+			  size_t items_size, uint16_t count);
 /* A request without items: STAT, RENEW … */
 uint64_t raw_client_plain(struct raw_client *client, enum wire_kind kind);
 

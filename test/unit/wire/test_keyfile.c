@@ -35,6 +35,60 @@ static void rows_are_read(void **state)
 	assert_string_equal(message, "");
 }
 
+static void options_are_read(void **state)
+{
+	static const char text[] =
+		"plain " HEX_A "\n"
+		"full " HEX_A " rights=read domain=club domain=lab:read+write quota=2GiB "
+		"sessions=7 # all\n"
+		"mixed quota=100 " HEX_A " domain=club:read " HEX_B "\n";
+	struct keyfile_row rows[3];
+	char message[256] = "";
+
+	assert_int_equal(keyfile_parse(text, rows, 3, message), 3);
+	assert_int_equal(rows[0].rights, WIRE_RIGHT_READ | WIRE_RIGHT_WRITE);
+	assert_int_equal(rows[0].domain_count, 0);
+	assert_int_equal(rows[0].quota, 0);
+	assert_int_equal(rows[0].session_max, 0);
+	assert_int_equal(rows[0].line, 1);
+	assert_int_equal(rows[1].rights, WIRE_RIGHT_READ);
+	assert_int_equal(rows[1].domain_count, 2);
+	assert_string_equal(rows[1].domains[0].name, "club");
+	assert_int_equal(rows[1].domains[0].rights, WIRE_RIGHT_READ);
+	assert_string_equal(rows[1].domains[1].name, "lab");
+	assert_int_equal(rows[1].domains[1].rights, WIRE_RIGHT_READ | WIRE_RIGHT_WRITE);
+	assert_int_equal(rows[1].quota, 2 * GiB);
+	assert_int_equal(rows[1].session_max, 7);
+	assert_int_equal(rows[2].secret_count, 2);
+	assert_int_equal(rows[2].quota, 100);
+	assert_int_equal(rows[2].line, 3);
+}
+
+/* What is written is read again, at its largest, too. */
+static void a_row_is_written_as_it_is_read(void **state)
+{
+	struct keyfile_row row = { .secret_count = 2,
+				   .rights = WIRE_RIGHT_READ,
+				   .quota = UINT64_MAX / 2,
+				   .session_max = UINT32_MAX,
+				   .domain_count = KEYFILE_DOMAIN_MAX,
+				   .line = 1 };
+	struct keyfile_row again;
+	char line[KEYFILE_LINE_MAX];
+	char message[256] = "";
+
+	memset(row.tenant, 't', WIRE_TENANT_MAX - 1);
+	memset(row.secrets, 0xab, sizeof(row.secrets));
+	for (uint32_t i = 0; i < KEYFILE_DOMAIN_MAX; i++) {
+		memset(row.domains[i].name, 'a' + (int)i, WIRE_TENANT_MAX - 1);
+		row.domains[i].rights = WIRE_RIGHT_READ | (i % 2 == 0 ? WIRE_RIGHT_WRITE : 0);
+	}
+	memset(&again, 0, sizeof(again));
+	assert_int_equal(keyfile_parse(keyfile_format(&row, line), &again, 1, message), 1);
+	assert_string_equal(message, "");
+	assert_memory_equal(&again, &row, sizeof(row));
+}
+
 static void an_empty_file_has_no_row(void **state)
 {
 	char message[256];
@@ -72,6 +126,27 @@ static void mistakes_are_refused_with_their_line(void **state)
 		{ "ac/me " HEX_A "\n",
 		  "line 1: a tenant is 1 to 63 letters, digits, '-', '_' and '.'" },
 		{ "a " HEX_A "\nb " HEX_A "\na " HEX_B "\n", "line 3: tenant a was named before" },
+		{ "a " HEX_A " color=red\n",
+		  "line 1: tenant a has an option that is not known; there are domain=, quota=, "
+		  "rights= and sessions=" },
+		{ "a " HEX_A " quota=1 quota=2\n", "line 1: tenant a has quota= twice" },
+		{ "a " HEX_A " quota=many\n",
+		  "line 1: quota= of tenant a is not a size above 0, as in 200GiB" },
+		{ "a " HEX_A " rights=write\n",
+		  "line 1: rights= of tenant a is not read or read+write" },
+		{ "a " HEX_A " sessions=0\n",
+		  "line 1: sessions= of tenant a is not a number above 0" },
+		{ "a " HEX_A " domain=x/y\n",
+		  "line 1: domain= of tenant a is not NAME, NAME:read or NAME:read+write, 8 at "
+		  "most" },
+		{ "a " HEX_A " domain=x domain=x:read\n",
+		  "line 1: domain= of tenant a is not NAME, NAME:read or NAME:read+write, 8 at "
+		  "most" },
+		{ "a " HEX_A "\nb " HEX_B " domain=a\n",
+		  "line 2: domain a has the name of a tenant, and is his own" },
+		{ "a " HEX_A " domain=a\n",
+		  "line 1: domain a has the name of a tenant, and is his own" },
+		{ "a quota=1GiB\n", "line 1: tenant a has no secret" },
 		{ "a\v" HEX_A, "line 1: a tenant is 1 to 63 letters, digits, '-', '_' and '.'" },
 	};
 
@@ -122,6 +197,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rows_are_read),
+		cmocka_unit_test(options_are_read),
+		cmocka_unit_test(a_row_is_written_as_it_is_read),
 		cmocka_unit_test(an_empty_file_has_no_row),
 		cmocka_unit_test(rows_beyond_the_room_are_counted),
 		cmocka_unit_test(mistakes_are_refused_with_their_line),
