@@ -168,6 +168,7 @@ static int reactor_start(struct start *start, uint64_t incarnation)
 	opts.hello_ns = options->hello_timeout;
 	opts.stall_ns = options->stall_timeout;
 	opts.idle_ns = options->idle_timeout;
+	opts.gpu_cents = options->gpu_price;
 	if (opts.buffer_bytes / 4 < shard_block_max(start->shard))
 		return cmd_fail(-EINVAL,
 				"buffers must be at least %s: four times the largest block",

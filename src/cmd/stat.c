@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a server says of itself, as it says it: "name value" a line, or the same as JSON. */
-#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../include/ctxkv.h"
-#include "../base/text.h"
 #include "cmd.h"
 
 #define TEXT_SIZE (64 * KiB)
 
-/* Numbers become JSON numbers, all else strings. */
+/* What reads as a number becomes one, all else a string. */
+static json_t *value_to_json(const char *value)
+{
+	bool is_decimal = strspn(value, "-.0123456789") == strlen(value);
+	json_t *json = is_decimal ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
+
+	if (json_is_number(json))
+		return json;
+	json_decref(json);
+	return json_string(value);
+}
+
 static json_t *lines_to_json(char *text)
 {
 	json_t *object = json_object();
@@ -21,15 +30,11 @@ static json_t *lines_to_json(char *text)
 	for (char *line = strtok_r(text, "\n", &rest); line != NULL;
 	     line = strtok_r(NULL, "\n", &rest)) {
 		char *value = strchr(line, ' ');
-		uint64_t number;
 
 		if (value == NULL || line[0] == '#')
 			continue;
 		*value++ = '\0';
-		json_object_set_new(object, line,
-				    text_parse_u64(value, &number) == 0
-					    ? json_integer((json_int_t)number)
-					    : json_string(value));
+		json_object_set_new(object, line, value_to_json(value));
 	}
 	return object;
 }

@@ -3,6 +3,7 @@
 
 #include "../../include/ctxkv.h"
 #include "../store/format.h"
+#include "../tbl/metrics.h"
 #include "../wire/wire.h"
 #include "cmd.h"
 
@@ -11,6 +12,10 @@ int cmd_version(struct options *options, const struct opt_set *set)
 	(void)set;
 	if (options->reference) {
 		options_reference(stdout);
+		return EXIT_DONE;
+	}
+	if (options->reference_metrics) {
+		metrics_reference(stdout);
 		return EXIT_DONE;
 	}
 	if (options->man) {

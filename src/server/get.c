@@ -140,6 +140,7 @@ static void get_read_start(struct op *op)
 	if (rc == -EAGAIN) {
 		get_unpin(op);
 		op->reactor->metrics.again_read++;
+		op_wait_begin(op);
 		list_add_tail(&op->slot->read_waiters, &op->wait_node);
 		return;
 	}
@@ -182,9 +183,11 @@ static void get_start_read(struct op *op)
 	span = shard_read_span(op->slot->shard, &get->ref, get->offset, op->size);
 	rc = buffers_reserve(&op->reactor->read_buffers, &op->session->read_quota, &op->buffers,
 			     span);
-	if (rc == -EAGAIN)
-		op->reactor->metrics.again_buffers++;
 	op_state_set(op, rc == 0 ? OP_WAIT_READ : OP_WAIT_BUFFERS);
+	if (rc == -EAGAIN) {
+		op->reactor->metrics.again_buffers++;
+		op_wait_begin(op);
+	}
 }
 
 static void get_start(struct op *op)
@@ -193,6 +196,8 @@ static void get_start(struct op *op)
 	struct shard_ref *ref = &get->ref;
 
 	if (!shard_find(op->slot->shard, &op->id, ref)) {
+		reactor_count_miss(op->reactor, request_saving(op->request), op->slot->shard,
+				   &op->id);
 		get_answer(op, -ERR_MISS);
 		return;
 	}
@@ -228,6 +233,7 @@ static void get_finish(struct op *op)
 	shard_hit(op->slot->shard, &get->ref);
 	metrics->get_hits++;
 	metrics->get_delivered += op->size;
+	metric_histogram_add(&metrics->get_time, env_now_ns(op->reactor->env) - op->begin_ns);
 	op->result.size = op->size;
 	op_answer(op, 0);
 }

@@ -1,18 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests that are answered on the spot: PROBE by a bitmap (nothing is pinned, no hit is counted);
- * DECLARE and UNDECLARE where the transport reaches the client's memory; REPORT by adding it up.
- * LEASE and RENEW are part 2 of ctxkv: -ERR_UNSUPPORTED.
+ * DECLARE and UNDECLARE where the transport reaches the client's memory; REPORT by adding it up
+ * (saving.c). LEASE and RENEW are part 2 of ctxkv: -ERR_UNSUPPORTED.
  */
 #include <string.h>
 
 #include "reactor_priv.h"
+
+struct saving_row *request_saving(const struct request *request)
+{
+	struct session *session = request->session;
+
+	return saving_find(&session->reactor->saving, session->tenant->id, request->ns);
+}
+
+void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
+			const struct shard *shard, const struct store_id *id)
+{
+	bool was_here = shard_was_here(shard, id);
+
+	reactor->metrics.miss_forgotten += was_here;
+	reactor->metrics.miss_new += !was_here;
+	if (saving == NULL)
+		return;
+	saving->miss_forgotten += was_here;
+	saving->miss_new += !was_here;
+}
 
 static void lookup_probe(struct request *request, const struct wire_header *header,
 			 const void *body)
 {
 	const struct wire_key *keys = wire_items(header, body);
 	struct reactor *reactor = request->session->reactor;
+	struct saving_row *saving = request_saving(request);
 	struct store_id id;
 	struct shard_ref ref;
 
@@ -22,8 +43,10 @@ static void lookup_probe(struct request *request, const struct wire_header *head
 		uint32_t shard = place_shard(&keys[i], reactor->opts.shard_count);
 
 		memcpy(id.key, keys[i].bytes, sizeof(id.key));
-		if (!shard_find(reactor->slots[shard].shard, &id, &ref))
+		if (!shard_find(reactor->slots[shard].shard, &id, &ref)) {
+			reactor_count_miss(reactor, saving, reactor->slots[shard].shard, &id);
 			continue;
+		}
 		request->bits[i / 8] |= (uint8_t)(1u << i % 8);
 		reactor->metrics.probe_found++;
 	}
@@ -62,9 +85,14 @@ static int lookup_declare(struct request *request, const struct wire_header *hea
 static int lookup_report(struct request *request, const struct wire_header *header,
 			 const void *body)
 {
-	struct metrics *metrics = &request->session->reactor->metrics;
+	struct session *session = request->session;
+	struct metrics *metrics = &session->reactor->metrics;
 	const struct wire_report *report = wire_items(header, body);
+	int rc = saving_report(&session->reactor->saving, session->tenant->name,
+			       session->tenant->id, request->ns, report);
 
+	if (rc < 0)
+		return rc;
 	metrics->report_tokens_loaded += report->tokens_loaded;
 	metrics->report_tokens_recomputed += report->tokens_recomputed;
 	metrics->report_load += report->load_ns;

@@ -50,6 +50,17 @@ void op_state_set(struct op *op, enum op_state state)
 	ASSERT((op_moves[op->state] & (1u << state)) != 0);
 	op->state = state;
 	op_check(op);
+	if (op->wait_ns == 0)
+		return;
+	metric_histogram_add(&op->reactor->metrics.queue_time,
+			     env_now_ns(op->reactor->env) - op->wait_ns);
+	op->wait_ns = 0;
+}
+
+void op_wait_begin(struct op *op)
+{
+	if (op->wait_ns == 0)
+		op->wait_ns = env_now_ns(op->reactor->env);
 }
 
 static void buffers_granted(struct buffers_want *want)
@@ -108,6 +119,7 @@ struct op *op_take(struct request *request, const struct op_kind *kind, uint32_t
 	op->item = item;
 	op->session = session;
 	op->request = request;
+	op->begin_ns = request->received_ns;
 	op->result.item = item;
 	memcpy(op->id.domain, request->domain, sizeof(op->id.domain));
 	memcpy(op->id.ns, request->ns, sizeof(op->id.ns));

@@ -120,11 +120,13 @@ struct op {
 	struct list wait_node;    /* slot->room_waiters, slot->read_waiters or session->movers */
 	struct list moves;        /* op_move under way */
 	struct store_id id;
-	uint32_t size;   /* bytes to move */
-	uint32_t issued; /* of these, given to moves */
-	uint32_t landed; /* of these, whose moves are done */
-	uint32_t credit; /* goes back to the session with the buffers */
-	int move_rc;     /* the first failure of a move */
+	uint32_t size;     /* bytes to move */
+	uint32_t issued;   /* of these, given to moves */
+	uint32_t landed;   /* of these, whose moves are done */
+	uint64_t begin_ns; /* its request came */
+	uint64_t wait_ns;  /* it has waited for its turn since; 0: it does not */
+	uint32_t credit;   /* goes back to the session with the buffers */
+	int move_rc;       /* the first failure of a move */
 	struct wire_result result;
 	struct buffers_want buffers;
 	uint32_t seg_count;
@@ -158,6 +160,8 @@ void op_wake(struct op *op);
 /* Give back its buffers, and the credit that stood for them. */
 void op_buffers_free(struct op *op);
 void op_state_set(struct op *op, enum op_state state);
+/* It waits for buffers, a read or room: until its state changes, for the meters. */
+void op_wait_begin(struct op *op);
 /* The result is known, no move is under way. */
 void op_answer(struct op *op, int status);
 /* There is something to move: the session's pump asks next_move(). */

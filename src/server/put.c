@@ -163,14 +163,17 @@ static void put_fill(struct op *op)
 	}
 	rc = buffers_reserve(&op->reactor->receive_buffers, &op->session->receive_quota,
 			     &op->buffers, op->size);
-	if (rc == -EAGAIN)
-		op->reactor->metrics.again_buffers++;
 	op_state_set(op, OP_WAIT_BUFFERS);
+	if (rc == -EAGAIN) {
+		op->reactor->metrics.again_buffers++;
+		op_wait_begin(op);
+	}
 }
 
 static void put_wait_room(struct op *op)
 {
 	op->reactor->metrics.again_room++;
+	op_wait_begin(op);
 	list_add_tail(&op->slot->room_waiters, &op->wait_node);
 }
 
@@ -183,9 +186,9 @@ static void put_begin(struct op *op)
 		return;
 	rc = shard_put_begin(op->slot->shard, put);
 	if (rc == -EAGAIN) {
-		put_wait_room(op);
 		if (op->state == OP_NEW)
 			op_state_set(op, OP_WAIT_ROOM);
+		put_wait_room(op);
 		return;
 	}
 	if (rc < 0) {
@@ -237,6 +240,7 @@ static void put_finish(struct op *op)
 	} else {
 		metrics->put_stored++;
 	}
+	metric_histogram_add(&metrics->put_time, env_now_ns(op->reactor->env) - op->begin_ns);
 	if (put->durable_out)
 		op->result.flags |= WIRE_RESULT_DURABLE;
 	op->result.block_size = put->size;

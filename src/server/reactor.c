@@ -433,6 +433,7 @@ static struct reactor *reactor_alloc(struct env *env, const struct reactor_opts 
 	reactor->opts = *opts;
 	reactor->block_max = plan->block_max;
 	reactor->started_ns = env_now_ns(env);
+	saving_init(&reactor->saving);
 	reactor->run_task.run = run_cb;
 	list_init(&reactor->conns.free);
 	list_init(&reactor->sessions_pool.free);

@@ -45,6 +45,7 @@ struct reactor_opts {
 	uint64_t hello_ns;      /* a connection that has not finished hello by then is closed */
 	uint64_t stall_ns;      /* a grant ends so long after its last progress (2 s) */
 	uint64_t idle_ns;       /* a session without lanes ends after so long */
+	uint64_t gpu_cents;     /* price of a GPU-hour, for the money saved */
 	uint32_t stall_ms;      /* told in welcome: the watchdog's bound */
 };
 

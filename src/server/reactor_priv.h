@@ -6,6 +6,7 @@
 #include "../base/log.h"
 #include "../wire/place.h"
 #include "reactor.h"
+#include "saving.h"
 #include "session.h"
 
 #define REACTOR_MAGIC UINT32_C(0x54435243)
@@ -34,6 +35,7 @@ struct reactor {
 	struct env *env;
 	struct reactor_opts opts;
 	struct metrics metrics;
+	struct saving saving;
 	uint64_t started_ns;
 	uint32_t block_max;
 	bool is_draining;
@@ -81,6 +83,14 @@ static inline struct reactor *reactor_of(void *ctx)
 }
 
 void reactor_run_later(struct reactor *reactor);
+
+/* --- lookup.c --- */
+
+/* Where misses of the request's namespace count; NULL: nowhere. */
+struct saving_row *request_saving(const struct request *request);
+/* A block was asked for and is not here: was it once? */
+void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
+			const struct shard *shard, const struct store_id *id);
 
 /* Take a node off the pool's free list; NULL when it is empty. */
 struct list *pool_take(struct pool *pool);

@@ -196,7 +196,8 @@ static void request_timer_start(struct request *request, uint64_t budget_ns)
 	struct env *env = request->session->reactor->env;
 
 	ASSERT(budget_ns <= WIRE_BUDGET_MAX);
-	request->deadline_ns = env_now_ns(env) + budget_ns;
+	request->received_ns = env_now_ns(env);
+	request->deadline_ns = request->received_ns + budget_ns;
 	if (request->kind != WIRE_CANCEL)
 		env->ops->timer_set(env, &request->timer, request->deadline_ns);
 }
@@ -388,6 +389,19 @@ static int send_results(struct request *request)
 	}
 }
 
+/* A BITMAP is on its way. */
+static void count_bitmap(const struct request *request)
+{
+	struct reactor *reactor = request->session->reactor;
+	struct metrics *metrics = &reactor->metrics;
+
+	if (request->received_ns == 0)
+		return; /* refused before it was looked at */
+	metric_histogram_add(request->kind == WIRE_PROBE ? &metrics->probe_time
+							 : &metrics->lease_time,
+			     env_now_ns(reactor->env) - request->received_ns);
+}
+
 void request_send(struct request *request)
 {
 	const struct request_kind *kind = request_kind_of(request);
@@ -402,6 +416,8 @@ void request_send(struct request *request)
 		rc = send_results(request);
 	if (rc < 0)
 		return;
+	if (kind->is_bitmap)
+		count_bitmap(request);
 	list_del(&request->reply_node);
 	if (kind->is_bitmap || kind->is_text || rc == 1)
 		request_free(request);

@@ -111,6 +111,7 @@ struct request {
 	uint32_t refused_next;
 	uint32_t refused_end;
 	int refused_status;
+	uint64_t received_ns;
 	uint64_t deadline_ns;
 	struct env_timer timer;
 	struct request *canceller; /* a CANCEL waits for the end of this one */

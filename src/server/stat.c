@@ -9,6 +9,9 @@
 
 #include "reactor_priv.h"
 
+/* Namespaces that STAT tells of, those reported to last: a few KiB of its body. */
+#define STAT_SAVINGS_MAX 16
+
 static void metrics_add_shard(struct metrics *metrics, const struct shard *shard)
 {
 	struct shard_stats stats;
@@ -64,6 +67,21 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	metrics_out->uptime = (env_now_ns(reactor->env) - reactor->started_ns) / NS_PER_S;
 }
 
+/* Lines saving_<namespace>_<what> of the session's tenant; those of others are not its business. */
+static uint32_t stat_savings(struct reactor *reactor, const struct session *session, char *buf,
+			     uint32_t buf_size)
+{
+	struct saving_row rows[STAT_SAVINGS_MAX];
+	uint32_t count = saving_rows(&reactor->saving, session->tenant->id, rows, STAT_SAVINGS_MAX);
+	uint32_t used = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		used += saving_format(&rows[i], reactor->opts.gpu_cents, buf + used,
+				      buf_size - used);
+	}
+	return used;
+}
+
 uint32_t stat_text(struct reactor *reactor, const struct session *session, char *buf,
 		   uint32_t buf_size)
 {
@@ -83,6 +101,7 @@ uint32_t stat_text(struct reactor *reactor, const struct session *session, char 
 			reactor->is_draining);
 	ASSERT(used > 0);
 	ASSERT((uint32_t)used < buf_size);
+	used += (int)stat_savings(reactor, session, buf + used, buf_size - (uint32_t)used);
 	used += (int)metrics_format(&metrics, buf + used, buf_size - (uint32_t)used);
 	return (uint32_t)used;
 }

@@ -14,7 +14,8 @@
  *            search; then the entries on the way to it move one step each, the farthest first.
  *            4. WALK_MAX nodes without one: -ENOSPC, nothing was changed.
  * Stale      An entry whose segment was forgotten since (see index.h). Find and update pass over
- *            it; insert and walk take its slot.
+ *            it; insert and walk take its slot, but an empty one first. Until then it tells that
+ *            its block was here once.
  */
 #include "index.h"
 
@@ -417,6 +418,18 @@ bool index_find(const struct index *index, const struct hash128 *hash,
 	if (packed == NULL)
 		return false;
 	*entry_out = unpack(packed);
+	return true;
+}
+
+bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out)
+{
+	struct place place;
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	place = find_place(index, hash);
+	if (place.bucket == NULL || is_live(index, &place.bucket->slots[place.slot]))
+		return false;
+	*sequence_out = packed_sequence(&place.bucket->slots[place.slot]);
 	return true;
 }
 

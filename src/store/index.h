@@ -64,6 +64,10 @@ void index_destroy(struct index **index);
 bool index_find(const struct index *index, const struct hash128 *hash,
 		struct index_entry *entry_out);
 
+/* True when the entry of hash is stale: its segment was forgotten and nothing has taken its slot
+ * yet. Its sequence is then in *sequence_out. */
+bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out);
+
 /* Insert, or replace the entry of the same hash. -ENOSPC: both buckets are full of live entries
  * that cannot be moved; nothing is changed: forget a segment and try again. */
 int index_insert(struct index *index, const struct index_entry *entry) MUST_USE;

@@ -213,6 +213,16 @@ bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref
 	return true;
 }
 
+bool shard_was_here(const struct shard *shard, const struct store_id *id)
+{
+	struct hash128 hash = index_hash(shard->super.disk->seed, id);
+	uint64_t sequence;
+
+	CHECK_OBJ(shard, SHARD_MAGIC);
+	return !shard->is_offline && index_remembers(shard->index, &hash, &sequence) &&
+	       sequence >= super_drop_sequence(&shard->super, id->domain, id->ns);
+}
+
 void shard_hit(struct shard *shard, const struct shard_ref *ref)
 {
 	struct index_entry entry;

@@ -170,6 +170,13 @@ enum shard_ref_flag {
 /* True and *ref_out when the block is there (not expired, not dropped). Counts no hit. */
 bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out);
 
+/*
+ * For a block that shard_find() did not find: true when it was here, was forgotten for room, and
+ * the index still remembers. It remembers in the slots that no live block needs, since the start:
+ * false may also mean that too much has come since. Dropped and expired blocks do not count.
+ */
+bool shard_was_here(const struct shard *shard, const struct store_id *id);
+
 /* Count a hit of the block, for reclaim. */
 void shard_hit(struct shard *shard, const struct shard_ref *ref);
 

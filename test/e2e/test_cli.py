@@ -58,6 +58,11 @@ def test_the_reference_page_is_up_to_date():
     assert run("version", "--reference").stdout == page
 
 
+def test_the_metrics_page_is_up_to_date():
+    page = (TOP / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    assert run("version", "--reference-metrics").stdout == page
+
+
 def test_setup_writes_secrets_for_its_owner_only(server):
     mode = stat.S_IMODE(os.stat(server.folder / "secrets").st_mode)
     assert mode == 0o600

@@ -147,6 +147,37 @@ static void identity_hash_depends_on_seed_and_every_part(void **state)
 	assert_int_equal(hash.hi, UINT64_C(0xe8bc9a06989309f3));
 }
 
+static void a_forgotten_block_is_remembered_until_its_slot_is_needed(void **state)
+{
+	static struct bench bench;
+	struct index_entry entries[50];
+	struct index_entry found;
+	uint64_t sequence;
+
+	(void)state;
+	bench_open(&bench, 5, 1000);
+	for (uint32_t i = 0; i < ARRAY_LEN(entries); i++) {
+		entries[i] = entry_draw(&bench, hash_draw(&bench), 3);
+		assert_int_equal(index_insert(bench.index, &entries[i]), 0);
+		assert_false(index_remembers(bench.index, &entries[i].hash, &sequence));
+	}
+	bench.first[3] = UINT64_MAX;
+	for (uint32_t i = 0; i < ARRAY_LEN(entries); i++) {
+		assert_false(index_find(bench.index, &entries[i].hash, &found));
+		assert_true(index_remembers(bench.index, &entries[i].hash, &sequence));
+		assert_int_equal(sequence, entries[i].sequence);
+	}
+	/* There is room beside them: none gives way. */
+	for (uint32_t i = 0; i < 100; i++) {
+		struct index_entry other = entry_draw(&bench, hash_draw(&bench), 4);
+
+		assert_int_equal(index_insert(bench.index, &other), 0);
+	}
+	for (uint32_t i = 0; i < ARRAY_LEN(entries); i++)
+		assert_true(index_remembers(bench.index, &entries[i].hash, &sequence));
+	bench_close(&bench);
+}
+
 /* --- model --- */
 
 #define MODEL_IDS 1500
@@ -170,10 +201,16 @@ static void model_check_id(struct model *model, uint32_t id)
 {
 	struct index_entry found;
 	bool is_there = index_find(model->bench.index, &model->hashes[id], &found);
+	uint64_t sequence;
 
 	assert_int_equal(is_there, model_has(model, id));
 	if (is_there)
 		assert_entry_equal(&found, &model->entries[id]);
+	/* What it remembers is what was there last, and is there no more. */
+	if (index_remembers(model->bench.index, &model->hashes[id], &sequence)) {
+		assert_false(is_there);
+		assert_int_equal(sequence, model->entries[id].sequence);
+	}
 }
 
 static uint32_t model_open_segment(struct model *model)
@@ -429,6 +466,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_field_comes_back_at_its_widest),
 		cmocka_unit_test(identity_hash_depends_on_seed_and_every_part),
+		cmocka_unit_test(a_forgotten_block_is_remembered_until_its_slot_is_needed),
 		cmocka_unit_test(answers_like_a_naive_table),
 		cmocka_unit_test(takes_all_it_was_made_for_in_64_bytes_each),
 		cmocka_unit_test(goes_round_at_full_fill_without_a_refusal),
