@@ -103,7 +103,9 @@ static int secrets_make(struct setup *setup)
 	if (rc < 0)
 		return rc;
 	setup->env->ops->random(setup->env, &secret, sizeof(secret));
-	fprintf(file, "# TENANT SECRET [SECRET]: who may use this store. Keep it to its owner.\n");
+	fprintf(file, "# TENANT SECRET [SECRET] [OPTION]...: who may use this store. Keep it to "
+		      "its owner;\n"
+		      "# 'ctxkv tenant' edits it.\n");
 	fprintf(file, "%s %s\n", setup->options->tenant,
 		text_format_hex(hex, sizeof(hex), &secret, sizeof(secret)));
 	snprintf(setup->tenant, sizeof(setup->tenant), "%.63s", setup->options->tenant);

@@ -25,6 +25,7 @@ enum opt_where {
 	IN_DOCTOR = 1u << 7,
 	IN_DOC = 1u << 8,
 	IN_COST = 1u << 9,
+	IN_TENANT = 1u << 10,
 };
 
 /* The command of bit i. */

@@ -65,6 +65,11 @@ class Server:
             time.sleep(0.01)
         raise AssertionError("the server was not ready in 30 s:\n" + self.output())
 
+    def tenant(self, action, *arguments, check=True):
+        """`ctxkv tenant` on this server's secrets file."""
+        return self.run("tenant", action, *arguments, "--secrets", self.folder / "secrets",
+                        check=check)
+
     def output(self):
         return (self.folder / "server.log").read_text(encoding="utf-8")
 
@@ -143,6 +148,7 @@ def load_library():
     library.ctxkv_close.argtypes = [ctypes.c_void_p]
     library.ctxkv_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.ctxkv_namespace.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+    library.ctxkv_domain.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
     assert ctypes.sizeof(Item) == 160 and ctypes.sizeof(Op) == 192
     return library
 
@@ -175,10 +181,17 @@ class Client:
         if code < 0:
             raise OpenError(code, message.value.decode())
         self.ns = (ctypes.c_uint8 * 16)()
+        self.shared = (ctypes.c_uint8 * 16)()
         self.namespace("e2e")
 
     def namespace(self, text):
         self.library.ctxkv_namespace(text.encode(), self.ns)
+
+    def domain(self, name):
+        """A shared domain for what follows; None: the tenant's own."""
+        self.shared = (ctypes.c_uint8 * 16)()
+        if name is not None:
+            self.library.ctxkv_domain(name.encode(), self.shared)
 
     def close(self):
         self.library.ctxkv_close(ctypes.byref(self.handle))
@@ -204,6 +217,7 @@ class Client:
         op = Op(opcode=opcode, flags=flags, items=items, item_count=len(keys),
                 timeout_ns=int(timeout_s * 1e9))
         op.ns[:] = self.ns
+        op.domain[:] = self.shared
         status = self.library.ctxkv_run(self.handle, ctypes.byref(op))
         return status, items
 

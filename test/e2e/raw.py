@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = 0x31565843
 HELLO, CHALLENGE, PROOF, WELCOME, REFUSE = 1, 2, 3, 4, 5
-PROBE, GET, PUT, DROP = 10, 12, 13, 14
-REPLY, BITMAP = 30, 31
+PROBE, LEASE, GET, PUT, DROP, RENEW, CANCEL = 10, 11, 12, 13, 14, 15, 16
+DECLARE, UNDECLARE, REPORT, STAT = 17, 18, 19, 20
+REPLY, BITMAP, TEXT, GRANT, DATA_GET, DATA_PUT, NOTICE = 30, 31, 32, 33, 34, 35, 36
 
 
 def header(kind, request=0, count=0, body=b"", payload_size=0, body_size=None, flags=0):
@@ -20,8 +21,12 @@ def header(kind, request=0, count=0, body=b"", payload_size=0, body_size=None, f
     return struct.pack("<IBBHIIQII", MAGIC, kind, flags, count, size, payload_size, request, 0, 0)
 
 
-def request(budget_s=5, flags=0, ns=b"n" * 16):
-    return ns + bytes(16) + struct.pack("<QQII", int(budget_s * 1e9), 0, flags, 0)
+def request(budget_s=5, flags=0, ns=b"n" * 16, domain=bytes(16), lease=0):
+    return ns + domain + struct.pack("<QQII", int(budget_s * 1e9), lease, flags, 0)
+
+
+def domain_id(name):
+    return hashlib.sha256(b"ctxkv domain " + name).digest()[:16]
 
 
 class Raw:
@@ -100,6 +105,9 @@ class Raw:
             return True
 
 
-def secret_of(server):
-    words = (server.folder / "secrets").read_text(encoding="utf-8").splitlines()[-1].split()
-    return bytes.fromhex(words[1])
+def secret_of(server, tenant="default"):
+    for line in (server.folder / "secrets").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if words and words[0] == tenant:
+            return bytes.fromhex(words[1])
+    raise AssertionError(f"no tenant {tenant}")
