@@ -267,7 +267,7 @@ static void serve(struct start *start)
 	while (!start->is_stopping)
 		start->env->ops->poll(start->env, ENV_FOREVER);
 	log_info("server stopping");
-	reactor_drain(start->reactor);
+	reactor_finish(start->reactor);
 	if (settle(start))
 		return;
 	log_warn("requests are not done in time: sessions end");

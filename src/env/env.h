@@ -76,6 +76,7 @@ enum env_blk_flag {
 	ENV_BLK_CREATE = 1u << 0,    /* a file that does not exist is made */
 	ENV_BLK_READ_ONLY = 1u << 1, /* no exclusive lock either */
 	ENV_BLK_BUFFERED = 1u << 2,  /* O_DIRECT not wanted (tests on file systems without it) */
+	ENV_BLK_SHARED = 1u << 3,    /* no lock: another env of this process has it open */
 };
 
 struct env_blk_info {
@@ -175,6 +176,9 @@ struct env_ops {
 			  size_t buf_size);
 	/* An open descriptor as a socket (handed over, or a pair's end); taken. */
 	int (*sock_adopt)(struct env *env, int fd, struct env_sock **sock_out);
+	/* The descriptor of a connected socket; sock is gone. For sock_adopt() on another env of
+	 * the process. What has arrived and was not received is still there. */
+	int (*sock_detach)(struct env *env, struct env_sock *sock);
 
 	void (*resolve)(struct env *env, struct env_resolve *resolve);
 };

@@ -28,6 +28,12 @@ static void drop_start(struct op *op)
 
 	if (drop->is_namespace)
 		op->slot = &op->reactor->slots[drop->shard];
+	/* What a missing medium holds would come back with it. */
+	rc = op_check_shard(op);
+	if (rc < 0) {
+		op_answer(op, rc);
+		return;
+	}
 	drop->drop = (struct shard_drop) {
 		.id = op->id,
 		.is_namespace = drop->is_namespace,

@@ -194,10 +194,16 @@ static void get_start(struct op *op)
 {
 	struct op_get *get = &op->u.get;
 	struct shard_ref *ref = &get->ref;
+	int rc = op_check_shard(op);
 
-	if (!shard_find(op->slot->shard, &op->id, ref)) {
-		reactor_count_miss(op->reactor, request_saving(op->request), op->slot->shard,
-				   &op->id);
+	if (rc == -ERR_CHANGED) {
+		get_answer(op, rc);
+		return;
+	}
+	if (rc < 0 || !shard_find(op->slot->shard, &op->id, ref)) {
+		if (rc == 0)
+			reactor_count_miss(op->reactor, request_saving(op->request),
+					   op->slot->shard, &op->id);
 		get_answer(op, -ERR_MISS);
 		return;
 	}

@@ -2,8 +2,9 @@
 /*
  * Strangers: connections until they are lanes of a session.
  *
- *   1. a connection and its preface arrive: is there a place among pending_max? A JOIN must name a
- *      session of this incarnation
+ *   0. a connection and its preface arrive at reactor 0: if they are for another reactor, they go
+ *      there through its mailbox, at once and unread, and begin there
+ *   1. is there a place among pending_max? A JOIN must name a session of this incarnation
  *   2. HELLO: look up the secret (NEW) or the session's key (JOIN), answer CHALLENGE with our proof
  *   3. PROOF: theirs is right; make the session (NEW) or find it again (JOIN); from here on frames
  *      carry MACs; WELCOME
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mailbox.h"
 #include "reactor_priv.h"
 
 #define REFUSE_LINGER_NS (100 * NS_PER_MS)
@@ -127,6 +129,52 @@ static struct session *conn_join_session(const struct conn *conn)
 	return session != NULL && session->xprt == conn->lane->ops ? session : NULL;
 }
 
+static int conn_check(const struct reactor *reactor, const struct wire_preface *preface)
+{
+	int rc = wire_check_preface(preface);
+
+	if (rc == 0 && (preface->flags & WIRE_PREFACE_TLS) != 0)
+		return -ERR_UNSUPPORTED;
+	if (rc == 0 && reactor->is_finishing)
+		return -ERR_CLOSING;
+	return rc;
+}
+
+/* Which reactor a connection is for. JOIN and a NEW that knows what it wants say it; others are
+ * dealt out in turn. One that is not there: a NEW learns from WELCOME, a JOIN is refused here. */
+static uint32_t conn_reactor(struct reactor *reactor, const struct wire_preface *preface)
+{
+	if (preface->reactor < reactor->opts.reactor_count)
+		return preface->reactor;
+	if (preface->mode == WIRE_MODE_JOIN)
+		return reactor->opts.index;
+	reactor->next_reactor = (reactor->next_reactor + 1) % reactor->opts.reactor_count;
+	return reactor->next_reactor;
+}
+
+/* 1: it is on its way to another reactor; 0: it is ours. */
+static int conn_hand_over(struct reactor *reactor, struct xprt_listener *listener,
+			  struct xprt_lane *lane, const struct wire_preface *preface)
+{
+	uint32_t wanted = reactor->opts.index;
+	struct mail *mail;
+	int rc;
+
+	if (reactor->opts.index == 0 && reactor->opts.mailboxes != NULL)
+		wanted = conn_reactor(reactor, preface);
+	if (wanted == reactor->opts.index)
+		return 0;
+	mail = mailbox_reserve(reactor->opts.mailboxes[wanted]);
+	if (mail == NULL)
+		return -ERR_BUSY;
+	rc = lane->ops->detach(lane, &mail->u.connection);
+	mail->kind = rc < 0 ? MAIL_NOTHING : MAIL_CONNECTION;
+	mail->u.connection.preface = *preface;
+	mail->u.connection.listener = reactor_listener_index(reactor, listener);
+	mailbox_commit(reactor->opts.mailboxes[wanted], mail);
+	return rc < 0 ? rc : 1;
+}
+
 int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
 		  const struct wire_preface *preface)
 {
@@ -134,12 +182,12 @@ int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
 	struct conn *conn;
 	int rc;
 
+	rc = conn_hand_over(reactor, listener, lane, preface);
+	if (rc > 0)
+		return 0;
 	reactor->metrics.connections++;
-	rc = wire_check_preface(preface);
-	if (rc == 0 && (preface->flags & WIRE_PREFACE_TLS) != 0)
-		rc = -ERR_UNSUPPORTED;
-	if (rc == 0 && reactor->is_draining)
-		rc = -ERR_CLOSING;
+	if (rc == 0)
+		rc = conn_check(reactor, preface);
 	if (rc < 0) {
 		reactor->metrics.refusals++;
 		return rc;
@@ -214,9 +262,13 @@ static uint64_t reactor_capacity(const struct reactor *reactor)
 {
 	uint64_t sum = 0;
 
+	if (reactor->opts.capacity != 0)
+		return reactor->opts.capacity;
 	for (uint32_t i = 0; i < reactor->opts.shard_count; i++) {
 		struct shard_stats stats;
 
+		if (reactor->slots[i].shard == NULL)
+			continue;
 		shard_get_stats(reactor->slots[i].shard, &stats);
 		sum += stats.capacity;
 	}
@@ -247,15 +299,17 @@ static int send_welcome(const struct conn *conn)
 		.stall_ms = opts->stall_ms,
 	};
 	memcpy(welcome.fixed.server, opts->server, sizeof(welcome.fixed.server));
-	for (uint32_t i = 0; i < opts->shard_count; i++) {
-		shard_get_uuid(reactor->slots[i].shard, welcome.shards[i].uuid);
+	for (uint32_t i = 0; i < opts->table_count; i++) {
+		const struct reactor_shard *row = &opts->table[i];
+
+		memcpy(welcome.shards[i].uuid, row->uuid, sizeof(row->uuid));
 		welcome.shards[i].index = (uint16_t)i;
-		welcome.shards[i].reactor = opts->index;
-		welcome.shards[i].weight = 1;
+		welcome.shards[i].reactor = row->reactor;
+		welcome.shards[i].weight = row->weight;
 	}
 	wire_header_init(
-		&header, WIRE_WELCOME, 0, (uint16_t)opts->shard_count,
-		(uint32_t)(sizeof(welcome.fixed) + opts->shard_count * sizeof(welcome.shards[0])));
+		&header, WIRE_WELCOME, 0, (uint16_t)opts->table_count,
+		(uint32_t)(sizeof(welcome.fixed) + opts->table_count * sizeof(welcome.shards[0])));
 	header.credit = session->credit_given;
 	return conn->lane->ops->send(conn->lane, &header, &welcome, NULL, 0);
 }

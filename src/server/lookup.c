@@ -40,11 +40,13 @@ static void lookup_probe(struct request *request, const struct wire_header *head
 	memcpy(id.domain, request->domain, sizeof(id.domain));
 	memcpy(id.ns, request->ns, sizeof(id.ns));
 	for (uint32_t i = 0; i < header->count; i++) {
-		uint32_t shard = place_shard(&keys[i], reactor->opts.shard_count);
+		const struct shard_slot *slot = reactor_slot(reactor, &keys[i]);
 
 		memcpy(id.key, keys[i].bytes, sizeof(id.key));
-		if (!shard_find(reactor->slots[shard].shard, &id, &ref)) {
-			reactor_count_miss(reactor, saving, reactor->slots[shard].shard, &id);
+		if (slot == NULL || slot->shard == NULL)
+			continue;
+		if (!shard_find(slot->shard, &id, &ref)) {
+			reactor_count_miss(reactor, saving, slot->shard, &id);
 			continue;
 		}
 		request->bits[i / 8] |= (uint8_t)(1u << i % 8);

@@ -125,13 +125,20 @@ struct op *op_take(struct request *request, const struct op_kind *kind, uint32_t
 	memcpy(op->id.ns, request->ns, sizeof(op->id.ns));
 	if (key != NULL) {
 		memcpy(op->id.key, key->bytes, sizeof(op->id.key));
-		op->slot = &reactor->slots[place_shard(key, reactor->opts.shard_count)];
+		op->slot = reactor_slot(reactor, key);
 	}
 	list_add_tail(&request->items, &op->node);
 	list_add_tail(&session->ops, &op->session_node);
 	session->op_count++;
 	op_state_set(op, OP_NEW);
 	return op;
+}
+
+int op_check_shard(const struct op *op)
+{
+	if (op->slot == NULL)
+		return -ERR_CHANGED;
+	return op->slot->shard == NULL ? -ERR_OFFLINE : 0;
 }
 
 static void op_free(struct op *op)

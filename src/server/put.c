@@ -180,11 +180,12 @@ static void put_wait_room(struct op *op)
 static void put_begin(struct op *op)
 {
 	struct shard_put *put = &op->u.put.put;
-	int rc;
+	int rc = op_check_shard(op);
 
 	if (!list_is_empty(&op->wait_node))
 		return;
-	rc = shard_put_begin(op->slot->shard, put);
+	if (rc == 0)
+		rc = shard_put_begin(op->slot->shard, put);
 	if (rc == -EAGAIN) {
 		if (op->state == OP_NEW)
 			op_state_set(op, OP_WAIT_ROOM);

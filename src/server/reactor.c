@@ -210,6 +210,7 @@ void reactor_opts_init(struct reactor_opts *opts)
 		.hello_ns = 5 * NS_PER_S,
 		.stall_ns = 2 * NS_PER_S,
 		.idle_ns = 30 * NS_PER_S,
+		.budget_ns = WIRE_BUDGET_MAX,
 	};
 }
 
@@ -229,8 +230,12 @@ static void plan_make(struct plan *plan, const struct reactor_opts *opts)
 {
 	uint32_t least = 2 * MIN(SESSION_REQUEST_MIN, opts->request_max);
 
-	*plan = (struct plan) { .block_max = WIRE_BLOCK_MAX, .is_memory = true };
+	*plan = (struct plan) { .block_max = WIRE_BLOCK_MAX, .is_memory = !opts->has_media };
+	if (opts->block_max != 0)
+		plan->block_max = opts->block_max;
 	for (uint32_t i = 0; i < opts->shard_count; i++) {
+		if (opts->shards[i] == NULL)
+			continue;
 		plan->block_max = MIN(plan->block_max, shard_block_max(opts->shards[i]));
 		plan->is_memory = plan->is_memory && shard_is_memory(opts->shards[i]);
 	}
@@ -263,7 +268,8 @@ static int plan_check(const struct plan *plan, const struct reactor_opts *opts, 
 		return -EINVAL;
 	}
 	for (uint32_t i = 0; i < opts->shard_count; i++) {
-		if (shard_block_max(opts->shards[i]) != plan->block_max) {
+		if (opts->shards[i] != NULL &&
+		    shard_block_max(opts->shards[i]) != plan->block_max) {
 			snprintf(message, 256,
 				 "the shards differ in their largest block: set them up alike");
 			return -EINVAL;
@@ -293,20 +299,48 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 
 /* --- create and destroy --- */
 
+/* A reactor that is alone: its own shards are all there are. */
+static void table_make(struct reactor *reactor)
+{
+	struct reactor_opts *opts = &reactor->opts;
+
+	if (opts->table != NULL)
+		return;
+	for (uint32_t i = 0; i < opts->shard_count; i++) {
+		reactor->own_table[i] =
+			(struct reactor_shard) { .reactor = opts->index, .weight = 1 };
+		if (opts->shards[i] != NULL)
+			shard_get_uuid(opts->shards[i], reactor->own_table[i].uuid);
+	}
+	opts->table = reactor->own_table;
+	opts->table_count = opts->shard_count;
+}
+
+static void slot_init(struct reactor *reactor, struct shard_slot *slot, uint32_t index)
+{
+	slot->reactor = reactor;
+	slot->shard = reactor->opts.shards[slot - reactor->slots];
+	slot->index = (uint16_t)index;
+	slot->room_task.run = room_cb;
+	list_init(&slot->room_waiters);
+	list_init(&slot->read_waiters);
+	reactor->slot_of[index] = slot;
+	if (slot->shard == NULL)
+		return;
+	slot->is_memory = shard_is_memory(slot->shard);
+	shard_on_room(slot->shard, &slot->room_task);
+}
+
 static void slots_init(struct reactor *reactor)
 {
-	for (uint32_t i = 0; i < reactor->opts.shard_count; i++) {
-		struct shard_slot *slot = &reactor->slots[i];
+	uint32_t count = 0;
 
-		slot->reactor = reactor;
-		slot->shard = reactor->opts.shards[i];
-		slot->index = (uint16_t)i;
-		slot->is_memory = shard_is_memory(slot->shard);
-		slot->room_task.run = room_cb;
-		list_init(&slot->room_waiters);
-		list_init(&slot->read_waiters);
-		shard_on_room(slot->shard, &slot->room_task);
+	table_make(reactor);
+	for (uint32_t i = 0; i < reactor->opts.table_count; i++) {
+		if (reactor->opts.table[i].reactor == reactor->opts.index)
+			slot_init(reactor, &reactor->slots[count++], i);
 	}
+	ASSERT(count == reactor->opts.shard_count);
 }
 
 static void op_memory_init(struct reactor *reactor, const struct plan *plan)
@@ -407,8 +441,9 @@ static int listeners_open(struct reactor *reactor, const struct plan *plan, char
 {
 	for (uint32_t i = 0; i < reactor->opts.listen_count; i++) {
 		const struct reactor_listen *listen = &reactor->opts.listens[i];
-		int rc = listen->ops->listen(reactor->env, listen->address, plan->conn_count,
-					     &reactor_user, reactor, &reactor->listeners[i]);
+		const char *address = reactor->opts.index == 0 ? listen->address : NULL;
+		int rc = listen->ops->listen(reactor->env, address, plan->conn_count, &reactor_user,
+					     reactor, &reactor->listeners[i]);
 
 		if (rc < 0) {
 			snprintf(message, 256, "cannot listen on %s %s: %s", listen->ops->name,
@@ -453,8 +488,10 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 	struct plan plan;
 	int rc;
 
-	ASSERT(opts->shard_count > 0);
+	ASSERT(opts->shard_count > 0 || opts->table_count > 0);
 	ASSERT(opts->shard_count <= WIRE_SHARD_MAX);
+	ASSERT(opts->table_count <= WIRE_SHARD_MAX);
+	ASSERT(opts->index < opts->reactor_count);
 	ASSERT(opts->lane_max > 0);
 	ASSERT(opts->lane_max <= WIRE_LANE_MAX);
 	ASSERT(opts->request_max > 0);
@@ -481,6 +518,7 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 	if (rc < 0)
 		goto err_close_buffers;
 	slots_init(reactor);
+	mail_begin(reactor);
 	message_out[0] = '\0';
 	*reactor_out = reactor;
 	return 0;
@@ -494,19 +532,37 @@ err_free_reactor:
 	return rc;
 }
 
+static void sessions_notify(struct reactor *reactor, enum wire_notice_code code)
+{
+	list_for_each (pos, &reactor->sessions) {
+		struct session *session = list_entry(pos, struct session, node);
+
+		session->notice_due = (uint8_t)code;
+		session_wake(session);
+	}
+}
+
 void reactor_drain(struct reactor *reactor)
 {
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	if (reactor->is_draining)
 		return;
 	reactor->is_draining = true;
-	log_info("server draining: %u sessions", reactor->sessions_pool.used);
-	list_for_each (pos, &reactor->sessions) {
-		struct session *session = list_entry(pos, struct session, node);
+	log_info("reactor %u draining: %u sessions", reactor->opts.index,
+		 reactor->sessions_pool.used);
+	sessions_notify(reactor, WIRE_NOTICE_DRAINING);
+}
 
-		session->is_notice_due = true;
-		session_wake(session);
-	}
+void reactor_finish(struct reactor *reactor)
+{
+	CHECK_OBJ(reactor, REACTOR_MAGIC);
+	if (reactor->is_finishing)
+		return;
+	reactor->is_draining = true;
+	reactor->is_finishing = true;
+	log_info("reactor %u finishing: %u sessions", reactor->opts.index,
+		 reactor->sessions_pool.used);
+	sessions_notify(reactor, WIRE_NOTICE_CLOSING);
 }
 
 bool reactor_is_idle(const struct reactor *reactor)
@@ -529,6 +585,7 @@ void reactor_stop(struct reactor *reactor)
 {
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	reactor->is_draining = true;
+	reactor->is_finishing = true;
 	pending_close(reactor);
 	while (!list_is_empty(&reactor->sessions))
 		session_end(list_head(&reactor->sessions, struct session, node));
@@ -544,12 +601,14 @@ void reactor_destroy(struct reactor **reactor_ptr)
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	env = reactor->env;
 	reactor_stop(reactor);
+	mail_end(reactor);
 	listeners_close(reactor);
 	/* Ops that nothing holds go now; who is left is the store's. */
 	run_cb(&reactor->run_task);
 	env->ops->undefer(env, &reactor->run_task);
 	for (uint32_t i = 0; i < reactor->opts.shard_count; i++) {
-		shard_on_room(reactor->slots[i].shard, NULL);
+		if (reactor->slots[i].shard != NULL)
+			shard_on_room(reactor->slots[i].shard, NULL);
 		env->ops->undefer(env, &reactor->slots[i].room_task);
 	}
 	if (reactor->ops.used > 0)
@@ -559,6 +618,16 @@ void reactor_destroy(struct reactor **reactor_ptr)
 	reactor->magic = 0;
 	env->ops->free(env, reactor);
 	*reactor_ptr = NULL;
+}
+
+uint32_t reactor_listener_index(const struct reactor *reactor, const struct xprt_listener *listener)
+{
+	uint32_t i = 0;
+
+	while (reactor->listeners[i] != listener)
+		i++;
+	ASSERT(i < reactor->listener_count);
+	return i;
 }
 
 void reactor_listener_name(const struct reactor *reactor, uint32_t index, char *buf,

@@ -4,7 +4,8 @@
  * reaction to env's callbacks, so that the simulator runs it as it is. docs/design.md tells the
  * path of a get and of a put.
  *
- * Threads    All by the thread that polls env, but reactor_get_metrics through server.c's mailbox.
+ * Threads    All by the thread that polls env. Others reach it through its mailbox (mailbox.h),
+ *            which is read in the loop: connections handed over, queries, the end.
  * Memory     Everything is taken in reactor_create(): reactor_memory_size() says how much.
  * Failure    A bad frame ends its session; a failed read is a miss of that block; no buffers: the
  *            request waits, in order of arrival, until its budget is spent.
@@ -17,11 +18,20 @@
 #include "../xprt/xprt.h"
 #include "tenants.h"
 
+struct mailbox;
 struct reactor;
 
 struct reactor_listen {
 	const struct xprt_ops *ops;
 	const char *address;
+};
+
+/* A shard of the server, as every reactor knows it. */
+struct reactor_shard {
+	uint8_t uuid[16]; /* zero: its medium is missing */
+	uint16_t reactor; /* that runs it */
+	uint16_t medium;  /* whose it is; for people */
+	uint32_t weight;
 };
 
 struct reactor_opts {
@@ -30,9 +40,20 @@ struct reactor_opts {
 	uint32_t weight;
 	uint16_t index; /* of this reactor */
 	uint16_t reactor_count;
-	struct shard *const *shards; /* opened on the same env; borrowed until destroy */
+	/* Its own, opened on the same env, in the order of their indexes; borrowed until destroy.
+	 * NULL: the medium is missing: gets of it miss, puts are refused. */
+	struct shard *const *shards;
 	uint32_t shard_count;
+	/* All of the server, by index; borrowed until destroy. NULL: its own are all. */
+	const struct reactor_shard *table;
+	uint32_t table_count;
+	uint64_t capacity;  /* of the server; 0: of its own shards */
+	uint32_t block_max; /* of the server; 0: of its own shards */
+	bool has_media;     /* blocks go through buffers, although no shard is here to show it */
+	/* Of all reactors, by index; borrowed until destroy. NULL: it is alone and nobody asks. */
+	struct mailbox *const *mailboxes;
 	const struct tenants *tenants; /* borrowed */
+	/* Reactor 0 has the doors and hands connections over; the others have lanes only. */
 	const struct reactor_listen *listens;
 	uint32_t listen_count;
 	enum store_verify verify;
@@ -46,6 +67,7 @@ struct reactor_opts {
 	uint64_t stall_ns;      /* a grant ends so long after its last progress (2 s) */
 	uint64_t idle_ns;       /* a session without lanes ends after so long */
 	uint64_t gpu_cents;     /* price of a GPU-hour, for the money saved */
+	uint64_t budget_ns;     /* a request has at most so long, whatever it asks for */
 	uint32_t stall_ms;      /* told in welcome: the watchdog's bound */
 };
 
@@ -56,8 +78,11 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts);
 int reactor_create(struct env *env, const struct reactor_opts *opts, struct reactor **reactor_out,
 		   char message_out[256]) MUST_USE;
 
-/* Stop listening, tell the sessions, finish what is under way. */
+/* Leave the service: tell the sessions, take no more puts; gets go on until the end. */
 void reactor_drain(struct reactor *reactor);
+
+/* The end is near: no new connection and no new request, finish what is under way. */
+void reactor_finish(struct reactor *reactor);
 bool reactor_is_idle(const struct reactor *reactor);
 
 /* End all sessions at once: who drains has had time enough. What the store holds goes on: poll
@@ -72,6 +97,9 @@ void reactor_stop(struct reactor *reactor);
 void reactor_destroy(struct reactor **reactor);
 
 void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_out);
+
+/* Read the mailbox: before the loop runs, so that nothing waits for the first wake-up. */
+void reactor_mail(struct reactor *reactor);
 
 /* Address listened on, with the real port. */
 void reactor_listener_name(const struct reactor *reactor, uint32_t index, char *buf,

@@ -14,7 +14,7 @@
 /* A shard and the ops that wait for it. */
 struct shard_slot {
 	struct reactor *reactor;
-	struct shard *shard;
+	struct shard *shard; /* NULL: its medium is missing */
 	uint16_t index;
 	bool is_memory;
 	struct env_task room_task;
@@ -38,11 +38,16 @@ struct reactor {
 	struct saving saving;
 	uint64_t started_ns;
 	uint32_t block_max;
-	bool is_draining;
+	bool is_draining;      /* no puts; the sessions know */
+	bool is_finishing;     /* no new requests at all */
+	uint32_t next_reactor; /* that gets a connection which wants any */
 
 	struct xprt_listener **listeners;
 	uint32_t listener_count;
-	struct shard_slot *slots;
+	struct shard_slot *slots;                   /* opts.shard_count */
+	struct shard_slot *slot_of[WIRE_SHARD_MAX]; /* by index in the server; NULL: another's */
+	struct reactor_shard own_table[WIRE_SHARD_MAX]; /* where opts.table was NULL */
+	struct env_task mail_task;
 
 	/* Shares of the buffers. */
 	struct buffers inline_buffers;
@@ -84,6 +89,13 @@ static inline struct reactor *reactor_of(void *ctx)
 
 void reactor_run_later(struct reactor *reactor);
 
+/* The slot of a key; NULL: its shard is another reactor's. */
+static inline struct shard_slot *reactor_slot(const struct reactor *reactor,
+					      const struct wire_key *key)
+{
+	return reactor->slot_of[place_shard(key, reactor->opts.table_count)];
+}
+
 /* --- lookup.c --- */
 
 /* Where misses of the request's namespace count; NULL: nowhere. */
@@ -91,6 +103,15 @@ struct saving_row *request_saving(const struct request *request);
 /* A block was asked for and is not here: was it once? */
 void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
 			const struct shard *shard, const struct store_id *id);
+
+/* --- mail.c --- */
+
+void mail_begin(struct reactor *reactor);
+void mail_end(struct reactor *reactor);
+
+/* Which of opts.listens it is. */
+uint32_t reactor_listener_index(const struct reactor *reactor,
+				const struct xprt_listener *listener);
 
 /* Take a node off the pool's free list; NULL when it is empty. */
 struct list *pool_take(struct pool *pool);

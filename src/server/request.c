@@ -174,7 +174,9 @@ static int request_check(const struct request *request)
 		metrics->denied++;
 		return -ERR_DENIED;
 	}
-	if (session->reactor->is_draining && !kind->is_for_drain)
+	if (session->reactor->is_finishing && !kind->is_for_drain)
+		return -ERR_CLOSING;
+	if (session->reactor->is_draining && request->kind == WIRE_PUT)
 		return -ERR_CLOSING;
 	return 0;
 }
@@ -197,7 +199,8 @@ static void request_timer_start(struct request *request, uint64_t budget_ns)
 
 	ASSERT(budget_ns <= WIRE_BUDGET_MAX);
 	request->received_ns = env_now_ns(env);
-	request->deadline_ns = request->received_ns + budget_ns;
+	request->deadline_ns =
+		request->received_ns + MIN(budget_ns, request->session->reactor->opts.budget_ns);
 	if (request->kind != WIRE_CANCEL)
 		env->ops->timer_set(env, &request->timer, request->deadline_ns);
 }

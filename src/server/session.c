@@ -329,16 +329,15 @@ static void session_notify(struct session *session)
 	struct wire_notice notice = { 0 };
 	struct wire_header header;
 
-	if (session->credit_told == session->credit_given && !session->is_notice_due)
+	if (session->credit_told == session->credit_given && session->notice_due == 0)
 		return;
-	if (session->is_notice_due) {
-		notice.code = WIRE_NOTICE_DRAINING;
+	notice.code = session->notice_due;
+	if (session->notice_due != 0)
 		memcpy(notice.text, "the server is going", sizeof("the server is going"));
-	}
 	for (uint16_t i = 0; i < session->group.lane_count; i++) {
 		wire_header_init(&header, WIRE_NOTICE, 0, 0, sizeof(notice));
 		if (session_send(session, i, &header, &notice) == 0) {
-			session->is_notice_due = false;
+			session->notice_due = 0;
 			return;
 		}
 	}

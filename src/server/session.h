@@ -67,7 +67,7 @@ struct session {
 	uint32_t credit_told;
 	uint32_t credit_used;
 	uint32_t credit_initial; /* its share of reactor->credit_free */
-	bool is_notice_due;      /* NOTICE_DRAINING */
+	uint8_t notice_due;      /* enum wire_notice_code beside CREDIT; 0: none */
 	bool is_broken;          /* it broke the protocol: ends with the lane that did */
 
 	/* Requests. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "query.h"
 #include "reactor_priv.h"
 
 /* Namespaces that STAT tells of, those reported to last: a few KiB of its body. */
@@ -44,6 +45,14 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_written += stats.written_bytes;
 }
 
+static void metrics_add_slot(struct metrics *metrics, const struct shard_slot *slot)
+{
+	if (slot->shard != NULL)
+		metrics_add_shard(metrics, slot->shard);
+	else
+		metrics->store_offline++;
+}
+
 static void metrics_add_buffers(struct metrics *metrics, const struct buffers *pool)
 {
 	metrics->buffer_waits += pool->waits;
@@ -57,7 +66,7 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	*metrics_out = reactor->metrics;
 	for (uint32_t i = 0; i < reactor->opts.shard_count; i++)
-		metrics_add_shard(metrics_out, reactor->slots[i].shard);
+		metrics_add_slot(metrics_out, &reactor->slots[i]);
 	metrics_add_buffers(metrics_out, &reactor->inline_buffers);
 	metrics_add_buffers(metrics_out, &reactor->receive_buffers);
 	metrics_add_buffers(metrics_out, &reactor->read_buffers);
@@ -82,6 +91,16 @@ static uint32_t stat_savings(struct reactor *reactor, const struct session *sess
 	return used;
 }
 
+void query_metrics(struct reactor *reactor, struct reactor_query *query)
+{
+	struct metrics *row = query_row(query);
+
+	if (row != NULL)
+		reactor_get_metrics(reactor, row);
+	query->cursor = 0;
+	query_end(query, 0);
+}
+
 uint32_t stat_text(struct reactor *reactor, const struct session *session, char *buf,
 		   uint32_t buf_size)
 {
@@ -92,12 +111,14 @@ uint32_t stat_text(struct reactor *reactor, const struct session *session, char 
 	reactor_get_metrics(reactor, &metrics);
 	used = snprintf(buf, buf_size,
 			"version %d\nincarnation %016" PRIx64 "\ntransport %s\nback_end %s\n"
-			"verify %s\nshards %u\nmemory_mode %d\nblock_max %u\ntenant %s\n"
+			"verify %s\nreactor %u\nreactors %u\nshards %u\nmemory_mode %d\nblock_max "
+			"%u\ntenant %s\n"
 			"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
 			WIRE_VERSION, reactor->opts.incarnation, session->xprt->name,
-			reactor->env->ops->name, verify[reactor->opts.verify],
-			reactor->opts.shard_count, reactor->slots[0].is_memory, reactor->block_max,
-			session->tenant->name, session->id, session->lane_count,
+			reactor->env->ops->name, verify[reactor->opts.verify], reactor->opts.index,
+			reactor->opts.reactor_count, reactor->opts.table_count,
+			reactor->opts.shard_count > 0 && reactor->slots[0].is_memory,
+			reactor->block_max, session->tenant->name, session->id, session->lane_count,
 			reactor->is_draining);
 	ASSERT(used > 0);
 	ASSERT((uint32_t)used < buf_size);

@@ -58,7 +58,10 @@ struct disk_label {
 	uint32_t shard_count;
 	uint32_t block_max;   /* bytes */
 	uint64_t incarnation; /* of the server that has, or last had, it open */
-	uint8_t reserved[40];
+	/* Where it stands among the media of its server; both 0: it is the only one. */
+	uint32_t shard_first;   /* index of its first shard in the server */
+	uint32_t server_shards; /* shards of the whole server */
+	uint8_t reserved[32];
 	struct disk_extent {
 		uint64_t offset;
 		uint64_t size;

@@ -21,6 +21,7 @@
 
 #define MEDIUM_MAGIC     0x6d656469u
 #define MESSAGE_SIZE     256
+#define MEDIUM_PATH_MAX  512
 #define HEAD_SIZE        DISK_EXTENT_ALIGN /* label, copy, nothing */
 #define CHUNK_SIZE       (4 * MiB)         /* of writing a file once */
 #define BLOCK_MAX        (64 * MiB)
@@ -32,6 +33,7 @@ struct medium {
 	uint32_t magic;
 	struct env *env;
 	struct env_blk *blk;
+	char path[MEDIUM_PATH_MAX];
 	struct disk_label label;
 	struct medium_info info;
 };
@@ -45,6 +47,7 @@ struct setup {
 	uint8_t *chunk; /* CHUNK_SIZE, page aligned */
 	uint64_t size;  /* the medium's */
 	uint32_t shard_count;
+	uint32_t server_shards;
 	uint32_t block_max;
 	uint32_t segment_count;
 	uint64_t segment_room;
@@ -98,6 +101,12 @@ static bool label_is_sound(const struct disk_label *label)
 		return false;
 	if (label->block_max == 0 || label->block_max > BLOCK_MAX)
 		return false;
+	if (label->server_shards == 0
+		    ? label->shard_first != 0
+		    : label->server_shards > DISK_SHARD_MAX ||
+			      label->shard_first > label->server_shards ||
+			      label->shard_count > label->server_shards - label->shard_first)
+		return false;
 	for (uint32_t i = 0; i < label->shard_count; i++) {
 		const struct disk_extent *extent = &label->extents[i];
 
@@ -129,6 +138,10 @@ static int setup_check(struct setup *setup)
 		return say(setup->message, -EINVAL, "%s: the largest block is at most 64 MiB",
 			   spec->path);
 	setup->shard_count = MAX(spec->shard_count, 1);
+	setup->server_shards = MAX(spec->server_shards, spec->shard_first + setup->shard_count);
+	if (setup->server_shards > DISK_SHARD_MAX)
+		return say(setup->message, -EINVAL, "%s: %u shards: a server has at most %u",
+			   spec->path, setup->server_shards, DISK_SHARD_MAX);
 	return 0;
 }
 
@@ -292,7 +305,9 @@ static int write_labels(struct setup *setup, uint8_t medium_out[16])
 	labels[0] = (struct disk_label) { .size = setup->size,
 					  .created_s = env->ops->wall_s(env),
 					  .shard_count = setup->shard_count,
-					  .block_max = setup->block_max };
+					  .block_max = setup->block_max,
+					  .shard_first = setup->spec->shard_first,
+					  .server_shards = setup->server_shards };
 	super_uuid_draw(env, labels[0].medium);
 	memcpy(labels[0].server, setup->spec->server, sizeof(labels[0].server));
 	for (uint32_t i = 0; i < setup->shard_count; i++)
@@ -356,6 +371,8 @@ static int setup_run(struct setup *setup, struct medium_info *info_out)
 	info.block_max = setup->block_max;
 	info.segment_room = setup->segment_room;
 	info.segment_count = setup->segment_count;
+	info.shard_first = spec->shard_first;
+	info.server_shards = setup->server_shards;
 	info.is_direct = blk_info.is_direct;
 	*info_out = info;
 	return say(setup->message, 0, "%s: %s of %s%s", spec->path,
@@ -478,6 +495,10 @@ static int info_load(struct medium *medium, const char *path, char *message)
 					      .block_max = label->block_max,
 					      .segment_room = super.disk->segment_room,
 					      .segment_count = super.disk->segment_count,
+					      .shard_first = label->shard_first,
+					      .server_shards = label->server_shards != 0
+								       ? label->server_shards
+								       : label->shard_count,
 					      .is_direct = blk_info.is_direct };
 	memcpy(medium->info.medium, label->medium, sizeof(label->medium));
 	memcpy(medium->info.server, label->server, sizeof(label->server));
@@ -519,6 +540,7 @@ int medium_open(struct env *env, const char *path, uint64_t incarnation, struct 
 		goto err_free;
 	}
 	*medium = (struct medium) { .magic = MEDIUM_MAGIC, .env = env };
+	snprintf(medium->path, sizeof(medium->path), "%s", path);
 
 	rc = env->ops->blk_open(env, path, 0, &medium->blk);
 	if (rc < 0) {
@@ -542,6 +564,30 @@ err_free:
 	if (medium != NULL)
 		env->ops->free(env, medium);
 	return rc;
+}
+
+int medium_share(struct env *env, const struct medium *owner, struct medium **medium_out,
+		 char message_out[MESSAGE_SIZE])
+{
+	struct medium *medium;
+	int rc;
+
+	CHECK_OBJ(owner, MEDIUM_MAGIC);
+	ASSERT(*medium_out == NULL);
+	medium = env->ops->alloc(env, sizeof(*medium));
+	if (medium == NULL)
+		return say(message_out, -ENOMEM, "%s: no memory to open it", owner->path);
+	*medium = *owner;
+	medium->env = env;
+	medium->blk = NULL;
+	rc = env->ops->blk_open(env, owner->path, ENV_BLK_SHARED, &medium->blk);
+	if (rc < 0) {
+		(void)say(message_out, rc, "%s: %s", owner->path, err_str(rc));
+		env->ops->free(env, medium);
+		return rc;
+	}
+	*medium_out = medium;
+	return 0;
 }
 
 void medium_close(struct medium **medium)

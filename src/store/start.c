@@ -144,6 +144,13 @@ static int geometry_of(const struct medium_info *info, const struct shard_memory
 	return 0;
 }
 
+uint32_t shard_memory_block_max(const struct shard_memory *memory)
+{
+	struct geometry geometry;
+
+	return geometry_of_memory(memory, &geometry) < 0 ? 0 : geometry.block_max;
+}
+
 uint64_t shard_memory_size(const struct medium_info *info, const struct shard_memory *memory,
 			   const struct shard_opts *opts)
 {

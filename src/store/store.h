@@ -31,9 +31,10 @@ struct medium_spec {
 	uint64_t segment_room; /* 0: largest power of two in range that gives 64 segments or more */
 	uint64_t block_max;    /* 0: MIN(64 MiB, segment_room / 4) */
 	uint32_t shard_first;  /* index of its first shard in the server */
-	uint8_t server[16];    /* UUID */
-	bool is_sparse;        /* do not allocate and write a file once */
-	bool is_forced;        /* overwrite what is foreign (never what is in use) */
+	uint32_t server_shards; /* of the whole server; 0: those of this medium are all */
+	uint8_t server[16];     /* UUID */
+	bool is_sparse;         /* do not allocate and write a file once */
+	bool is_forced;         /* overwrite what is foreign (never what is in use) */
 	void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
 	void *ctx;
 };
@@ -46,6 +47,8 @@ struct medium_info {
 	uint32_t block_max;
 	uint64_t segment_room;
 	uint32_t segment_count; /* of each shard */
+	uint32_t shard_first;   /* index of its first shard in the server */
+	uint32_t server_shards; /* of the whole server */
 	bool is_direct;
 };
 
@@ -60,6 +63,10 @@ int medium_setup(struct env *env, const struct medium_spec *spec, struct medium_
 /* Open exclusively and write incarnation into the label. -ERR_FORMAT, -ERR_VERSION, -ERR_IN_USE. */
 int medium_open(struct env *env, const char *path, uint64_t incarnation, struct medium **medium_out,
 		char message_out[256]) MUST_USE;
+/* The same medium on another env of this process, for shards of its own there. owner may belong to
+ * another thread; it is only read, and closed last. */
+int medium_share(struct env *env, const struct medium *owner, struct medium **medium_out,
+		 char message_out[256]) MUST_USE;
 void medium_close(struct medium **medium); /* its shards are closed */
 void medium_get_info(const struct medium *medium, struct medium_info *info_out);
 
@@ -132,6 +139,9 @@ int shard_open(struct env *env, struct medium *medium, uint32_t index,
 /* Bytes shard_open will take for these, for the sum that start prints. */
 uint64_t shard_memory_size(const struct medium_info *info, const struct shard_memory *memory,
 			   const struct shard_opts *opts);
+
+/* Memory mode: the largest block that a shard of this will take; 0: it makes no shard. */
+uint32_t shard_memory_block_max(const struct shard_memory *memory);
 
 /*
  * Write what is buffered, seal or leave a footer, flush, mark clean. No request is under way but

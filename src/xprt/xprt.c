@@ -27,6 +27,8 @@ const char *xprt_ops_check(const struct xprt_ops *ops)
 		return "a capability that does not exist";
 	if (!ops->listen_size || !ops->listen || !ops->unlisten || !ops->listener_name)
 		return "a required op of the server is missing";
+	if (!ops->detach || !ops->attach || !ops->discard)
+		return "an op of handing over is missing";
 	if (!ops->connect)
 		return "a required op of the client is missing";
 	if (!ops->send || !ops->close || !ops->secure || !ops->pause || !ops->peer_name)

@@ -85,7 +85,7 @@ struct xprt_frame {
 /* What a transport asks of who uses it. All required; unused ones may ASSERT(false). */
 struct xprt_user {
 	/* Server: a connection with its preface; rc < 0 refuses: the peer is sent a REFUSE with
-	 * that code and the lane is gone, without closed(). */
+	 * that code and the lane is gone, without closed(). It may also detach() the lane. */
 	int (*accepted)(struct xprt_listener *listener, struct xprt_lane *lane,
 			const struct wire_preface *preface);
 	/* Client: connect() succeeded; the preface is on its way. */
@@ -142,6 +142,18 @@ struct xprt_listener {
 	void *ctx;
 };
 
+/*
+ * A connection on its way from the listener that read its preface to another of the same transport,
+ * on another env: see detach(). Whoever has it owns it.
+ */
+struct xprt_handover {
+	const struct xprt_ops *ops;
+	uint32_t listener; /* which of the other's: the user's number */
+	int fd;            /* tcp */
+	void *lane;        /* loop */
+	struct wire_preface preface;
+};
+
 struct xprt_region {
 	void *base;
 	uint64_t size;
@@ -155,14 +167,22 @@ struct xprt_ops {
 	uint32_t caps;                 /* enum xprt_cap */
 	uint32_t seg_max;              /* segments of an item it can serve */
 
-	/* Server. listen: at start-up; lanes come from a pool of lane_max. listen_size: bytes that
-	 * listen() will take. */
+	/* Server. listen: at start-up; lanes come from a pool of lane_max. address NULL: no door,
+	 * lanes come by attach() only. listen_size: bytes that listen() will take. */
 	uint64_t (*listen_size)(uint32_t lane_max);
 	int (*listen)(struct env *env, const char *address, uint32_t lane_max,
 		      const struct xprt_user *user, void *ctx, struct xprt_listener **out);
 	void (*unlisten)(struct xprt_listener **listener);
-	/* The address listened on, with the real port. */
+	/* The address listened on, with the real port; empty without a door. */
 	void (*listener_name)(struct xprt_listener *listener, char *buf, size_t buf_size);
+	/* Out of accepted() only, when nothing was sent yet: the connection leaves this listener
+	 * and the lane is gone. Fills in all but listener and preface. */
+	int (*detach)(struct xprt_lane *lane, struct xprt_handover *out);
+	/* On the other listener's thread: the connection goes on there, and accepted() comes before
+	 * this returns. Taken in any case. */
+	void (*attach)(struct xprt_listener *listener, const struct xprt_handover *taken);
+	/* Nobody wants it: close it. env: of the calling thread. */
+	void (*discard)(struct env *env, const struct xprt_handover *taken);
 
 	/* Client. The preface is sent once connected. */
 	int (*connect)(struct env *env, const char *address, const struct wire_preface *preface,

@@ -252,7 +252,7 @@ static int fake_blk_open(struct env *env, const char *path, uint32_t flags,
 {
 	struct env_fake *fake = fake_of(env);
 	struct env_fake_disk *disk = disk_find(fake, path);
-	bool is_exclusive = (flags & ENV_BLK_READ_ONLY) == 0;
+	bool is_exclusive = (flags & (ENV_BLK_READ_ONLY | ENV_BLK_SHARED)) == 0;
 	struct env_blk *blk;
 
 	if (is_failing(fake) || fake->is_cut)

@@ -43,7 +43,7 @@ void raw_client_open(struct raw_client *client, uint16_t port, void (*poll)(void
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int one = 1;
 
-	*client = (struct raw_client) { .poll = poll, .ctx = ctx };
+	*client = (struct raw_client) { .poll = poll, .ctx = ctx, .reactor = 0xffff };
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ASSERT(client->fd >= 0);
@@ -172,7 +172,7 @@ static int refused(const struct raw_client_frame *frame)
 /* The next frame if it is of kind, else why not. */
 static int recv_kind(struct raw_client *client, enum wire_kind kind, void *body, size_t body_size)
 {
-	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	struct raw_client_frame *frame = calloc(1, sizeof(*frame));
 	int rc = -ERR_PEER;
 
 	ASSERT(frame != NULL);
@@ -185,6 +185,21 @@ static int recv_kind(struct raw_client *client, enum wire_kind kind, void *body,
 	return rc;
 }
 
+static int recv_welcome(struct raw_client *client)
+{
+	struct {
+		struct wire_welcome fixed;
+		struct wire_shard shards[WIRE_SHARD_MAX];
+	} body;
+	int rc = recv_kind(client, WIRE_WELCOME, &body, sizeof(body));
+
+	if (rc < 0)
+		return rc;
+	client->welcome = body.fixed;
+	memcpy(client->shards, body.shards, sizeof(client->shards));
+	return 0;
+}
+
 void raw_client_preface(struct raw_client *client, enum wire_mode mode, uint64_t incarnation,
 			uint64_t session)
 {
@@ -194,7 +209,8 @@ void raw_client_preface(struct raw_client *client, enum wire_mode mode, uint64_t
 		.version_min = WIRE_VERSION_MIN,
 		.version_max = WIRE_VERSION,
 		.mode = (uint8_t)mode,
-		.reactor = mode == WIRE_MODE_JOIN ? 0 : 0xffff,
+		.reactor =
+			mode == WIRE_MODE_JOIN && client->reactor == 0xffff ? 0 : client->reactor,
 		.incarnation = incarnation,
 		.session = session,
 	};
@@ -243,7 +259,7 @@ int raw_client_prove(struct raw_client *client, const void *key)
 		rc = auth_mac_create(&client->key, &client->transcript, WIRE_S2C, &client->in);
 		ASSERT(rc == 0);
 	}
-	rc = recv_kind(client, WIRE_WELCOME, &client->welcome, sizeof(client->welcome));
+	rc = recv_welcome(client);
 	if (rc == 0)
 		auth_domain_id((const char *)client->transcript.hello.tenant, client->domain);
 	return rc;
@@ -275,6 +291,7 @@ int raw_client_join(struct raw_client *client, const struct raw_client *first, c
 	client->key = first->key;
 	memcpy(client->ns, first->ns, sizeof(client->ns));
 	client->request = first->request + ((uint64_t)lane << 32);
+	client->reactor = first->welcome.reactor;
 	raw_client_preface(client, WIRE_MODE_JOIN, first->welcome.incarnation,
 			   first->welcome.session);
 	rc = raw_client_challenge(client, tenant, NULL, lane);

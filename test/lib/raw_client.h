@@ -23,9 +23,11 @@ struct raw_client {
 	struct auth_mac *out;
 	struct auth_mac *in;
 	struct wire_welcome welcome;
-	uint64_t request;   /* last id used */
-	uint32_t credit;    /* as the last header said */
-	uint8_t domain[16]; /* that requests name; its own after hello */
+	struct wire_shard shards[WIRE_SHARD_MAX]; /* of welcome; weight 0 behind the last */
+	uint16_t reactor;                         /* wanted by the next preface; 0xffff: any */
+	uint64_t request;                         /* last id used */
+	uint32_t credit;                          /* as the last header said */
+	uint8_t domain[16];                       /* that requests name; its own after hello */
 	uint8_t ns[16];
 	bool is_mac_wrong; /* of the next frame sent */
 };

@@ -121,7 +121,7 @@ void server_stop(struct cluster *cluster)
 	int rc;
 
 	sim_note(sim, "server drains");
-	reactor_drain(server->reactor);
+	reactor_finish(server->reactor);
 	while (!reactor_is_idle(server->reactor) && sim->now_ns < until_ns &&
 	       !cluster->disk->is_dead)
 		(void)sim_step(sim); /* the drain's timers are there */

@@ -249,6 +249,7 @@ int sim_blk_open(struct env *env, const char *path, uint32_t flags, struct env_b
 {
 	struct sim_env *self = sim_env_of(env);
 	bool is_read_only = (flags & ENV_BLK_READ_ONLY) != 0;
+	bool is_shared = (flags & ENV_BLK_SHARED) != 0;
 
 	list_for_each (pos, &self->sim->disks) {
 		struct sim_disk *disk = list_entry(pos, struct sim_disk, node);
@@ -256,12 +257,12 @@ int sim_blk_open(struct env *env, const char *path, uint32_t flags, struct env_b
 
 		if (strcmp(disk->path, path) != 0)
 			continue;
-		if (!is_read_only && disk->opener != NULL)
+		if (!is_read_only && !is_shared && disk->opener != NULL)
 			return -ERR_IN_USE;
 		blk = calloc(1, sizeof(*blk));
 		ASSERT(blk != NULL);
 		*blk = (struct env_blk) { disk, self, is_read_only };
-		if (!is_read_only)
+		if (!is_read_only && !is_shared)
 			disk->opener = blk;
 		self->held_count++;
 		*blk_out = blk;
@@ -277,7 +278,7 @@ void sim_blk_close(struct env *env, struct env_blk *blk)
 	ASSERT(blk->env == self);
 	if (!self->is_dead)
 		ASSERT(list_is_empty(&blk->disk->inflight));
-	if (!blk->is_read_only)
+	if (blk->disk->opener == blk)
 		blk->disk->opener = NULL;
 	self->held_count--;
 	free(blk);

@@ -60,9 +60,10 @@ struct sim_conn {
 	uint32_t window;
 	char address[64];
 	uint32_t nodes[2];
-	struct env_sock *ends[2]; /* NULL: closed, or gone, or not there yet */
-	bool is_silent[2];        /* that end's host is gone without a word */
-	struct pipe pipes[2];     /* written by side 0, by side 1 */
+	struct env_sock *ends[2];  /* NULL: closed, or gone, or not there yet */
+	struct env_sock *detached; /* between two envs */
+	bool is_silent[2];         /* that end's host is gone without a word */
+	struct pipe pipes[2];      /* written by side 0, by side 1 */
 };
 
 enum packet_kind { PACKET_SYN, PACKET_OPEN, PACKET_DATA, PACKET_ROOM, PACKET_END, PACKET_RESET };
@@ -498,9 +499,39 @@ void sim_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *b
 			 sock->conn->nodes[is_peer ? 1 - sock->side : sock->side], sock->conn->id);
 }
 
+/* A descriptor is the number of the connection; its socket stays with the env it leaves, so that it
+ * dies with that process, until the other takes it. */
+int sim_sock_detach(struct env *env, struct env_sock *sock)
+{
+	ASSERT(sock->env == sim_env_of(env));
+	ASSERT(sock->conn != NULL);
+	ASSERT(sock->side == SOCK_SERVER);
+	sock->ready = NULL;
+	sock->watched = 0;
+	sock_update(sock);
+	sock->conn->detached = sock;
+	return (int)sock->conn->id;
+}
+
 int sim_sock_adopt(struct env *env, int fd, struct env_sock **sock_out)
 {
-	return -EOPNOTSUPP;
+	struct sim_env *self = sim_env_of(env);
+
+	list_for_each (pos, &self->sim->conns) {
+		struct sim_conn *conn = list_entry(pos, struct sim_conn, node);
+		struct env_sock *sock = conn->detached;
+
+		if (conn->id != (uint32_t)fd || sock == NULL)
+			continue;
+		conn->detached = NULL;
+		list_del(&sock->node_env);
+		sock->env->held_count--;
+		sock->env = self;
+		sock_attach(sock);
+		*sock_out = sock;
+		return 0;
+	}
+	return -EBADF;
 }
 
 /* --- names --- */

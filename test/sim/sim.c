@@ -527,5 +527,6 @@ const struct env_ops sim_env_ops = {
 	.sock_close = sim_sock_close,
 	.sock_name = sim_sock_name,
 	.sock_adopt = sim_sock_adopt,
+	.sock_detach = sim_sock_detach,
 	.resolve = sim_resolve,
 };

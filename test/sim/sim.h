@@ -202,6 +202,7 @@ void sim_sock_close(struct env *env, struct env_sock *sock);
 void sim_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
 		   size_t buf_size);
 int sim_sock_adopt(struct env *env, int fd, struct env_sock **sock_out);
+int sim_sock_detach(struct env *env, struct env_sock *sock);
 void sim_resolve(struct env *env, struct env_resolve *resolve);
 
 /* Tell the first ready socket of env. */

@@ -29,7 +29,7 @@ static int open_with(const char *path, uint32_t flags, bool is_direct)
 	/* On a block device O_EXCL without O_CREAT refuses one that is mounted or in use. */
 	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode)) {
 		mode &= ~O_CREAT;
-		if ((flags & ENV_BLK_READ_ONLY) == 0)
+		if ((flags & (ENV_BLK_READ_ONLY | ENV_BLK_SHARED)) == 0)
 			mode |= O_EXCL;
 	}
 	return open(path, mode, 0600);
@@ -110,7 +110,8 @@ int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env
 	if (rc < 0)
 		goto err_free;
 	blk->fd = rc;
-	if ((flags & ENV_BLK_READ_ONLY) == 0 && flock(blk->fd, LOCK_EX | LOCK_NB) < 0) {
+	if ((flags & (ENV_BLK_READ_ONLY | ENV_BLK_SHARED)) == 0 &&
+	    flock(blk->fd, LOCK_EX | LOCK_NB) < 0) {
 		rc = errno == EWOULDBLOCK ? -ERR_IN_USE : -errno;
 		goto err_close;
 	}

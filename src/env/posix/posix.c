@@ -340,6 +340,7 @@ static const struct env_ops posix_ops = {
 	.sock_close = posix_sock_close,
 	.sock_name = posix_sock_name,
 	.sock_adopt = posix_sock_adopt,
+	.sock_detach = posix_sock_detach,
 	.resolve = pool_resolve,
 };
 

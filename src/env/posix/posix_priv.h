@@ -129,5 +129,6 @@ void posix_sock_close(struct env *env, struct env_sock *sock);
 void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
 		     size_t buf_size);
 int posix_sock_adopt(struct env *env, int fd, struct env_sock **sock_out);
+int posix_sock_detach(struct env *env, struct env_sock *sock);
 
 #endif

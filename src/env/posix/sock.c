@@ -306,19 +306,25 @@ void posix_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, e
 		log_error("socket watch lost");
 }
 
-void posix_sock_close(struct env *env, struct env_sock *sock)
+int posix_sock_detach(struct env *env, struct env_sock *sock)
 {
 	struct posix *posix = posix_of(env);
+	int fd = sock->fd;
 
-	ASSERT(sock->fd >= 0);
+	ASSERT(fd >= 0);
 	timers_clear(&posix->timers, &sock->pause);
-	posix_epoll_remove(posix, sock->fd, &sock->source);
-	close(sock->fd);
+	posix_epoll_remove(posix, fd, &sock->source);
 	sock->fd = -1;
 	sock->ready = NULL;
 	list_del(&sock->node);
 	/* To the tail: a stale pointer is more likely caught by its fd of -1. */
 	list_add_tail(&posix->sock_free, &sock->node);
+	return fd;
+}
+
+void posix_sock_close(struct env *env, struct env_sock *sock)
+{
+	close(posix_sock_detach(env, sock));
 }
 
 /* --- bytes --- */

@@ -125,7 +125,7 @@ static void arrival_arm(struct loop_lane *lane)
 	struct env *env = lane->lane.env;
 	struct loop_entry *entry = lane->is_paused ? NULL : inbox_first(&lane->inbox);
 
-	if (lane->is_closed || lane->is_connecting || lane->is_accepting)
+	if (lane->is_closed || lane->is_connecting || lane->is_accepting || lane->is_detached)
 		return;
 	if (entry != NULL)
 		env->ops->timer_set(env, &lane->arrival, entry->when_ns);
@@ -452,7 +452,7 @@ static void lane_accept(struct loop_lane *lane)
 	if (rc == 0)
 		rc = lane->lane.user->accepted(&lane->listener->listener, &lane->lane,
 					       &lane->preface);
-	if (lane->is_closed)
+	if (lane->is_closed || lane->is_detached)
 		return;
 	if (rc == 0) {
 		lane->is_announced = true;
@@ -482,6 +482,74 @@ static void arrival_fire(struct env_timer *timer)
 		frame_deliver(lane, entry);
 	else if (lane->end_why != 0 && lane->end_ns <= now_ns)
 		loop_break(lane, lane->end_why);
+	loop_leave(lane);
+}
+
+/* --- from one listener to another --- */
+
+/* The lane stays as it is, deaf to its env, until the other listener has taken what it stands for.
+ */
+static int loop_detach(struct xprt_lane *xprt_lane, struct xprt_handover *out)
+{
+	struct loop_lane *lane = loop_of(xprt_lane);
+
+	ASSERT(lane->depth > 0);
+	ASSERT(!lane->is_announced);
+	lane->is_detached = true;
+	xprt_lane->env->ops->timer_clear(xprt_lane->env, &lane->arrival);
+	*out = (struct xprt_handover) { .ops = &xprt_loop, .lane = lane };
+	return 0;
+}
+
+static void loop_discard(struct env *env, const struct xprt_handover *taken)
+{
+	struct loop_lane *lane = taken->lane;
+	struct xprt_lane *xprt_lane = &lane->lane;
+
+	ASSERT(lane->is_detached);
+	lane->is_detached = false;
+	loop_close(&xprt_lane);
+}
+
+/* What has arrived, the other end, and its end if it has come: all but the place in the pool. */
+static void lane_move(struct loop_lane *to, struct loop_lane *from)
+{
+	uint8_t *bytes = to->inbox.bytes;
+
+	to->inbox = from->inbox;
+	from->inbox = (struct loop_inbox) { .bytes = bytes };
+	to->peer = from->peer;
+	from->peer = NULL;
+	if (to->peer != NULL)
+		to->peer->peer = to;
+	to->preface = from->preface;
+	to->last_ns = from->last_ns;
+	to->end_ns = from->end_ns;
+	to->end_why = from->end_why;
+	to->is_deaf = from->is_deaf;
+	to->lane.bytes_in = from->lane.bytes_in;
+}
+
+static void loop_attach(struct xprt_listener *xprt_listener, const struct xprt_handover *taken)
+{
+	struct loop_listener *listener =
+		CONTAINER_OF(xprt_listener, struct loop_listener, listener);
+	struct loop_lane *from = taken->lane;
+	struct loop_lane *lane = list_head(&listener->free, struct loop_lane, node);
+
+	if (lane == NULL) {
+		loop_discard(xprt_listener->env, taken);
+		return;
+	}
+	list_del(&lane->node);
+	lane_init(lane, xprt_listener->env, xprt_listener->user, lane->inbox.bytes);
+	list_add_tail(&listener->live, &lane->node);
+	listener->held++;
+	lane->listener = listener;
+	lane_move(lane, from);
+	loop_discard(xprt_listener->env, taken);
+	loop_enter(lane);
+	lane_accept(lane);
 	loop_leave(lane);
 }
 
@@ -528,7 +596,7 @@ static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
 	struct loop_listener *listener;
 
 	ASSERT(lane_max > 0);
-	if (listener_find(address) != NULL)
+	if (address != NULL && listener_find(address) != NULL)
 		return -EADDRINUSE;
 	listener = env->ops->alloc(env, sizeof(*listener));
 	if (listener == NULL)
@@ -548,14 +616,17 @@ static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
 	if (listener->inboxes == NULL)
 		goto err_free_regions;
 
-	snprintf(listener->address, sizeof(listener->address), "%s", address);
+	list_init(&listener->node);
 	list_init(&listener->live);
 	list_init(&listener->free);
 	for (uint32_t i = 0; i < lane_max; i++) {
 		listener->lanes[i].inbox.bytes = listener->inboxes + i * LOOP_INBOX_SIZE;
 		list_add_tail(&listener->free, &listener->lanes[i].node);
 	}
-	list_add_tail(&listeners, &listener->node);
+	if (address != NULL) {
+		snprintf(listener->address, sizeof(listener->address), "%s", address);
+		list_add_tail(&listeners, &listener->node);
+	}
 	*out = &listener->listener;
 	return 0;
 
@@ -634,6 +705,9 @@ const struct xprt_ops xprt_loop = {
 	.listen = loop_listen,
 	.unlisten = loop_unlisten,
 	.listener_name = loop_listener_name,
+	.detach = loop_detach,
+	.attach = loop_attach,
+	.discard = loop_discard,
 	.connect = loop_connect,
 	.send = loop_send,
 	.close = loop_close,

@@ -68,6 +68,7 @@ struct loop_lane {
 	int end_why;      /* 0: the other end is there */
 	bool is_connecting;
 	bool is_accepting;
+	bool is_detached;  /* between two listeners */
 	bool is_announced; /* closed() is owed */
 	bool is_deaf;      /* something to it was lost, and so is all that follows */
 	bool is_blocked;   /* send() said -EAGAIN */

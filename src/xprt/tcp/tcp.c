@@ -167,6 +167,27 @@ static void tcp_close(struct xprt_lane **xprt_lane)
 		lane_free(lane);
 }
 
+/* The socket goes, the lane ends as if closed. */
+static int tcp_detach(struct xprt_lane *xprt_lane, struct xprt_handover *out)
+{
+	struct tcp_lane *lane = tcp_of(xprt_lane);
+	struct env *env = xprt_lane->env;
+	int fd;
+
+	ASSERT(lane->listener != NULL);
+	ASSERT(lane->depth > 0);
+	ASSERT(tcp_lane_is_open(lane));
+	ASSERT(lane->rx.start == lane->rx.end); /* the preface was received alone */
+	fd = env->ops->sock_detach(env, lane->sock);
+	if (fd < 0)
+		return fd;
+	lane->sock = NULL;
+	lane->is_closed = true;
+	lane_release(lane);
+	*out = (struct xprt_handover) { .ops = &xprt_tcp, .fd = fd };
+	return 0;
+}
+
 static void lane_run(struct env_task *task)
 {
 	struct tcp_lane *lane = CONTAINER_OF(task, struct tcp_lane, task);
@@ -318,6 +339,9 @@ const struct xprt_ops xprt_tcp = {
 	.listen = tcp_listen,
 	.unlisten = tcp_unlisten,
 	.listener_name = tcp_listener_name,
+	.detach = tcp_detach,
+	.attach = tcp_attach,
+	.discard = tcp_discard,
 	.connect = tcp_connect,
 	.send = tcp_send,
 	.close = tcp_close,

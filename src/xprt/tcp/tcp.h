@@ -58,6 +58,7 @@ struct tcp_span {
 
 enum tcp_rx_state {
 	TCP_RX_PREFACE,
+	TCP_RX_REFUSED, /* REFUSE is sent; what comes is passed over */
 	TCP_RX_HEADER,
 	TCP_RX_BODY, /* of a frame that fits into the lane's buffer */
 	TCP_RX_BIG,  /* of one that does not */
@@ -175,7 +176,7 @@ struct tcp_listener {
 	uint32_t preface_count;
 	bool is_accepting;
 	bool is_unlistened;    /* goes with its last lane */
-	struct env_sock *sock; /* NULL once unlistened */
+	struct env_sock *sock; /* NULL without a door, or once unlistened */
 	struct list free;
 	struct list prefaces; /* lanes that have sent none, oldest first */
 	struct list live;
@@ -218,6 +219,8 @@ int tcp_listen(struct env *env, const char *address, uint32_t lane_max,
 	       const struct xprt_user *user, void *ctx, struct xprt_listener **out);
 void tcp_unlisten(struct xprt_listener **listener);
 void tcp_listener_name(struct xprt_listener *listener, char *buf, size_t buf_size);
+void tcp_attach(struct xprt_listener *listener, const struct xprt_handover *taken);
+void tcp_discard(struct env *env, const struct xprt_handover *taken);
 void tcp_lane_pool_put(struct tcp_lane *lane); /* an ended lane */
 /* The preface of a connection has come: the user's, or refused. */
 void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface);

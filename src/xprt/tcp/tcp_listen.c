@@ -8,8 +8,8 @@
  * Limits. A connection that sends no preface for TCP_PREFACE_NS is closed, and the oldest of them
  * when there are more than TCP_PREFACE_MAX or no lane is left; if there is none to close, the
  * listener rests until a lane is free. A preface of another version, or one that the user does not
- * want, is answered with a REFUSE. A lane that holds a big buffer without progress while others
- * wait for one is closed after TCP_STALL_NS.
+ * want, is answered with a REFUSE and counts as one without until its peer closes it. A lane that
+ * holds a big buffer without progress while others wait for one is closed after TCP_STALL_NS.
  *
  * Failure. Accepting fails (no descriptors): the listener rests until the next tick. A listener
  * ends with its last lane: unlisten() only closes the door.
@@ -31,7 +31,7 @@ void tcp_lane_pool_put(struct tcp_lane *lane)
 {
 	struct tcp_listener *listener = lane->listener;
 
-	if (lane->rx.state == TCP_RX_PREFACE)
+	if (lane->rx.state == TCP_RX_PREFACE || lane->rx.state == TCP_RX_REFUSED)
 		listener->preface_count--;
 	list_del(&lane->node);
 	lane->magic = 0;
@@ -76,17 +76,28 @@ void tcp_big_put(struct tcp_lane *lane, uint8_t **big)
 
 /* --- listener --- */
 
-/* Answer a connection that is not wanted. */
+/*
+ * Answer a connection that is not wanted. It waits among those without a preface until its peer has
+ * closed it: what is closed with bytes unread (its HELLO, say) is reset, and the REFUSE with it.
+ */
 static void lane_refuse(struct tcp_lane *lane, int why)
 {
+	struct tcp_listener *listener = lane->listener;
 	struct wire_refuse refuse = { .code = why };
 	struct wire_header header;
 
 	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", err_str(why));
 	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
-	if (tcp_tx_frame(lane, &header, &refuse) == 0)
-		tcp_tx_last(lane);
-	tcp_lane_break(lane, why);
+	if (tcp_tx_frame(lane, &header, &refuse) < 0) {
+		tcp_lane_break(lane, why);
+		return;
+	}
+	lane->rx.state = TCP_RX_REFUSED;
+	lane->accepted_ns = env_now_ns(lane->lane.env);
+	list_del(&lane->node);
+	list_add_tail(&listener->prefaces, &lane->node);
+	listener->preface_count++;
+	tick_arm(listener);
 }
 
 void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface)
@@ -132,7 +143,7 @@ static bool preface_drop(struct tcp_listener *listener)
 	return true;
 }
 
-static void lane_accept(struct tcp_listener *listener, struct env_sock *sock)
+static struct tcp_lane *lane_begin(struct tcp_listener *listener, struct env_sock *sock)
 {
 	struct tcp_lane *lane = list_head(&listener->free, struct tcp_lane, node);
 	struct tcp_server_lane *server = CONTAINER_OF(lane, struct tcp_server_lane, tcp);
@@ -150,8 +161,43 @@ static void lane_accept(struct tcp_listener *listener, struct env_sock *sock)
 	list_add_tail(&listener->prefaces, &lane->node);
 	listener->preface_count++;
 	listener->lanes_held++;
-	tcp_lane_watch(lane);
+	return lane;
+}
+
+static void lane_accept(struct tcp_listener *listener, struct env_sock *sock)
+{
+	tcp_lane_watch(lane_begin(listener, sock));
 	tick_arm(listener);
+}
+
+void tcp_attach(struct xprt_listener *xprt_listener, const struct xprt_handover *taken)
+{
+	struct tcp_listener *listener = CONTAINER_OF(xprt_listener, struct tcp_listener, listener);
+	struct env *env = xprt_listener->env;
+	struct tcp_lane *lane;
+	struct env_sock *sock;
+
+	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
+	if (list_is_empty(&listener->free) && !preface_drop(listener)) {
+		log_warn("listener %s has no lane left for a connection", xprt_tcp.name);
+		tcp_discard(env, taken);
+		return;
+	}
+	if (env->ops->sock_adopt(env, taken->fd, &sock) < 0)
+		return; /* adopt takes it in any case */
+	lane = lane_begin(listener, sock);
+	tcp_lane_enter(lane);
+	lane->rx.state = TCP_RX_HEADER;
+	tcp_lane_accepted(lane, &taken->preface);
+	tcp_lane_leave(lane);
+}
+
+void tcp_discard(struct env *env, const struct xprt_handover *taken)
+{
+	struct env_sock *sock;
+
+	if (env->ops->sock_adopt(env, taken->fd, &sock) == 0)
+		env->ops->sock_close(env, sock);
 }
 
 static void listener_ready(struct env_sock *sock, void *ctx, uint32_t events)
@@ -191,7 +237,7 @@ static void listener_watch(struct tcp_listener *listener)
 {
 	struct env *env = listener->listener.env;
 
-	if (listener->is_accepting)
+	if (listener->is_accepting || listener->sock == NULL)
 		return;
 	listener->is_accepting = true;
 	env->ops->sock_watch(env, listener->sock, ENV_SOCK_IN, listener_ready, listener);
@@ -203,7 +249,7 @@ static void tick_arm(struct tcp_listener *listener)
 {
 	struct env *env = listener->listener.env;
 	bool has_work = !list_is_empty(&listener->prefaces) || !list_is_empty(&listener->waiters) ||
-			(!listener->is_accepting && !listener->is_unlistened);
+			(!listener->is_accepting && listener->sock != NULL);
 
 	if (has_work && !listener->tick.is_set)
 		env->ops->timer_set(env, &listener->tick, env_now_ns(env) + TCP_TICK_NS);
@@ -302,7 +348,7 @@ int tcp_listen(struct env *env, const char *address, uint32_t lane_max,
 	listener->bigs = env->ops->map(env, listener->big_count * TCP_BIG_SIZE);
 	if (listener->bigs == NULL)
 		goto err_unmap_lanes;
-	rc = env->ops->sock_listen(env, address, &listener->sock);
+	rc = address == NULL ? 0 : env->ops->sock_listen(env, address, &listener->sock);
 	if (rc < 0)
 		goto err_unmap_bigs;
 
@@ -331,7 +377,8 @@ void tcp_unlisten(struct xprt_listener **xprt_listener)
 	listener = CONTAINER_OF(*xprt_listener, struct tcp_listener, listener);
 	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
 	*xprt_listener = NULL;
-	listener->listener.env->ops->sock_close(listener->listener.env, listener->sock);
+	if (listener->sock != NULL)
+		listener->listener.env->ops->sock_close(listener->listener.env, listener->sock);
 	listener->sock = NULL;
 	listener->is_unlistened = true;
 	listener->lanes_held++; /* by us, for the moment */
@@ -348,5 +395,7 @@ void tcp_listener_name(struct xprt_listener *xprt_listener, char *buf, size_t bu
 	struct env *env = xprt_listener->env;
 
 	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
-	env->ops->sock_name(env, listener->sock, false, buf, buf_size);
+	snprintf(buf, buf_size, "%s", "");
+	if (listener->sock != NULL)
+		env->ops->sock_name(env, listener->sock, false, buf, buf_size);
 }

@@ -322,6 +322,9 @@ static int rx_step(struct tcp_lane *lane)
 	switch (lane->rx.state) {
 	case TCP_RX_PREFACE:
 		return rx_preface(lane);
+	case TCP_RX_REFUSED:
+		lane->rx.start = lane->rx.end;
+		return RX_MORE;
 	case TCP_RX_HEADER:
 		return rx_header(lane);
 	case TCP_RX_BODY:
@@ -365,7 +368,10 @@ static uint32_t rx_pieces(struct tcp_lane *lane, struct iovec *iov, uint64_t *in
 	memmove(rx->buf, rx->buf + rx->start, rx_have(rx)); /* a part of one small frame at most */
 	rx->end = rx_have(rx);
 	rx->start = 0;
-	if (rx->state == TCP_RX_DATA) {
+	if (rx->state == TCP_RX_PREFACE) {
+		/* What is behind it is for the reactor that the preface names. */
+		ahead = sizeof(struct wire_preface) - rx->end;
+	} else if (rx->state == TCP_RX_DATA) {
 		wanted = rx->header.payload_size - rx->data_have;
 		count = rx_data_pieces(lane, iov, TCP_IOV_MAX - 1, (uint32_t)wanted, inner_out);
 		if (wanted >= RX_STREAM_SIZE)

@@ -90,7 +90,7 @@ void rig_start(struct rig *rig, bool is_file)
 
 void rig_stop(struct rig *rig)
 {
-	reactor_drain(rig->reactor);
+	reactor_finish(rig->reactor);
 	RIG_UNTIL(rig, reactor_is_idle(rig->reactor));
 	reactor_destroy(&rig->reactor);
 	assert_null(rig->reactor);

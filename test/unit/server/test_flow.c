@@ -541,7 +541,7 @@ static void a_draining_server_finishes_and_takes_no_more(void **state)
 	rig_client(&rig, &client);
 	request = raw_client_put(&client, &put, 1, 0, 5 * NS_PER_S);
 	recv_until(&client, WIRE_GRANT, request, &frame);
-	reactor_drain(rig.reactor);
+	reactor_finish(rig.reactor);
 	assert_false(reactor_is_idle(rig.reactor));
 	raw_client_open(&late, rig.port, rig_poll, &rig);
 	assert_int_equal(raw_client_hello(&late, "alice", &rig.secret), -ERR_CLOSING);
@@ -571,7 +571,7 @@ static void a_stopped_server_is_idle_soon(void **state)
 	recv_until(&client, WIRE_GRANT, 0, &frame);
 	(void)raw_client_put(&client, &small, 1, WIRE_REQ_DURABLE, 60 * NS_PER_S);
 	RIG_UNTIL(&rig, rig_metrics(&rig).store_puts == 1);
-	reactor_drain(rig.reactor);
+	reactor_finish(rig.reactor);
 	reactor_stop(rig.reactor);
 	assert_int_equal(rig_metrics(&rig).sessions, 0);
 	RIG_UNTIL(&rig, reactor_is_idle(rig.reactor));

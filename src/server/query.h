@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Questions and commands that a reactor answers in its own thread: what the admin thread, a SIGHUP
+ * or the simulator wants of it. Each kind has an enum value, a member of the unions where it needs
+ * one, and a row in query.c's table with its handler, which lives in the file of its subject.
+ *
+ * Normal path: reactor_query_start() calls the handler. It answers at once by query_end(), or
+ * keeps the query (state is its scratch memory) and finishes later, from the loop.
+ *
+ * Rows. An answer of rows is written to the caller's memory by query_row(); when that is full the
+ * handler stores in cursor where to go on, and the caller asks again with that cursor. A cursor
+ * names a place, not an object: what came or went meanwhile may be missing or be seen.
+ *
+ * Threads    The reactor's; the other side of the thread border is server.h.
+ */
+#ifndef SERVER_QUERY_H
+#define SERVER_QUERY_H
+
+#include "../store/store.h"
+#include "../tbl/metrics.h"
+#include "../wire/wire.h"
+
+struct reactor;
+
+enum query_kind {
+	QUERY_NONE = 0,
+	QUERY_METRICS,  /* one row: struct metrics */
+	QUERY_SESSIONS, /* rows: struct session_row */
+	QUERY_SHARDS,   /* rows: struct shard_row */
+	QUERY_DRAIN,    /* no new puts, the clients are told; gets go on. No rows */
+	QUERY_DROP,     /* in.drop: a namespace, or one key. Finished when it is durable */
+	QUERY_FINISH,   /* the server's own: no new requests, finish what is under way */
+	QUERY_KIND_COUNT,
+};
+
+enum shard_state {
+	SHARD_STATE_ONLINE = 0,
+	SHARD_STATE_OFFLINE, /* its medium failed */
+	SHARD_STATE_MISSING, /* its medium was not there at start */
+};
+
+struct session_row {
+	uint64_t id;
+	uint16_t reactor;
+	uint16_t lane_count;
+	uint32_t request_count; /* in flight */
+	uint32_t op_count;      /* blocks under way */
+	bool is_idle;           /* it has no lane and will end */
+	uint64_t moved_bytes;   /* payload, both directions */
+	char tenant[WIRE_TENANT_MAX];
+	char transport[16];
+	char peer[64]; /* of its first lane */
+};
+
+struct shard_row {
+	uint8_t uuid[16];
+	uint16_t index; /* in the server */
+	uint16_t reactor;
+	uint16_t medium; /* row of server_opts.media */
+	uint16_t reserved;
+	enum shard_state state;
+	struct shard_stats stats; /* MISSING: zero */
+};
+
+struct query_drop {
+	uint8_t domain[16];
+	uint8_t ns[16];
+	uint8_t key[32];
+	bool is_namespace; /* key is not looked at */
+};
+
+union query_in {
+	struct query_drop drop;
+};
+
+/* What a handler keeps while it works. */
+union query_state {
+	struct {
+		struct shard_drop drop;
+		uint32_t slot;
+	} drop;
+};
+
+struct reactor_query {
+	enum query_kind kind;
+	union query_in in;
+	void *rows; /* row_max of the kind's size; borrowed until done() */
+	uint32_t row_max;
+	/* In: 0, or the cursor of the last answer. Out: 0: these were all. */
+	uint64_t cursor;
+	/* Called once, from the reactor's loop or out of reactor_query_start(). */
+	void (*done)(struct reactor_query *query);
+	/* The answer. */
+	int rc;
+	uint32_t row_count;
+	/* The handler's. */
+	struct reactor *reactor;
+	union query_state state;
+};
+
+/* Bytes of a row; 0: the kind has none. */
+size_t query_row_size(enum query_kind kind);
+
+void reactor_query_start(struct reactor *reactor, struct reactor_query *query);
+
+/* For handlers. The next row, zeroed; NULL: there is no room, set cursor and finish. */
+void *query_row(struct reactor_query *query);
+void query_end(struct reactor_query *query, int rc);
+/* Answer without the handler: the reactor ends. */
+void query_refuse(struct reactor *reactor, struct reactor_query *query, int rc);
+
+/* Handlers, each in the file of its subject. */
+typedef void (*query_handler)(struct reactor *reactor, struct reactor_query *query);
+void query_metrics(struct reactor *reactor, struct reactor_query *query);  /* stat.c */
+void query_sessions(struct reactor *reactor, struct reactor_query *query); /* query.c */
+void query_shards(struct reactor *reactor, struct reactor_query *query);   /* query.c */
+void query_drain(struct reactor *reactor, struct reactor_query *query);    /* query.c */
+void query_drop(struct reactor *reactor, struct reactor_query *query);     /* query_drop.c */
+void query_finish_reactor(struct reactor *reactor, struct reactor_query *query);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The server's struct and what its files call of each other. */
+#ifndef SERVER_SERVER_PRIV_H
+#define SERVER_SERVER_PRIV_H
+
+#include <pthread.h>
+#include <semaphore.h>
+
+#include "mailbox.h"
+#include "server.h"
+
+#define SERVER_MAGIC        UINT32_C(0x56525343)
+#define SERVER_MESSAGE_SIZE 256
+#define SERVER_QUERY_BYTES  (64 * KiB) /* rows of an answer at a time */
+
+/* What a reactor's thread is told to do next. Between two steps it waits. */
+enum server_step {
+	STEP_ENV,     /* make the env */
+	STEP_MEDIA,   /* open the media it owns */
+	STEP_SHARDS,  /* share the others' media, open its shards: recovery */
+	STEP_REACTOR, /* make the reactor, with its doors */
+	STEP_RUN,     /* the loop, until the server stops; then all is finished or given up */
+	STEP_UNREACTOR,
+	STEP_UNSHARDS,
+	STEP_UNMEDIA,
+	STEP_UNENV,
+	STEP_QUIT, /* the thread ends */
+	STEP_COUNT,
+};
+
+/* A question to one reactor, in memory that outlives both sides. */
+enum query_slot_state {
+	QUERY_SLOT_FREE = 0,
+	QUERY_SLOT_ASKED,
+	QUERY_SLOT_ANSWERED,
+	QUERY_SLOT_ABANDONED, /* nobody waits any more; the reactor frees it */
+};
+
+struct query_slot {
+	struct reactor_query query; /* ASKED: the reactor's; else the asker's */
+	atomic_uint state;          /* enum query_slot_state; see server_query.c */
+	sem_t answered;
+	uint8_t *rows; /* SERVER_QUERY_BYTES */
+};
+
+struct reactor_thread {
+	struct server *server;
+	uint32_t index;
+	pthread_t thread;
+	bool is_begun; /* thread is there */
+	sem_t go;      /* step is set: by the main thread */
+	enum server_step step;
+	int rc; /* of the step; the main thread reads it behind server->done */
+	char message[SERVER_MESSAGE_SIZE];
+
+	struct env *env;
+	struct medium *media[SERVER_MEDIUM_MAX]; /* own or shared, by row of opts.media */
+	struct shard *shards[WIRE_SHARD_MAX];    /* its own, in order */
+	uint32_t shard_count;
+	struct reactor *reactor;
+	struct mailbox mailbox;
+	struct query_slot query;
+	struct env_timer beat;
+	bool is_stuck; /* the store does not let go of something: leave it as after a crash */
+};
+
+struct server {
+	uint32_t magic;
+	struct server_opts opts;
+	uint32_t reactor_count;
+	struct reactor_thread *threads;
+	struct mailbox *mailboxes[SERVER_REACTOR_MAX];
+	sem_t done; /* a thread has finished its step */
+	/* Set by server_stop(), looked at by each reactor's loop after a wake-up: relaxed, since it
+	 * is alone. */
+	atomic_bool is_stopping;
+	pthread_mutex_t query_lock; /* one asker at a time */
+	bool is_running;
+
+	/* The plan, made by the main thread between two steps. */
+	uint8_t uuid[16];
+	bool is_missing[SERVER_MEDIUM_MAX];
+	struct medium_info info[SERVER_MEDIUM_MAX];
+	struct reactor_shard table[WIRE_SHARD_MAX];
+	uint32_t table_count;
+	uint32_t missing_count;
+	uint32_t block_max;
+	uint64_t buffer_bytes; /* of a reactor */
+	struct server_memory memory;
+};
+
+/* --- server_media.c: what is opened where; every function returns 0 or says why not --- */
+
+/* On the thread. */
+int media_open(struct reactor_thread *thread, char *message);
+int shards_open(struct reactor_thread *thread, char *message);
+int shards_close(struct reactor_thread *thread);
+void media_close(struct reactor_thread *thread);
+
+/* On the main thread, behind STEP_MEDIA: do the media make up one server, whose shard is where. */
+int server_plan_shards(struct server *server, char *message);
+/* Behind it: does all of it fit. */
+int server_plan_memory(struct server *server, char *message);
+
+uint32_t server_medium_owner(const struct server *server, uint32_t medium);
+
+/* Returns rc, so that telling and leaving are one line. */
+int server_say(char *message, int rc, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* --- server_query.c --- */
+
+int server_query_init(struct reactor_thread *thread);
+void server_query_fini(struct reactor_thread *thread);
+
+#endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A server of several reactors: connections reach the reactor they ask for, each key is served by
+ * the reactor of its shard and by no other; questions are answered by all reactors, and one that
+ * stands still holds up nobody but who waits for it, and no longer than he said. It starts whole or
+ * not at all.
+ */
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server_rig.h"
+
+#define REACTORS 3
+
+static void a_connection_reaches_the_reactor_it_asks_for(void **state)
+{
+	struct server_rig rig;
+	struct raw_client clients[REACTORS];
+	struct raw_client lane;
+
+	server_rig_init(&rig, REACTORS);
+	server_rig_start(&rig);
+	for (uint16_t i = 0; i < REACTORS; i++) {
+		server_rig_client(&rig, &clients[i], i);
+		assert_int_equal(clients[i].welcome.reactor, i);
+		assert_int_equal(clients[i].welcome.reactor_count, REACTORS);
+		for (uint32_t j = 0; j < REACTORS; j++) {
+			assert_int_equal(clients[i].shards[j].index, j);
+			assert_int_equal(clients[i].shards[j].reactor, j);
+			assert_int_equal(clients[i].shards[j].weight, 1);
+			assert_memory_equal(clients[i].shards[j].uuid, clients[0].shards[j].uuid,
+					    16);
+		}
+		assert_int_equal(clients[i].shards[REACTORS].weight, 0);
+	}
+	/* A lane joins its session there, too. */
+	raw_client_open(&lane, rig.port, clients[2].poll, NULL);
+	assert_int_equal(raw_client_join(&lane, &clients[2], "alice", 1), 0);
+	assert_int_equal(lane.welcome.session, clients[2].welcome.session);
+	raw_client_close(&lane);
+	/* A lane that names another reactor than its session's is refused. */
+	raw_client_open(&lane, rig.port, clients[2].poll, NULL);
+	clients[2].welcome.reactor = 1;
+	assert_int_equal(raw_client_join(&lane, &clients[2], "alice", 1), -ERR_CHANGED);
+	raw_client_close(&lane);
+	for (uint16_t i = 0; i < REACTORS; i++)
+		raw_client_close(&clients[i]);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void connections_that_want_any_reactor_are_dealt_out(void **state)
+{
+	struct server_rig rig;
+	struct raw_client clients[2 * REACTORS];
+	uint32_t counts[REACTORS] = { 0 };
+
+	server_rig_init(&rig, REACTORS);
+	server_rig_start(&rig);
+	for (uint32_t i = 0; i < ARRAY_LEN(clients); i++) {
+		server_rig_client(&rig, &clients[i], 0xffff);
+		counts[clients[i].welcome.reactor]++;
+	}
+	for (uint32_t i = 0; i < REACTORS; i++)
+		assert_int_equal(counts[i], 2);
+	for (uint32_t i = 0; i < ARRAY_LEN(clients); i++)
+		raw_client_close(&clients[i]);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void a_key_is_served_by_the_reactor_of_its_shard_only(void **state)
+{
+	struct server_rig rig;
+	struct raw_client client;
+
+	server_rig_init(&rig, REACTORS);
+	server_rig_start(&rig);
+	for (uint16_t at = 0; at < REACTORS; at++) {
+		server_rig_client(&rig, &client, at);
+		for (uint32_t shard = 0; shard < REACTORS; shard++) {
+			struct wire_key key = server_rig_key(shard, REACTORS, 1);
+			int want = shard == at ? 0 : -ERR_CHANGED;
+
+			assert_int_equal(server_rig_put(&client, &key, 200000), want);
+			assert_int_equal(server_rig_put(&client, &key, 2000), want);
+			assert_int_equal(server_rig_get(&client, &key, 200000), want);
+			assert_int_equal(
+				raw_client_finish(&client,
+						  raw_client_keys(&client, WIRE_DROP, &key, 1),
+						  NULL, NULL, NULL),
+				want);
+		}
+		raw_client_close(&client);
+	}
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void questions_are_answered_by_all_reactors(void **state)
+{
+	struct server_rig rig;
+	struct raw_client clients[REACTORS];
+	struct session_row sessions[8];
+	struct shard_row shards[8];
+	struct metrics metrics[REACTORS];
+	struct server_query query = { .kind = QUERY_SESSIONS,
+				      .reactor = SERVER_REACTOR_ALL,
+				      .rows = sessions,
+				      .row_max = ARRAY_LEN(sessions),
+				      .timeout_ns = 10 * NS_PER_S };
+
+	server_rig_init(&rig, REACTORS);
+	server_rig_start(&rig);
+	for (uint16_t i = 0; i < REACTORS; i++)
+		server_rig_client(&rig, &clients[i], i);
+	assert_int_equal(server_query(rig.server, &query), 0);
+	assert_int_equal(query.row_count, REACTORS);
+	assert_false(query.is_cut);
+	for (uint16_t i = 0; i < REACTORS; i++) {
+		assert_int_equal(sessions[i].reactor, i);
+		assert_int_equal(sessions[i].id, clients[i].welcome.session);
+		assert_string_equal(sessions[i].tenant, "alice");
+		assert_string_equal(sessions[i].transport, "tcp");
+		assert_int_equal(sessions[i].lane_count, 1);
+	}
+	query.row_max = 2; /* fewer than there are */
+	assert_int_equal(server_query(rig.server, &query), 0);
+	assert_int_equal(query.row_count, 2);
+	assert_true(query.is_cut);
+
+	query = (struct server_query) { .kind = QUERY_SHARDS,
+					.reactor = 1,
+					.rows = shards,
+					.row_max = ARRAY_LEN(shards),
+					.timeout_ns = 10 * NS_PER_S };
+	assert_int_equal(server_query(rig.server, &query), 0);
+	assert_int_equal(query.row_count, 1);
+	assert_int_equal(shards[0].index, 1);
+	assert_int_equal(shards[0].state, SHARD_STATE_ONLINE);
+	assert_int_equal(shards[0].stats.capacity, 64 * MiB);
+
+	assert_int_equal(server_get_metrics(rig.server, metrics, REACTORS, 10 * NS_PER_S),
+			 REACTORS);
+	for (uint16_t i = 0; i < REACTORS; i++)
+		assert_int_equal(metrics[i].sessions, 1);
+	for (uint16_t i = 0; i < REACTORS; i++)
+		raw_client_close(&clients[i]);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void an_administrator_drops_keys_and_namespaces(void **state)
+{
+	struct server_rig rig;
+	struct raw_client clients[REACTORS];
+	struct wire_key keys[REACTORS];
+	struct server_query query = { .kind = QUERY_DROP,
+				      .reactor = SERVER_REACTOR_ALL,
+				      .timeout_ns = 10 * NS_PER_S };
+
+	server_rig_init(&rig, REACTORS);
+	server_rig_start(&rig);
+	for (uint16_t i = 0; i < REACTORS; i++) {
+		server_rig_client(&rig, &clients[i], i);
+		keys[i] = server_rig_key(i, REACTORS, 7);
+		assert_int_equal(server_rig_put(&clients[i], &keys[i], 5000), 0);
+	}
+	memcpy(query.in.drop.domain, clients[0].domain, 16);
+	memcpy(query.in.drop.ns, clients[0].ns, 16);
+	memcpy(query.in.drop.key, keys[1].bytes, 32);
+	query.reactor = 1;
+	assert_int_equal(server_query(rig.server, &query), 0);
+	query.reactor = 2;
+	assert_int_equal(server_query(rig.server, &query), -ERR_CHANGED);
+	assert_int_equal(server_rig_get(&clients[1], &keys[1], 5000), -ERR_MISS);
+	assert_int_equal(server_rig_get(&clients[0], &keys[0], 5000), 0);
+	query.reactor = SERVER_REACTOR_ALL;
+	query.in.drop.is_namespace = true;
+	assert_int_equal(server_query(rig.server, &query), 0);
+	for (uint16_t i = 0; i < REACTORS; i++) {
+		assert_int_equal(server_rig_get(&clients[i], &keys[i], 5000), -ERR_MISS);
+		raw_client_close(&clients[i]);
+	}
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void a_draining_server_takes_no_puts_and_serves_gets(void **state)
+{
+	struct server_rig rig;
+	struct raw_client client;
+	struct raw_client late;
+	struct wire_key key = server_rig_key(1, 2, 3);
+
+	server_rig_init(&rig, 2);
+	server_rig_start(&rig);
+	server_rig_client(&rig, &client, 1);
+	assert_int_equal(server_rig_put(&client, &key, 5000), 0);
+	assert_int_equal(server_drain(rig.server, 10 * NS_PER_S), 0);
+	assert_int_equal(server_rig_put(&client, &key, 5000), -ERR_CLOSING);
+	assert_int_equal(server_rig_get(&client, &key, 5000), 0);
+	server_rig_client(&rig, &late, 1); /* who reads may still come */
+	assert_int_equal(server_rig_get(&late, &key, 5000), 0);
+	raw_client_close(&late);
+	raw_client_close(&client);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+/* Both sides of the race for a slot: an answer in time, one too late, and a question meanwhile. */
+static void a_reactor_that_stands_still_holds_up_nobody(void **state)
+{
+	struct server_rig rig;
+	struct raw_client client;
+	struct wire_key key = server_rig_key(0, 2, 5);
+	struct metrics metrics[2];
+	struct server_query query = { .kind = QUERY_SHARDS, .reactor = 1 };
+	const struct timespec pause = { .tv_nsec = NS_PER_MS };
+	struct shard_row row;
+
+	server_rig_init(&rig, 2);
+	rig.stalled = 1;
+	server_rig_start(&rig);
+	query.rows = &row;
+	query.row_max = 1;
+	atomic_store(&rig.is_stalled, true);
+	query.timeout_ns = 10 * NS_PER_S;
+	if (server_query(rig.server, &query) == 0) /* the last one that it answers */
+		assert_int_equal(query.row_count, 1);
+	while (atomic_load(&rig.stall_count) == 0)
+		nanosleep(&pause, NULL);
+	query.timeout_ns = 1;
+	assert_int_equal(server_query(rig.server, &query), -ETIMEDOUT);
+	assert_int_equal(query.silent_count, 1);
+	assert_int_equal(server_get_metrics(rig.server, metrics, 2, 100 * NS_PER_MS), 1);
+	server_rig_client(&rig, &client, 0);
+	assert_int_equal(server_rig_put(&client, &key, 5000), 0);
+	assert_int_equal(server_rig_get(&client, &key, 5000), 0);
+	raw_client_close(&client);
+
+	atomic_store(&rig.is_stalled, false);
+	query.timeout_ns = 10 * NS_PER_S;
+	for (uint32_t i = 0; server_query(rig.server, &query) < 0; i++) {
+		assert_in_range(i, 0, 10000); /* until the late answer has freed its slot */
+		nanosleep(&pause, NULL);
+	}
+	assert_int_equal(query.row_count, 1);
+	assert_int_equal(row.index, 1);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void beats_go_on_while_the_loops_turn(void **state)
+{
+	static atomic_uint_least64_t beats[2];
+	const struct timespec pause = { .tv_nsec = NS_PER_MS };
+	struct server_rig rig;
+	uint64_t before;
+
+	server_rig_init(&rig, 2);
+	rig.opts.beats = beats;
+	rig.opts.beat_ns = NS_PER_MS;
+	rig.stalled = 1;
+	server_rig_start(&rig);
+	for (uint32_t i = 0; server_beats(rig.server, 0) < 5 || server_beats(rig.server, 1) < 5;
+	     i++) {
+		assert_in_range(i, 0, 10000);
+		nanosleep(&pause, NULL);
+	}
+	atomic_store(&rig.is_stalled, true);
+	while (atomic_load(&rig.stall_count) == 0)
+		nanosleep(&pause, NULL);
+	before = server_beats(rig.server, 1);
+	for (uint64_t first = server_beats(rig.server, 0); server_beats(rig.server, 0) < first + 5;)
+		nanosleep(&pause, NULL);
+	assert_int_equal(server_beats(rig.server, 1), before);
+	atomic_store(&rig.is_stalled, false);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void a_server_that_cannot_listen_leaves_nothing(void **state)
+{
+	struct server_rig rig;
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t size = sizeof(address);
+	char name[32];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+	snprintf(name, sizeof(name), "127.0.0.1:%u", ntohs(address.sin_port));
+	server_rig_init(&rig, REACTORS);
+	rig.listen.address = name;
+	assert_int_equal(server_rig_try(&rig), -EADDRINUSE);
+	assert_non_null(strstr(rig.message, name));
+	close(fd);
+	server_rig_start(&rig); /* the same, once the port is free */
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+static void too_much_memory_is_refused_with_the_sum(void **state)
+{
+	struct server_rig rig;
+
+	server_rig_init(&rig, 2);
+	rig.opts.ram_bytes = 100 * MiB;
+	assert_int_equal(server_rig_try(&rig), -ENOMEM);
+	assert_non_null(strstr(rig.message, "100 MiB"));
+	server_rig_fini(&rig);
+}
+
+static void reactors_are_few_by_default(void **state)
+{
+	assert_int_equal(server_reactor_default(1, 128), 1);
+	assert_int_equal(server_reactor_default(3, 128), 3);
+	assert_int_equal(server_reactor_default(8, 128), 4);
+	assert_int_equal(server_reactor_default(8, 16), 2);
+	assert_int_equal(server_reactor_default(8, 2), 1);
+	assert_int_equal(server_reactor_default(0, 128), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_connection_reaches_the_reactor_it_asks_for),
+		cmocka_unit_test(connections_that_want_any_reactor_are_dealt_out),
+		cmocka_unit_test(a_key_is_served_by_the_reactor_of_its_shard_only),
+		cmocka_unit_test(questions_are_answered_by_all_reactors),
+		cmocka_unit_test(an_administrator_drops_keys_and_namespaces),
+		cmocka_unit_test(a_draining_server_takes_no_puts_and_serves_gets),
+		cmocka_unit_test(a_reactor_that_stands_still_holds_up_nobody),
+		cmocka_unit_test(beats_go_on_while_the_loops_turn),
+		cmocka_unit_test(a_server_that_cannot_listen_leaves_nothing),
+		cmocka_unit_test(too_much_memory_is_refused_with_the_sum),
+		cmocka_unit_test(reactors_are_few_by_default),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
