@@ -35,6 +35,7 @@ extern const size_t cmd_count;
 int cmd_setup(struct options *options, const struct opt_set *set);
 int cmd_start(struct options *options, const struct opt_set *set);
 int cmd_cost(struct options *options, const struct opt_set *set);
+int cmd_drive(struct options *options, const struct opt_set *set);
 int cmd_bench(struct options *options, const struct opt_set *set);
 int cmd_replay(struct options *options, const struct opt_set *set);
 int cmd_stat(struct options *options, const struct opt_set *set);

@@ -84,6 +84,7 @@ struct env_blk_info {
 	bool is_device;    /* block device, not a file */
 	bool is_direct;    /* O_DIRECT is in use */
 	uint32_t discards; /* 1 when ENV_DISCARD does something */
+	bool is_in_use;    /* READ_ONLY: another process has it open to write */
 };
 
 /* Bits for sock_watch() and the ready callback. */

@@ -274,12 +274,17 @@ void foot_advance(struct shard *shard)
 
 /* --- reading --- */
 
+static bool footer_is_whole(const struct disk_footer *footer)
+{
+	return footer->crc == disk_crc(footer, sizeof(*footer), offsetof(struct disk_footer, crc));
+}
+
 static bool footer_check(const struct shard *shard, const struct segment *segment,
 			 const struct disk_footer *footer)
 {
 	if (footer->magic != DISK_FOOT_MAGIC || footer->version != DISK_VERSION)
 		return false;
-	if (footer->crc != disk_crc(footer, sizeof(*footer), offsetof(struct disk_footer, crc)))
+	if (!footer_is_whole(footer))
 		return false;
 	if (memcmp(footer->shard, shard->super.disk->shard, sizeof(footer->shard)) != 0)
 		return false;
@@ -345,21 +350,34 @@ static void entries_apply(struct recovery *recovery, struct segment *segment,
 	}
 }
 
+enum foot_state foot_read(struct recovery *recovery, const struct segment *segment,
+			  struct disk_footer *footer_out)
+{
+	struct shard *shard = recovery->shard;
+	struct disk_footer *footer = footer_out;
+	uint32_t last = shard->segment_pages - 1;
+
+	if (recovery_read(recovery, segment, last, 1, shard->scratch) < 0)
+		return FOOT_TORN;
+	memcpy(footer, shard->scratch, sizeof(*footer));
+	if (!footer_check(shard, segment, footer))
+		return footer->magic == DISK_FOOT_MAGIC && !footer_is_whole(footer) ? FOOT_TORN
+										    : FOOT_NONE;
+	if (recovery_read(recovery, segment, footer->first_page, last - footer->first_page,
+			  shard->scratch) < 0)
+		return FOOT_TORN;
+	if (crc32c(0, shard->scratch, (last - footer->first_page) * PAGE_SIZE) !=
+	    footer->entries_crc)
+		return FOOT_TORN;
+	return FOOT_COUNTS;
+}
+
 bool foot_load(struct recovery *recovery, struct segment *segment, bool *is_sealed_out)
 {
 	struct shard *shard = recovery->shard;
 	struct disk_footer footer;
-	uint32_t last = shard->segment_pages - 1;
 
-	if (recovery_read(recovery, segment, last, 1, shard->scratch) < 0)
-		return false;
-	memcpy(&footer, shard->scratch, sizeof(footer));
-	if (!footer_check(shard, segment, &footer))
-		return false;
-	if (recovery_read(recovery, segment, footer.first_page, last - footer.first_page,
-			  shard->scratch) < 0)
-		return false;
-	if (crc32c(0, shard->scratch, (last - footer.first_page) * PAGE_SIZE) != footer.entries_crc)
+	if (foot_read(recovery, segment, &footer) != FOOT_COUNTS)
 		return false;
 	if (footer.is_sealed != 0 && segment->foot != NULL) {
 		list_add_tail(&shard->feet, &segment->foot->node);

@@ -69,7 +69,7 @@ PRINTF_LIKE(3, 4) static int say(char *message, int rc, const char *format, ...)
 
 /* --- label --- */
 
-static bool label_is_whole(const struct disk_label *label)
+bool medium_label_is_whole(const struct disk_label *label)
 {
 	return label->magic == DISK_LABEL_MAGIC && label->version != 0 &&
 	       label->crc == disk_crc(label, sizeof(*label), offsetof(struct disk_label, crc));
@@ -80,7 +80,7 @@ static uint32_t label_choose(const struct disk_label labels[LABEL_COUNT])
 {
 	uint32_t i = 0;
 
-	while (i < LABEL_COUNT && !label_is_whole(&labels[i]))
+	while (i < LABEL_COUNT && !medium_label_is_whole(&labels[i]))
 		i++;
 	return i;
 }
@@ -506,7 +506,8 @@ static int info_load(struct medium *medium, const char *path, char *message)
 	return 0;
 }
 
-static int open_loaded(struct medium *medium, const char *path, uint64_t incarnation,
+/* incarnation NULL: claim nothing. */
+static int open_loaded(struct medium *medium, const char *path, const uint64_t *incarnation,
 		       struct disk_label labels[LABEL_COUNT], char *message)
 {
 	int believed = label_load(medium->env, medium->blk, path, labels, message);
@@ -514,10 +515,11 @@ static int open_loaded(struct medium *medium, const char *path, uint64_t incarna
 
 	if (believed < 0)
 		return believed;
-	labels->incarnation = incarnation;
+	if (incarnation != NULL)
+		labels->incarnation = *incarnation;
 	medium->label = labels[0];
 	rc = info_load(medium, path, message);
-	if (rc < 0)
+	if (rc < 0 || incarnation == NULL)
 		return rc;
 	rc = label_claim(medium->env, medium->blk, labels, (uint32_t)believed);
 	if (rc < 0)
@@ -525,8 +527,8 @@ static int open_loaded(struct medium *medium, const char *path, uint64_t incarna
 	return 0;
 }
 
-int medium_open(struct env *env, const char *path, uint64_t incarnation, struct medium **medium_out,
-		char message_out[MESSAGE_SIZE])
+static int open_with(struct env *env, const char *path, const uint64_t *incarnation,
+		     struct medium **medium_out, char message_out[MESSAGE_SIZE])
 {
 	struct medium *medium;
 	struct disk_label *labels;
@@ -542,7 +544,8 @@ int medium_open(struct env *env, const char *path, uint64_t incarnation, struct 
 	*medium = (struct medium) { .magic = MEDIUM_MAGIC, .env = env };
 	snprintf(medium->path, sizeof(medium->path), "%s", path);
 
-	rc = env->ops->blk_open(env, path, 0, &medium->blk);
+	rc = env->ops->blk_open(env, path, incarnation == NULL ? ENV_BLK_READ_ONLY : 0,
+				&medium->blk);
 	if (rc < 0) {
 		(void)say(message_out, rc, "%s: %s%s", path, err_str(rc),
 			  rc == -ENOENT ? "; run 'ctxkv setup'" : "");
@@ -588,6 +591,24 @@ int medium_share(struct env *env, const struct medium *owner, struct medium **me
 	}
 	*medium_out = medium;
 	return 0;
+}
+
+int medium_open(struct env *env, const char *path, uint64_t incarnation, struct medium **medium_out,
+		char message_out[MESSAGE_SIZE])
+{
+	return open_with(env, path, &incarnation, medium_out, message_out);
+}
+
+int medium_open_read_only(struct env *env, const char *path, struct medium **medium_out,
+			  char message_out[MESSAGE_SIZE])
+{
+	return open_with(env, path, NULL, medium_out, message_out);
+}
+
+const struct disk_label *medium_label(const struct medium *medium)
+{
+	CHECK_OBJ(medium, MEDIUM_MAGIC);
+	return &medium->label;
 }
 
 void medium_close(struct medium **medium)

@@ -341,10 +341,31 @@ static int open_first(struct shard *shard, struct segment *newest)
 	return segment_begin_sync(shard, segment);
 }
 
+/* Steps 2 to 4. */
+static void find_all(struct recovery *recovery)
+{
+	struct shard *shard = recovery->shard;
+
+	for (uint32_t i = 0; i < shard->segment_count; i++)
+		span_load(recovery, &shard->segments[i]);
+	ages_sort(shard, shard->ages);
+	segments_load(recovery, shard->ages);
+	shard->stats.is_index_short = recovery->is_full;
+}
+
+int recovery_look(struct shard *shard)
+{
+	struct recovery recovery = { .shard = shard };
+
+	recovery.was_clean = shard->super.disk->is_clean != 0;
+	find_all(&recovery);
+	index_walk(shard->index, sweep, shard);
+	return 0;
+}
+
 int recovery_run(struct shard *shard)
 {
 	struct recovery recovery = { .shard = shard };
-	struct segment_age *ages = shard->ages;
 	uint64_t begin_ns = env_now_ns(shard->env);
 	struct segment *newest;
 	int rc;
@@ -355,11 +376,8 @@ int recovery_run(struct shard *shard)
 	if (rc < 0)
 		return rc;
 
-	for (uint32_t i = 0; i < shard->segment_count; i++)
-		span_load(&recovery, &shard->segments[i]);
-	ages_sort(shard, ages);
-	segments_load(&recovery, ages);
-	newest = segments_place(shard, ages);
+	find_all(&recovery);
+	newest = segments_place(shard, shard->ages);
 	index_walk(shard->index, sweep, shard);
 	rc = sequence_resume(shard, &recovery);
 	if (rc < 0)

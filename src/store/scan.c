@@ -19,18 +19,27 @@
 struct scan {
 	struct recovery *recovery;
 	struct segment *segment;
+	const struct scan_visitor *visitor;
 	uint32_t first; /* what is in the scratch: pages of the segment */
 	uint32_t count;
+	uint32_t window; /* pages to read next */
+};
+
+/* scan_segment()'s visitor. */
+struct scan_apply {
+	struct recovery *recovery;
+	struct segment *segment;
 };
 
 /* The bytes of a page; NULL: it cannot be read. */
 static const void *scan_page(struct scan *scan, uint32_t page)
 {
 	struct shard *shard = scan->recovery->shard;
-	uint32_t count = (uint32_t)MIN(SCAN_PAGES, shard->segment_pages - page);
+	uint32_t count = (uint32_t)MIN(scan->window, shard->segment_pages - page);
 
 	if (page - scan->first < scan->count)
 		return shard->scratch + (page - scan->first) * PAGE_SIZE;
+	scan->window = (uint32_t)MIN(4 * scan->window, SCAN_PAGES);
 	scan->first = page;
 	scan->count = count;
 	if (recovery_read(scan->recovery, scan->segment, page, count, shard->scratch) == 0)
@@ -42,10 +51,10 @@ static const void *scan_page(struct scan *scan, uint32_t page)
 	return NULL;
 }
 
-static void entry_apply(const struct scan *scan, const struct disk_entry *entry,
+static void entry_apply(const struct scan_apply *apply, const struct disk_entry *entry,
 			uint32_t record_page)
 {
-	struct shard *shard = scan->recovery->shard;
+	struct shard *shard = apply->recovery->shard;
 	struct store_id id;
 	struct hash128 hash;
 
@@ -53,7 +62,7 @@ static void entry_apply(const struct scan *scan, const struct disk_entry *entry,
 	memcpy(id.ns, entry->ns, sizeof(id.ns));
 	memcpy(id.key, entry->key, sizeof(id.key));
 	hash = index_hash(shard->super.disk->seed, &id);
-	recovery_apply(scan->recovery, scan->segment,
+	recovery_apply(apply->recovery, apply->segment,
 		       &(struct disk_foot_entry) {
 			       .hash = { hash.lo, hash.hi },
 			       .sequence = entry->sequence,
@@ -71,8 +80,14 @@ static void entry_apply(const struct scan *scan, const struct disk_entry *entry,
 		       });
 }
 
-/* Pages of the record whose header this is, its entries applied; 0: it is none that counts. */
-static uint32_t record_apply(const struct scan *scan, const void *bytes, uint32_t page)
+static void record_apply(void *ctx, const struct disk_record *record)
+{
+	for (uint32_t i = 0; i < record->entry_count; i++)
+		entry_apply(ctx, record_entry(record, i), record->page);
+}
+
+/* Pages of the record whose header this is, told; 0: it is none that counts. */
+static uint32_t record_visit(const struct scan *scan, const void *bytes, uint32_t page)
 {
 	const struct shard *shard = scan->recovery->shard;
 	const struct disk_record *record = bytes;
@@ -82,11 +97,13 @@ static uint32_t record_apply(const struct scan *scan, const void *bytes, uint32_
 				      .page = page,
 				      .segment_pages = shard->segment_pages };
 
+	uint32_t page_count;
+
 	if (!record_check(record, &where))
 		return 0;
-	for (uint32_t i = 0; i < record->entry_count; i++)
-		entry_apply(scan, record_entry(record, i), page);
-	return record->page_count;
+	page_count = record->page_count;
+	scan->visitor->record(scan->visitor->ctx, record);
+	return page_count;
 }
 
 /* True when a further span of this life begins in page: its nonce is the current one now. */
@@ -105,23 +122,44 @@ static bool span_apply(const struct scan *scan, const void *bytes, uint32_t page
 	return true;
 }
 
-void scan_segment(struct recovery *recovery, struct segment *segment)
+/* Pages that were found in page: of a record, of a span header; 0: neither. */
+static uint32_t page_visit(const struct scan *scan, uint32_t page, const void *bytes)
 {
-	struct scan scan = { .recovery = recovery, .segment = segment };
+	uint32_t pages = bytes != NULL ? record_visit(scan, bytes, page) : 0;
+
+	if (pages == 0 && bytes != NULL && span_apply(scan, bytes, page))
+		pages = 1;
+	if (pages == 0 && scan->visitor->other != NULL)
+		scan->visitor->other(scan->visitor->ctx, bytes, page);
+	return pages;
+}
+
+void scan_walk(struct recovery *recovery, struct segment *segment,
+	       const struct scan_visitor *visitor)
+{
+	struct scan scan = { .recovery = recovery,
+			     .segment = segment,
+			     .visitor = visitor,
+			     .window = visitor->is_sparse ? 1 : SCAN_PAGES };
 	uint32_t page = segment->tail;
 
 	ASSERT(page >= 1);
 	while (page < recovery->shard->segment_pages) {
-		const void *bytes = scan_page(&scan, page);
-		uint32_t pages = 0;
+		uint32_t pages = page_visit(&scan, page, scan_page(&scan, page));
 
-		if (bytes != NULL) {
-			pages = record_apply(&scan, bytes, page);
-			if (pages == 0 && span_apply(&scan, bytes, page))
-				pages = 1;
-		}
 		page += MAX(pages, 1);
-		if (pages > 0)
-			segment->tail = page;
+		if (pages == 0)
+			continue;
+		segment->tail = page;
+		if (visitor->is_sparse)
+			scan.window = 1;
 	}
+}
+
+void scan_segment(struct recovery *recovery, struct segment *segment)
+{
+	struct scan_apply apply = { .recovery = recovery, .segment = segment };
+
+	scan_walk(recovery, segment,
+		  &(struct scan_visitor) { .ctx = &apply, .record = record_apply });
 }

@@ -385,6 +385,9 @@ void read_init(struct shard *shard, void *memory);
 
 int recovery_run(struct shard *shard) MUST_USE;
 
+/* The reading half of it: what a restart would find is in the index, nothing is written. */
+int recovery_look(struct shard *shard) MUST_USE;
+
 /* What recovery.c knows of a block, and who hears of it. */
 struct recovery {
 	struct shard *shard;
@@ -403,11 +406,32 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 int recovery_read(struct recovery *recovery, const struct segment *segment, uint32_t page,
 		  uint32_t page_count, void *buf) MUST_USE;
 
+enum foot_state {
+	FOOT_NONE,   /* none, or one of an earlier life */
+	FOOT_TORN,   /* one that is not whole, or cannot be read */
+	FOOT_COUNTS, /* names and entries are in the scratch, its own page is in *footer_out */
+};
+
+enum foot_state foot_read(struct recovery *recovery, const struct segment *segment,
+			  struct disk_footer *footer_out);
+
 /* Apply the footer of segment's present life and set its tail and nonce; false: none counts. */
 bool foot_load(struct recovery *recovery, struct segment *segment, bool *is_sealed_out);
 
 /* Walk segment from its tail; moves tail and nonce behind the last record or span found. */
 void scan_segment(struct recovery *recovery, struct segment *segment);
+
+/* Who hears of what a walk meets. What is told lies in the scratch. */
+struct scan_visitor {
+	void *ctx;
+	void (*record)(void *ctx, const struct disk_record *record); /* it counts */
+	/* A page that is no header that counts; bytes NULL: it cannot be read. May be NULL. */
+	void (*other)(void *ctx, const void *bytes, uint32_t page);
+	bool is_sparse; /* payloads are stepped over, not read along */
+};
+
+void scan_walk(struct recovery *recovery, struct segment *segment,
+	       const struct scan_visitor *visitor);
 
 /* --- memory.c --- */
 

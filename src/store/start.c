@@ -297,7 +297,7 @@ static int shard_fill(struct shard *shard, uint64_t index_entries)
 	if (rc < 0)
 		return rc;
 	if (!is_memory(shard))
-		return recovery_run(shard);
+		return shard->opts.is_read_only ? recovery_look(shard) : recovery_run(shard);
 	/* Not 1: a client may remember the name of a record of before a restart. 47 bits of 48. */
 	shard->env->ops->random(shard->env, &shard->sequence, sizeof(shard->sequence));
 	shard->sequence = (shard->sequence >> 17) + 1;

@@ -90,6 +90,7 @@ struct shard_opts {
 	uint64_t write_size;     /* bytes of a write command, 256 KiB … 1 MiB */
 	uint64_t group_delay_ns; /* a buffered small put waits at most so long for company */
 	enum store_verify verify;
+	bool is_read_only; /* inspect.c: find what is there, write nothing, close as a crash */
 };
 
 /* Memory mode: instead of a medium. */
@@ -129,6 +130,7 @@ struct shard_stats {
 	uint64_t leased_count; /* blocks that are leased */
 	uint64_t leased_bytes;
 	bool is_offline;
+	bool is_index_short; /* recovery found more blocks than the index has room for */
 };
 
 /* Recovers what is on the extent. Exactly one of medium and memory is given. */

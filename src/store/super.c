@@ -64,7 +64,7 @@ static void seal_slot(struct disk_super *disk)
 	disk->crc = disk_crc(disk, sizeof(*disk), offsetof(struct disk_super, crc));
 }
 
-static bool is_whole(const struct disk_super *disk, uint64_t offset)
+bool super_slot_is_whole(const struct disk_super *disk, uint64_t offset)
 {
 	return disk->magic == DISK_SUPER_MAGIC && disk->version != 0 && disk->offset == offset &&
 	       disk->crc == disk_crc(disk, sizeof(*disk), offsetof(struct disk_super, crc));
@@ -116,7 +116,7 @@ static int load(struct super *super, const struct disk_extent *extent)
 						   sizeof(*slots[i]),
 						   super->offset + i * DISK_SUPER_SIZE);
 
-		whole[i] = rc >= 0 && is_whole(slots[i], super->offset);
+		whole[i] = rc >= 0 && super_slot_is_whole(slots[i], super->offset);
 		if (rc < 0 && rc != -EIO) /* a slot that cannot be read is as good as a torn one */
 			return rc;
 	}

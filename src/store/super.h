@@ -65,6 +65,9 @@ int super_open(struct super *super, struct env *env, struct env_blk *blk,
 int super_open_memory(struct super *super, struct env *env, uint64_t segment_room,
 		      uint32_t segment_count) MUST_USE;
 
+/* What stands in a slot of the extent at offset is a whole writing of it. */
+bool super_slot_is_whole(const struct disk_super *disk, uint64_t offset);
+
 /* No writing is under way. */
 void super_close(struct super *super);
 

@@ -115,6 +115,11 @@ int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env
 		rc = errno == EWOULDBLOCK ? -ERR_IN_USE : -errno;
 		goto err_close;
 	}
+	/* A server holds the exclusive lock; ours is given back, so that one may start. */
+	if ((flags & ENV_BLK_READ_ONLY) != 0)
+		blk->info.is_in_use = flock(blk->fd, LOCK_SH | LOCK_NB) < 0;
+	if ((flags & ENV_BLK_READ_ONLY) != 0 && !blk->info.is_in_use)
+		(void)flock(blk->fd, LOCK_UN); /* it was just taken */
 	rc = info_fill(blk->fd, &blk->info);
 	if (rc < 0)
 		goto err_close;
