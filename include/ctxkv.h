@@ -189,7 +189,8 @@ struct ctxkv_event {
 struct ctxkv_opts {
 	uint64_t size; /* sizeof(struct ctxkv_opts) as the caller compiled it */
 	/*
-	 * "ctxkv://TENANT@HOST:PORT?keyfile=PATH", "ctxkv://HOST", … NULL: $CTXKV_URL, else
+	 * "ctxkv://TENANT@HOST:PORT?keyfile=PATH", "ctxkv://HOST,HOST,…", … A host that is a name
+	 * stands for all servers it has addresses of. NULL: $CTXKV_URL, else
 	 * "ctxkv://localhost" with the tenant and key file that 'ctxkv setup' wrote to
 	 * $XDG_CONFIG_HOME/ctxkv (~/.config/ctxkv).
 	 */
@@ -203,6 +204,8 @@ struct ctxkv_opts {
 	uint64_t connect_timeout_ns; /* default 2 s */
 	void (*log)(void *ctx, int level, const char *line); /* NULL: standard error. Any thread */
 	void *log_ctx;
+	uint32_t sessions; /* to all reactors of all servers, at most 512; default 256 */
+	uint32_t reserved;
 };
 
 /* Fill *opts with defaults; size is sizeof(*opts). Call it first. */
@@ -211,8 +214,9 @@ CTXKV_API void ctxkv_opts_init(struct ctxkv_opts *opts, size_t size);
 /*
  * Make a client. Bad options, URL or key file: an error, and a sentence that says what to do in
  * message_out (may be NULL). A server that cannot be reached is no error here: ops miss until it
- * can. wait_ns: wait so long for the first session, or until it is known that there is none; still
- * no error, unless the server refused the tenant, the secret or the version.
+ * can. wait_ns: wait so long for a session to every server, or until it is known that there is
+ * none; still no error, unless no server took us, and one refused the tenant, the secret or the
+ * version.
  */
 CTXKV_API CTXKV_MUST_USE int ctxkv_open(const struct ctxkv_opts *opts, uint64_t wait_ns,
 					struct ctxkv_client **client_out, char *message_out,
@@ -299,7 +303,40 @@ struct ctxkv_stat {
 	int64_t last_error; /* why there is no session, negative; 0 */
 };
 
+/* Sums over all servers; server is the first one's address. */
 CTXKV_API int ctxkv_get_stat(const struct ctxkv_client *client, struct ctxkv_stat *stat);
+
+#define CTXKV_SERVER_UNKNOWN  0 /* has not said who it is yet: it has no places */
+#define CTXKV_SERVER_UP       1
+#define CTXKV_SERVER_OUT      2 /* cannot be reached: its blocks miss until leaves_ns is over */
+#define CTXKV_SERVER_AWAY     3 /* its places are others' until it is back */
+#define CTXKV_SERVER_DRAINING 4 /* takes no puts, serves gets */
+#define CTXKV_SERVER_ALIAS    5 /* another address of a server that stands in the list */
+#define CTXKV_SERVER_GONE     6 /* no member any more: what is under way ends */
+
+struct ctxkv_server {
+	uint64_t size; /* sizeof(struct ctxkv_server) */
+	char address[128];
+	uint8_t uuid[16]; /* zero: not known yet */
+	uint32_t state;   /* CTXKV_SERVER_* */
+	uint32_t weight;  /* in placement */
+	uint32_t reactors;
+	uint32_t shards;
+	uint32_t sessions; /* that are up */
+	uint32_t requests; /* under way */
+	uint64_t connects; /* sessions made */
+	uint64_t block_max;
+	uint64_t capacity;
+	uint64_t failing_ns; /* since when without any success; 0: it has some */
+	uint64_t retry_ns;   /* OUT, AWAY: until the next attempt */
+	uint64_t leaves_ns;  /* OUT: until its places go to others */
+	int64_t last_error;  /* why there is no session, negative; 0 */
+};
+
+/* The servers of this client, at most count of them; servers[0].size is set by the caller, who gets
+ * so much of each, one behind the other. Returns how many there are, or an error. */
+CTXKV_API CTXKV_MUST_USE int ctxkv_get_servers(const struct ctxkv_client *client,
+					       struct ctxkv_server *servers, size_t count);
 
 /* The server's counters as text, "name value" a line. Blocks at most timeout_ns. Returns its size
  * (without the NUL; cut when buf is too small) or an error. */

@@ -17,6 +17,14 @@
 #include "../base/log.h"
 #include "client_priv.h"
 
+/* A request of the lane's session. */
+static struct request *request_find(const struct client_lane *lane, uint64_t id)
+{
+	struct request *request = client_request_find(lane_client(lane), id);
+
+	return request != NULL && request->session == lane->session ? request : NULL;
+}
+
 /* --- units --- */
 
 /* The server's word on a unit of a request. The request may end with it. */
@@ -56,7 +64,7 @@ static void get_finish(struct request *request, uint32_t unit)
 	if ((state->flags & ITEM_CRC) != 0 && item_crc(item, state->size) != state->crc) {
 		client->stat.corrupt++;
 		log_warn("server %s sent bytes with a wrong checksum size %llu",
-			 client->session.address, (unsigned long long)state->size);
+			 request->session->server->address, (unsigned long long)state->size);
 		unit_finish(request, unit, -ERR_CORRUPT);
 		return;
 	}
@@ -103,7 +111,7 @@ static int get_result(struct request *request, uint32_t unit, const struct wire_
 	state->size = result->size;
 	state->crc = result->crc;
 	state->flags |= ITEM_ANSWERED;
-	if (client->session.welcome.verify == WIRE_VERIFY_ALL &&
+	if (request->session->welcome.verify == WIRE_VERIFY_ALL &&
 	    (result->flags & WIRE_RESULT_CRC) != 0)
 		state->flags |= ITEM_CRC;
 	if (client_is_direct(client) || state->landed == state->size)
@@ -129,14 +137,33 @@ static int put_result(struct request *request, uint32_t unit, const struct wire_
 	return 0;
 }
 
+/* DROP, RENEW and REPORT. */
+static int control_result(struct request *request, uint32_t unit, const struct wire_result *result)
+{
+	const struct client_op *cop = request->cop;
+	uint64_t bit = UINT64_C(1) << result->item % TO_ALL_MAX;
+	int status = result->status;
+
+	if (op_unit_is_done(cop, unit) || (request->answered & bit) != 0)
+		return -ERR_PROTOCOL;
+	request->answered |= bit;
+	/* Each reactor is asked for all keys, and has but some. */
+	if (cop->is_to_all && cop->item_count > 0 && status == -ERR_CHANGED &&
+	    !server_has(request->session, &cop->op->items[unit].key))
+		status = 0;
+	unit_finish(request, unit, status);
+	return 0;
+}
+
 static int unit_result(struct client *client, struct request *request,
 		       const struct wire_result *result)
 {
 	struct client_op *cop = request->cop;
-	uint32_t unit = request->first + result->item;
+	uint32_t unit;
 
 	if (result->item >= MAX(request->count, 1u))
 		return -ERR_PROTOCOL;
+	unit = op_unit_at(cop, request->first + result->item);
 	switch (request->kind) {
 	case WIRE_GET:
 		return get_result(request, unit, result);
@@ -145,10 +172,7 @@ static int unit_result(struct client *client, struct request *request,
 	case WIRE_DROP:
 	case WIRE_RENEW:
 	case WIRE_REPORT:
-		if (op_unit_is_done(cop, unit))
-			return -ERR_PROTOCOL;
-		unit_finish(request, unit, result->status);
-		return 0;
+		return control_result(request, unit, result);
 	default:
 		/* PROBE, LEASE and STAT may be refused whole. */
 		if (result->status >= 0)
@@ -177,7 +201,7 @@ static struct request *request_on_lane(const struct client_op *cop, const struct
 static void answer_cancel(struct client_lane *lane, const struct xprt_frame *frame)
 {
 	const struct wire_result *results = wire_items(frame->header, frame->body);
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
 	uint64_t id = frame->header->request;
 	uint32_t index = id_index_of(id);
 	struct request *request;
@@ -198,13 +222,14 @@ static void answer_cancel(struct client_lane *lane, const struct xprt_frame *fra
 }
 
 /* Any result may end the request, and what is behind it is then nobody's. */
-static int answer_results(struct client *client, const struct xprt_frame *frame)
+static int answer_results(struct client_lane *lane, const struct xprt_frame *frame)
 {
+	struct client *client = lane_client(lane);
 	const struct wire_header *header = frame->header;
 	const struct wire_result *results = wire_items(header, frame->body);
 
 	for (uint32_t i = 0; i < header->count; i++) {
-		struct request *request = client_request_find(client, header->request);
+		struct request *request = request_find(lane, header->request);
 		int rc;
 
 		if (request == NULL || (request->cop != NULL && request->cop->has_result))
@@ -218,7 +243,6 @@ static int answer_results(struct client *client, const struct xprt_frame *frame)
 
 static int answer_reply(struct client_lane *lane, const struct xprt_frame *frame)
 {
-	struct client *client = lane->client;
 	const struct wire_header *header = frame->header;
 	const struct wire_result *results = wire_items(header, frame->body);
 	struct request *request;
@@ -230,16 +254,18 @@ static int answer_reply(struct client_lane *lane, const struct xprt_frame *frame
 		return 0;
 	case ID_REGION:
 		return results[0].status; /* no good: a bug of ours, start afresh */
+	case ID_LEASE:
+		return 0;
 	case ID_REQUEST:
 		break;
 	default:
 		return -ERR_PROTOCOL;
 	}
-	rc = answer_results(client, frame);
+	rc = answer_results(lane, frame);
 	if (rc < 0)
 		return rc;
 	/* An op that was given up: the last answer releases it like the answer to its CANCEL. */
-	request = client_request_find(client, header->request);
+	request = request_find(lane, header->request);
 	if (request != NULL && request->cop != NULL && request->cop->has_result &&
 	    (header->flags & WIRE_FLAG_LAST) != 0)
 		request_end(request);
@@ -255,46 +281,87 @@ static bool is_here(const struct wire_bitmap *bitmap, uint32_t index)
 	return (bits[index / 8] >> index % 8 & 1) != 0;
 }
 
-static int answer_bitmap(struct client *client, const struct xprt_frame *frame)
+/* A lease on the first of those that are here. Returns how many it holds. */
+static uint32_t bitmap_lease(const struct request *request, const struct wire_bitmap *bitmap)
 {
-	const struct wire_bitmap *bitmap = frame->body;
-	struct request *request = client_request_find(client, frame->header->request);
-	struct client_op *cop;
-	struct ctxkv_op *op;
-	uint32_t first;
+	struct client_op *cop = request->cop;
 
-	if (request == NULL)
+	if (cop->op->opcode != CTXKV_OP_LEASE || bitmap->lease == 0)
 		return 0;
-	cop = request->cop;
-	if ((request->kind != WIRE_PROBE && request->kind != WIRE_LEASE) ||
-	    frame->header->count != request->count)
-		return -ERR_PROTOCOL;
-	first = request->first;
-	request_end(request);
-	if (cop->has_result)
-		return 0;
-
-	op = cop->op;
-	if (op->opcode == CTXKV_OP_LEASE)
-		op->lease = bitmap->lease;
-	for (uint32_t i = 0; i < frame->header->count; i++)
-		op->items[first + i].is_here = is_here(bitmap, i);
-	/* Bitmaps of several requests come in any order. */
-	while (op->run < cop->item_count && op->items[op->run].is_here != 0)
-		op->run++;
-	for (uint32_t i = 0; i < frame->header->count; i++) {
-		if (bitmap->status < 0)
-			op_unit_lose(cop, first + i, bitmap->status);
-		else
-			op_unit_finish(cop, first + i, is_here(bitmap, i) ? 0 : -ERR_MISS);
+	for (uint32_t i = 0; i < request->count; i++) {
+		if (is_here(bitmap, i))
+			return lease_add(cop, request->session, bitmap,
+					 op_unit_at(cop, request->first + i))
+				       ? bitmap->leased
+				       : 0;
 	}
 	return 0;
 }
 
-static int answer_text(struct client *client, const struct xprt_frame *frame)
+/* The leading run: here, or held by a lease that was asked for. */
+static bool is_of_run(struct client_op *cop, uint32_t unit)
 {
+	struct ctxkv_item *item = &cop->op->items[unit];
+
+	if (cop->op->opcode == CTXKV_OP_LEASE && cop->op->duration_ms != 0)
+		return (item_state(item)->flags & ITEM_HELD) != 0;
+	return item->is_here != 0;
+}
+
+static void bitmap_items(const struct request *request, const struct wire_bitmap *bitmap)
+{
+	uint32_t held = bitmap_lease(request, bitmap);
+	struct client_op *cop = request->cop;
+
+	for (uint32_t i = 0; i < request->count; i++) {
+		struct ctxkv_item *item = &cop->op->items[op_unit_at(cop, request->first + i)];
+
+		item->is_here = is_here(bitmap, i);
+		if (item->is_here == 0 || held == 0)
+			continue;
+		item_state(item)->flags |= ITEM_HELD;
+		held--;
+	}
+	/* Bitmaps of several requests come in any order. */
+	while (cop->op->run < cop->item_count && is_of_run(cop, (uint32_t)cop->op->run))
+		cop->op->run++;
+}
+
+static int answer_bitmap(struct client_lane *lane, const struct xprt_frame *frame)
+{
+	const struct wire_bitmap *bitmap = frame->body;
+	struct request *request = request_find(lane, frame->header->request);
+	struct request was;
+	struct client_op *cop;
+
+	if (request == NULL)
+		return 0;
+	if ((request->kind != WIRE_PROBE && request->kind != WIRE_LEASE) ||
+	    frame->header->count != request->count)
+		return -ERR_PROTOCOL;
+	was = *request;
+	cop = was.cop;
+	request_end(request);
+	if (cop->has_result)
+		return 0;
+
+	bitmap_items(&was, bitmap);
+	for (uint32_t i = 0; i < was.count; i++) {
+		uint32_t unit = op_unit_at(cop, was.first + i);
+
+		if (bitmap->status < 0)
+			op_unit_lose(cop, unit, bitmap->status);
+		else
+			op_unit_finish(cop, unit, is_here(bitmap, i) ? 0 : -ERR_MISS);
+	}
+	return 0;
+}
+
+static int answer_text(struct client_lane *lane, const struct xprt_frame *frame)
+{
+	struct client *client = lane_client(lane);
 	const struct wire_text *text = frame->body;
-	struct request *request = client_request_find(client, frame->header->request);
+	struct request *request = request_find(lane, frame->header->request);
 
 	if (request == NULL)
 		return 0;
@@ -304,15 +371,18 @@ static int answer_text(struct client *client, const struct xprt_frame *frame)
 	return 0;
 }
 
-static int answer_notice(struct client *client, const struct wire_notice *notice)
+static int answer_notice(struct session *session, const struct wire_notice *notice)
 {
 	switch (notice->code) {
 	case WIRE_NOTICE_CREDIT:
 		return 0;
 	case WIRE_NOTICE_REVOKED:
 		return -ERR_AUTH;
+	case WIRE_NOTICE_DRAINING:
+		server_drains(session->server);
+		return 0;
 	default:
-		log_info("server %s says: %s", client->session.address,
+		log_info("server %s says: %s", session->server->address,
 			 notice->text[0] != '\0' ? (const char *)notice->text : "going away");
 		return 0;
 	}
@@ -326,7 +396,7 @@ static void answer_last(struct client_lane *lane, const struct wire_header *head
 	if (header->kind == WIRE_NOTICE ||
 	    (header->kind == WIRE_REPLY && (header->flags & WIRE_FLAG_LAST) == 0))
 		return;
-	request = client_request_find(lane->client, header->request);
+	request = request_find(lane, header->request);
 	if (request != NULL)
 		request->has_last = true;
 	else if (lane->ghost_count > 0)
@@ -335,18 +405,16 @@ static void answer_last(struct client_lane *lane, const struct wire_header *head
 
 int answer_frame(struct client_lane *lane, const struct xprt_frame *frame)
 {
-	struct client *client = lane->client;
-
 	answer_last(lane, frame->header);
 	switch (frame->header->kind) {
 	case WIRE_REPLY:
 		return answer_reply(lane, frame);
 	case WIRE_BITMAP:
-		return answer_bitmap(client, frame);
+		return answer_bitmap(lane, frame);
 	case WIRE_TEXT:
-		return answer_text(client, frame);
+		return answer_text(lane, frame);
 	case WIRE_NOTICE:
-		return answer_notice(client, frame->body);
+		return answer_notice(lane->session, frame->body);
 	default:
 		return -ERR_PROTOCOL;
 	}
@@ -358,28 +426,28 @@ int answer_frame(struct client_lane *lane, const struct xprt_frame *frame)
  * The item that data of this kind is for; NULL: nobody waits for it. A put's bytes are given out as
  * long as its request lives, even when it has its outcome: a frame that is half sent must be ended.
  */
-static struct ctxkv_item *data_item(struct client *client, enum wire_kind kind, uint64_t id,
+static struct ctxkv_item *data_item(struct client_lane *lane, enum wire_kind kind, uint64_t id,
 				    uint32_t item, struct request **request_out)
 {
-	struct request *request = client_request_find(client, id);
+	struct request *request = request_find(lane, id);
 	uint32_t unit;
 
 	if (request == NULL || item >= request->count || request->cop->has_result)
 		return NULL;
 	if (request->kind != (kind == WIRE_GRANT ? WIRE_PUT : WIRE_GET))
 		return NULL;
-	unit = request->first + item;
+	unit = op_unit_at(request->cop, request->first + item);
 	if (kind != WIRE_GRANT && op_unit_is_done(request->cop, unit))
 		return NULL;
 	*request_out = request;
 	return &request->cop->op->items[unit];
 }
 
-int answer_locate(struct client *client, enum wire_kind kind, uint64_t id, uint32_t item_index,
+int answer_locate(struct client_lane *lane, enum wire_kind kind, uint64_t id, uint32_t item_index,
 		  uint64_t offset, uint32_t size, struct iovec *iov, uint32_t iov_max)
 {
 	struct request *request;
-	const struct ctxkv_item *item = data_item(client, kind, id, item_index, &request);
+	const struct ctxkv_item *item = data_item(lane, kind, id, item_index, &request);
 	uint32_t count = 0;
 
 	if (item == NULL)
@@ -403,11 +471,11 @@ int answer_locate(struct client *client, enum wire_kind kind, uint64_t id, uint3
 	return (int)count;
 }
 
-void answer_landed(struct client *client, enum wire_kind kind, uint64_t id, uint32_t item_index,
+void answer_landed(struct client_lane *lane, enum wire_kind kind, uint64_t id, uint32_t item_index,
 		   uint64_t offset, uint32_t size)
 {
 	struct request *request;
-	struct ctxkv_item *item = data_item(client, kind, id, item_index, &request);
+	struct ctxkv_item *item = data_item(lane, kind, id, item_index, &request);
 	struct item_state *state;
 
 	if (item == NULL || kind == WIRE_GRANT)
@@ -415,5 +483,5 @@ void answer_landed(struct client *client, enum wire_kind kind, uint64_t id, uint
 	state = item_state(item);
 	state->landed += size;
 	if ((state->flags & ITEM_ANSWERED) != 0 && state->landed == state->size)
-		get_finish(request, request->first + item_index);
+		get_finish(request, op_unit_at(request->cop, request->first + item_index));
 }

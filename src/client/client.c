@@ -11,8 +11,8 @@ static void client_lists_init(struct client *client)
 	list_init(&client->free_ops);
 	list_init(&client->releasing);
 	list_init(&client->news);
-	for (uint32_t i = 0; i < WAITING_COUNT; i++)
-		list_init(&client->waiting[i]);
+	list_init(&client->due);
+	list_init(&client->free_sessions);
 	for (uint32_t i = 0; i < client->opts.inflight_max; i++) {
 		struct client_op *cop = &client->ops[i];
 
@@ -20,44 +20,81 @@ static void client_lists_init(struct client *client)
 		cop->index = i;
 		list_init(&cop->node);
 		list_init(&cop->news_node);
+		list_init(&cop->parts);
 		list_init(&cop->requests);
 		list_add_tail(&client->free_ops, &cop->node);
 	}
 	client->news_task.run = op_news_deliver;
+	spread_init(client);
 	request_init(client);
+	lease_init(client);
 	region_init(client);
+}
+
+/* Every piece of memory: where its address is kept, how much. */
+struct piece {
+	void **at;
+	size_t size;
+};
+
+#define PIECES 14
+
+static void client_pieces(struct client *client, struct piece pieces[PIECES])
+{
+	const struct client_opts *opts = &client->opts;
+	const struct piece all[PIECES] = {
+		{ (void **)&client->hosts, opts->target.host_count * sizeof(*client->hosts) },
+		{ (void **)&client->servers, SERVER_MAX * sizeof(*client->servers) },
+		{ (void **)&client->sessions, opts->session_max * sizeof(*client->sessions) },
+		{ (void **)&client->members, SERVER_MAX * sizeof(*client->members) },
+		{ (void **)&client->get_rows, SERVER_MAX * sizeof(*client->get_rows) },
+		{ (void **)&client->put_rows, SERVER_MAX * sizeof(*client->put_rows) },
+		{ (void **)&client->ops, opts->inflight_max * sizeof(*client->ops) },
+		{ (void **)&client->parts, client->part_count * sizeof(*client->parts) },
+		{ (void **)&client->requests, client->request_slots * sizeof(*client->requests) },
+		{ (void **)&client->lease_slots, LEASE_MAX * sizeof(*client->lease_slots) },
+		{ (void **)&client->lease_rows, LEASE_ROW_MAX * sizeof(*client->lease_rows) },
+		{ (void **)&client->region_rows, REGION_MAX * sizeof(*client->region_rows) },
+		{ (void **)&client->body, WIRE_BODY_MAX },
+		{ NULL, 0 },
+	};
+
+	memcpy(pieces, all, sizeof(all));
 }
 
 static int client_take_memory(struct client *client)
 {
-	struct env *env = client->env;
-	struct resolver *resolver;
+	struct piece pieces[PIECES];
 
-	client->ops = env->ops->alloc(env, client->opts.inflight_max * sizeof(*client->ops));
-	client->requests = env->ops->alloc(env, client->request_slots * sizeof(*client->requests));
-	client->body = env->ops->alloc(env, WIRE_BODY_MAX);
-	client->region_rows = env->ops->alloc(env, REGION_MAX * sizeof(*client->region_rows));
-	resolver = env->ops->alloc(env, sizeof(*resolver));
-	client->session.resolver = resolver;
-	if (client->ops == NULL || client->requests == NULL || client->body == NULL ||
-	    client->region_rows == NULL || resolver == NULL)
-		return -ENOMEM;
-	resolver->env = env;
-	resolver->client = client;
-	snprintf(resolver->host, sizeof(resolver->host), "%s", client->opts.target.host);
+	client_pieces(client, pieces);
+	for (const struct piece *piece = pieces; piece->at != NULL; piece++) {
+		*piece->at = client->env->ops->alloc(client->env, piece->size);
+		if (*piece->at == NULL)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
-/* All but the resolver: session_fini() sees to it. */
+/* All but resolvers: members_destroy() sees to them. */
 static void client_give_memory(struct client *client)
 {
-	struct env *env = client->env;
+	struct piece pieces[PIECES];
 
-	env->ops->free(env, client->region_rows);
-	env->ops->free(env, client->body);
-	env->ops->free(env, client->requests);
-	env->ops->free(env, client->ops);
-	env->ops->free(env, client);
+	client_pieces(client, pieces);
+	for (const struct piece *piece = pieces; piece->at != NULL; piece++)
+		client->env->ops->free(client->env, *piece->at);
+	client->env->ops->free(client->env, client);
+}
+
+static void opts_check(const struct client_opts *opts)
+{
+	ASSERT(opts->xprt != NULL);
+	ASSERT(opts->event != NULL);
+	ASSERT(opts->lanes >= 1 && opts->lanes <= WIRE_LANE_MAX);
+	ASSERT(opts->inflight_max >= 1 && opts->inflight_max <= CLIENT_INFLIGHT_MAX);
+	ASSERT(opts->session_max <= SESSION_MAX);
+	ASSERT(opts->target.host_count >= 1 && opts->target.host_count <= HOST_MAX);
+	ASSERT((opts->xprt->caps & (XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES)) != 0);
 }
 
 int client_create(struct env *env, const struct client_opts *opts, struct client **client_out)
@@ -65,12 +102,7 @@ int client_create(struct env *env, const struct client_opts *opts, struct client
 	struct client *client;
 	int rc;
 
-	ASSERT(opts->xprt != NULL);
-	ASSERT(opts->event != NULL);
-	ASSERT(opts->lanes >= 1 && opts->lanes <= WIRE_LANE_MAX);
-	ASSERT(opts->inflight_max >= 1 && opts->inflight_max <= 1u << REQUEST_INDEX_BITS);
-	ASSERT((opts->xprt->caps & (XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES)) != 0);
-
+	opts_check(opts);
 	client = env->ops->alloc(env, sizeof(*client));
 	if (client == NULL)
 		return -ENOMEM;
@@ -79,24 +111,32 @@ int client_create(struct env *env, const struct client_opts *opts, struct client
 		.env = env,
 		.opts = *opts,
 		.xprt = opts->xprt,
-		.request_slots = MAX(opts->inflight_max, (uint32_t)REQUEST_MIN),
+		.shared_max = MAX(opts->inflight_max, (uint32_t)REQUEST_MIN),
 	};
+	if (client->opts.session_max == 0)
+		client->opts.session_max = SESSION_DEFAULT;
+	client->request_slots = client->shared_max + client->opts.session_max * SLOTS_A_SESSION;
+	client->part_count = opts->inflight_max * PARTS_AN_OP + client->opts.session_max;
 	rc = client_take_memory(client);
-	if (rc < 0) {
-		env->ops->free(env, client->session.resolver);
-		client_give_memory(client);
-		return rc;
-	}
+	if (rc < 0)
+		goto err_give_memory;
 	client_lists_init(client);
-	session_init(client);
+	rc = members_create(client);
+	if (rc < 0)
+		goto err_destroy_members;
 	*client_out = client;
 	return 0;
+
+err_destroy_members:
+	members_destroy(client);
+err_give_memory:
+	client_give_memory(client);
+	return rc;
 }
 
 void client_destroy(struct client **client_ref)
 {
 	struct client *client = *client_ref;
-	struct client_text *text;
 
 	if (client == NULL)
 		return;
@@ -107,10 +147,8 @@ void client_destroy(struct client **client_ref)
 		if (client->ops[i].op != NULL)
 			op_fail(&client->ops[i], -ECANCELED);
 	}
-	session_fail(client, -ECANCELED, 0);
-	while ((text = list_head(&client->texts, struct client_text, node)) != NULL)
-		text_finish(client, text, -ECANCELED, NULL, 0);
-	session_fini(client);
+	members_destroy(client);
+	text_fail_waiting(client, -ECANCELED);
 	client->env->ops->undefer(client->env, &client->news_task);
 	client->env->ops->undefer(client->env, &client->pump_task);
 	op_news_deliver(&client->news_task);
@@ -145,26 +183,135 @@ void client_cancel(struct client *client, struct ctxkv_op *op)
 void client_connect(struct client *client)
 {
 	CHECK_OBJ(client, CLIENT_MAGIC);
-	session_want(client);
+	members_want(client);
 }
 
 /* --- state --- */
 
+bool client_is_settled(const struct client *client)
+{
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	return client->is_settled;
+}
+
+/* The first server stands for what a client has but one of. */
+static const struct client_server *first_server(const struct client *client)
+{
+	for (uint32_t i = 0; i < client->server_count; i++) {
+		if (client->servers[i].is_used && client->servers[i].is_member)
+			return &client->servers[i];
+	}
+	return NULL;
+}
+
+static uint32_t server_state(const struct client_server *server)
+{
+	if (!server->is_member)
+		return CTXKV_SERVER_GONE;
+	if (server->is_alias)
+		return CTXKV_SERVER_ALIAS;
+	if (server->is_away)
+		return CTXKV_SERVER_AWAY;
+	if (!server->is_known)
+		return CTXKV_SERVER_UNKNOWN;
+	if (server->is_draining)
+		return CTXKV_SERVER_DRAINING;
+	return server->is_failing ? CTXKV_SERVER_OUT : CTXKV_SERVER_UP;
+}
+
+static uint64_t until_ns(const struct client *client, const struct env_timer *timer)
+{
+	uint64_t now_ns = env_now_ns(client->env);
+
+	return timer->is_set && timer->when_ns > now_ns ? timer->when_ns - now_ns : 0;
+}
+
+static void server_row(const struct client_server *server, struct ctxkv_server *row)
+{
+	const struct client *client = server->client;
+	const struct session *primary = server->primary;
+
+	*row = (struct ctxkv_server) {
+		.size = sizeof(*row),
+		.state = server_state(server),
+		.weight = server->weight,
+		.reactors = server->reactor_count,
+		.shards = server->shard_count,
+		.connects = server->connects,
+		.block_max = server->block_max,
+		.capacity = server->capacity,
+		.last_error = session_is_up(primary) ? 0 : primary->last_error,
+	};
+	snprintf(row->address, sizeof(row->address), "%s", server->address);
+	memcpy(row->uuid, server->uuid, sizeof(row->uuid));
+	list_for_each (node, &server->used_sessions) {
+		const struct session *session = list_entry(node, struct session, node);
+
+		row->sessions += session_is_up(session);
+		row->requests += session->request_count;
+	}
+	if (!server->is_failing)
+		return;
+	row->failing_ns = MAX(env_now_ns(client->env) - server->failing_ns, UINT64_C(1));
+	row->retry_ns = until_ns(client, &primary->timer);
+	row->leaves_ns = until_ns(client, &server->away_timer);
+}
+
+uint32_t client_get_servers(const struct client *client, void *rows, size_t size, size_t count)
+{
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < client->server_count; i++) {
+		struct ctxkv_server row;
+		uint8_t *to = (uint8_t *)rows + found * size;
+		uint64_t own = MIN(size, sizeof(row));
+
+		if (!client->servers[i].is_used)
+			continue;
+		if (found++ >= count)
+			continue;
+		server_row(&client->servers[i], &row);
+		row.size = own;
+		memset(to, 0, size);
+		memcpy(to, &row, own);
+	}
+	return found;
+}
+
+static void stat_session(const struct session *session, struct ctxkv_stat *stat)
+{
+	if (!session_is_up(session))
+		return;
+	stat->is_connected = 1;
+	for (uint32_t i = 0; i < session->group.lane_count; i++)
+		stat->lanes += session->group.lanes[i] != NULL;
+}
+
+static void stat_server(const struct client_server *server, struct ctxkv_stat *stat)
+{
+	list_for_each (node, &server->used_sessions)
+		stat_session(list_entry(node, struct session, node), stat);
+	if (!session_is_up(server->primary) && stat->last_error == 0)
+		stat->last_error = server->primary->last_error;
+	if (!server->is_known || server->is_alias)
+		return;
+	stat->capacity += server->capacity;
+	if (stat->block_max == 0 || server->block_max < stat->block_max)
+		stat->block_max = server->block_max;
+}
+
 void client_get_stat(const struct client *client, struct ctxkv_stat *stat)
 {
-	const struct session *session = &client->session;
+	const struct client_server *first = first_server(client);
 
 	*stat = client->stat;
 	stat->size = sizeof(*stat);
-	snprintf(stat->server, sizeof(stat->server), "%.63s", session->address);
-	stat->breaker_opens = client->breaker.opens;
-	stat->last_error = session->last_error;
-	stat->block_max = session->welcome.block_max;
-	stat->capacity = session->welcome.capacity;
-	if (!session_is_up(client))
-		return;
-	stat->is_connected = 1;
-	snprintf(stat->transport, sizeof(stat->transport), "%s", client->xprt->name);
-	for (uint32_t i = 0; i < session->group.lane_count; i++)
-		stat->lanes += session->group.lanes[i] != NULL;
+	if (first != NULL)
+		snprintf(stat->server, sizeof(stat->server), "%.63s", first->address);
+	for (uint32_t i = 0; i < client->server_count; i++) {
+		if (client->servers[i].is_used && client->servers[i].is_member)
+			stat_server(&client->servers[i], stat);
+	}
+	if (stat->is_connected != 0)
+		snprintf(stat->transport, sizeof(stat->transport), "%s", client->xprt->name);
 }

@@ -16,13 +16,25 @@
 
 struct client;
 
-/* Where to and as whom: a parsed URL and key file (url.c). */
-struct client_target {
+#define HOST_MAX            64  /* hosts of a URL */
+#define SERVER_MAX          256 /* servers of a client, names resolved */
+#define SESSION_MAX         512 /* of all servers */
+#define SESSION_DEFAULT     256
+#define CLIENT_INFLIGHT_MAX 32768
+#define SERVER_AWAY_NS      (60 * NS_PER_S) /* so long without any success: it has no places */
+
+struct client_host {
 	char host[128]; /* or a Unix socket's path, or a loop address */
 	uint16_t port;
+	bool is_numeric; /* needs no resolution: one server. Else every address is one */
+};
+
+/* Where to and as whom: a parsed URL and key file (url.c). */
+struct client_target {
+	struct client_host hosts[HOST_MAX];
+	uint32_t host_count;
 	char tenant[WIRE_TENANT_MAX];
 	struct auth_secret secret;
-	bool is_numeric; /* host needs no resolution */
 };
 
 struct client_opts {
@@ -30,6 +42,7 @@ struct client_opts {
 	const struct xprt_ops *xprt; /* tcp; loop in the simulator */
 	uint32_t lanes;
 	uint32_t inflight_max;
+	uint32_t session_max; /* 0: SESSION_DEFAULT. At least one for each server */
 	uint64_t probe_timeout_ns;
 	uint64_t timeout_ns;
 	uint64_t connect_timeout_ns;
@@ -68,6 +81,12 @@ struct client_text {
 	uint64_t request;
 };
 void client_server_stat(struct client *client, struct client_text *text);
+
+/* Every server that there was at the beginning is connected, or known to be out of reach. */
+bool client_is_settled(const struct client *client);
+
+/* How many servers there are; the first count of them, size bytes of each, into rows. */
+uint32_t client_get_servers(const struct client *client, void *rows, size_t size, size_t count);
 
 void client_get_stat(const struct client *client, struct ctxkv_stat *stat);
 

@@ -15,10 +15,8 @@
 
 #define LANES_DEFAULT    4
 #define INFLIGHT_DEFAULT 1024
-#define INFLIGHT_MAX     65536
 #define RELEASE_WAIT_NS  (100 * NS_PER_MS)
 #define OPEN_TICK_NS     (2 * NS_PER_MS)
-#define SOCK_MAX         64 /* lanes that come and lanes that go */
 
 #define SAME(name)       _Static_assert(CTXKV_E##name == ERR_##name, "ctxkv.h repeats errors.def")
 SAME(MISS);
@@ -56,6 +54,7 @@ void ctxkv_opts_init(struct ctxkv_opts *opts, size_t size)
 	const struct ctxkv_opts defaults = {
 		.size = size,
 		.lanes = LANES_DEFAULT,
+		.sessions = SESSION_DEFAULT,
 		.inflight_max = INFLIGHT_DEFAULT,
 		.log_level = CTXKV_LOG_WARN,
 		.probe_timeout_ns = NS_PER_S,
@@ -84,8 +83,10 @@ static int opts_take(const struct ctxkv_opts *given, struct ctxkv_opts *opts_out
 		wrong = "flags has a bit that is not known";
 	else if (opts.lanes < 1 || opts.lanes > WIRE_LANE_MAX)
 		wrong = "lanes is not 1 to 16";
-	else if (opts.inflight_max < 1 || opts.inflight_max > INFLIGHT_MAX)
-		wrong = "inflight_max is not 1 to 65536";
+	else if (opts.inflight_max < 1 || opts.inflight_max > CLIENT_INFLIGHT_MAX)
+		wrong = "inflight_max is not 1 to 32768";
+	else if (opts.sessions < 1 || opts.sessions > SESSION_MAX)
+		wrong = "sessions is not 1 to 512";
 	else if (opts.log_level > CTXKV_LOG_DEBUG)
 		wrong = "log_level is not one of CTXKV_LOG_*";
 	else if (opts.probe_timeout_ns == 0 || opts.timeout_ns == 0 || opts.connect_timeout_ns == 0)
@@ -178,14 +179,22 @@ struct opening {
 	char message[URL_MESSAGE_SIZE];
 };
 
+/* Lanes that are there, and as many of a session that come while others go. */
+static uint32_t sock_max(const struct ctxkv_opts *opts)
+{
+	return opts->lanes * opts->sessions + 2 * WIRE_LANE_MAX;
+}
+
 static int open_core(struct opening *opening, const struct client_target *target)
 {
 	struct ctxkv_client *face = opening->face;
-	const struct env_posix_opts env_opts = { .io_thread_count = 1, .sock_max = SOCK_MAX };
+	const struct env_posix_opts env_opts = { .io_thread_count = 1,
+						 .sock_max = sock_max(opening->opts) };
 	const struct client_opts core_opts = {
 		.target = *target,
 		.xprt = &xprt_tcp,
 		.lanes = opening->opts->lanes,
+		.session_max = opening->opts->sessions,
 		.inflight_max = opening->opts->inflight_max,
 		.probe_timeout_ns = opening->opts->probe_timeout_ns,
 		.timeout_ns = opening->opts->timeout_ns,
@@ -242,8 +251,8 @@ static uint64_t now_ns(void)
 }
 
 /*
- * For the first session, wait_ns at most, and no longer than until the breaker says that there is
- * none. Who is refused for his secret or version has a configuration to mend: an error.
+ * Until every server is connected or known to be out of reach, wait_ns at most. Who is refused by
+ * all of them, and by one for his secret or version, has a configuration to mend: an error.
  */
 static int open_wait(struct ctxkv_client *face, uint64_t wait_ns, char *message)
 {
@@ -255,15 +264,15 @@ static int open_wait(struct ctxkv_client *face, uint64_t wait_ns, char *message)
 
 	do {
 		rc = face_sync(face, &sync);
-		if (rc < 0 || sync.stat.is_connected != 0)
+		if (rc < 0 || (sync.is_settled && sync.stat.is_connected != 0))
 			return rc;
 		why = (int)sync.stat.last_error;
-		if (why != 0 && err_class_of(why) == ERR_CLASS_SETUP) {
+		if (sync.is_settled && err_class_of(why) == ERR_CLASS_SETUP) {
 			snprintf(message, URL_MESSAGE_SIZE, "server %s: %s", sync.stat.server,
 				 err_str(why));
 			return why;
 		}
-		if (sync.stat.breaker_opens > 0)
+		if (sync.is_settled)
 			return 0;
 		if (face->has_thread)
 			(void)nanosleep(&tick, NULL); /* cut short: one more look */
@@ -494,6 +503,21 @@ int ctxkv_get_stat(const struct ctxkv_client *client, struct ctxkv_stat *stat)
 	memcpy(stat, &sync.stat, size);
 	stat->size = size;
 	return 0;
+}
+
+int ctxkv_get_servers(const struct ctxkv_client *client, struct ctxkv_server *servers, size_t count)
+{
+	struct sync sync = { .kind = SYNC_SERVERS };
+	int rc = face_check(client);
+
+	if (rc < 0)
+		return rc;
+	if (count > 0 && servers[0].size < sizeof(servers[0].size))
+		return -EINVAL;
+	sync.servers.rows = servers;
+	sync.servers.size = count > 0 ? (size_t)servers[0].size : 0;
+	sync.servers.count = count;
+	return client->is_buried ? -ERR_BROKEN : face_sync((struct ctxkv_client *)client, &sync);
 }
 
 int ctxkv_server_stat(struct ctxkv_client *client, uint64_t timeout_ns, char *buf, size_t buf_size)

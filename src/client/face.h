@@ -44,7 +44,7 @@ struct call {
 	};
 };
 
-enum sync_kind { SYNC_STAT = 1, SYNC_SERVER_STAT, SYNC_DECLARE, SYNC_UNDECLARE };
+enum sync_kind { SYNC_STAT = 1, SYNC_SERVERS, SYNC_SERVER_STAT, SYNC_DECLARE, SYNC_UNDECLARE };
 
 /* A call whose answer the user's thread waits for; on his stack. */
 struct sync {
@@ -53,8 +53,14 @@ struct sync {
 	bool is_done; /* caller-driven */
 	sem_t done;   /* else */
 	bool has_thread;
+	bool is_settled; /* STAT: every server has been tried */
 	union {
 		struct ctxkv_stat stat;
+		struct {
+			void *rows;
+			size_t size;
+			size_t count;
+		} servers;
 		struct {
 			struct client_text text;
 			char *buf;

@@ -7,10 +7,8 @@
 #define BUDGET_MARGIN_MAX (50 * NS_PER_MS)
 
 /* What a frame may cost now: no frame waits for credit. A put that there is none for is granted. */
-static uint32_t cost_max(const struct client *client)
+static uint32_t cost_max(const struct session *session)
 {
-	const struct session *session = &client->session;
-
 	return MAX((uint32_t)WIRE_FREE_MAX, session->credit_given - session->credit_used);
 }
 
@@ -22,14 +20,15 @@ static uint64_t budget_ns(const struct client *client, uint64_t deadline_ns)
 	return left_ns - MIN(left_ns / 16, BUDGET_MARGIN_MAX);
 }
 
-void frame_begin(struct frame *frame, struct client *client, uint64_t deadline_ns)
+void frame_begin(struct frame *frame, struct session *session, uint64_t deadline_ns)
 {
+	struct client *client = session->client;
 	struct wire_request *request = (void *)client->body;
 
-	frame->client = client;
+	frame->session = session;
 	frame->body = client->body;
 	frame->body_size = sizeof(struct wire_request);
-	frame->cost_max = cost_max(client);
+	frame->cost_max = cost_max(session);
 	frame->body_max = MIN((uint32_t)WIRE_BODY_MAX, frame->cost_max);
 	frame->count = 0;
 	frame->payload_size = 0;
@@ -81,8 +80,8 @@ static int add_get(struct frame *frame, const struct ctxkv_item *item)
 	struct wire_get *get;
 	int seg_count = 0;
 
-	if (client_is_direct(frame->client)) {
-		seg_count = region_segs(frame->client, item, get_size(item), segs);
+	if (client_is_direct(frame->session->client)) {
+		seg_count = region_segs(frame->session, item, get_size(item), segs);
 		if (seg_count < 0)
 			return seg_count;
 	}
@@ -102,12 +101,12 @@ static int add_get(struct frame *frame, const struct ctxkv_item *item)
 }
 
 /* Whether an empty frame could hold it whole. */
-static bool is_inline(const struct client *client, const struct ctxkv_item *item)
+static bool is_inline(const struct session *session, const struct ctxkv_item *item)
 {
 	uint64_t size = item_room(item);
 
 	return size <= WIRE_INLINE_MAX && item->iov_count <= REQUEST_IOV_MAX &&
-	       sizeof(struct wire_request) + sizeof(struct wire_put) + size <= cost_max(client);
+	       sizeof(struct wire_request) + sizeof(struct wire_put) + size <= cost_max(session);
 }
 
 static void put_init(struct wire_put *put, const struct ctxkv_item *item)
@@ -148,10 +147,10 @@ static int add_put(struct frame *frame, const struct ctxkv_item *item)
 	struct wire_put *put;
 	int seg_count = 0;
 
-	if (is_inline(frame->client, item))
+	if (is_inline(frame->session, item))
 		return add_put_inline(frame, item);
-	if (client_is_direct(frame->client)) {
-		seg_count = region_segs(frame->client, item, item_room(item), segs);
+	if (client_is_direct(frame->session->client)) {
+		seg_count = region_segs(frame->session, item, item_room(item), segs);
 		if (seg_count < 0)
 			return seg_count;
 	}
@@ -194,13 +193,12 @@ static uint32_t request_flags(const struct ctxkv_op *op)
 }
 
 /* What the op says to all of its requests. */
-static void fill_request(struct frame *frame, const struct ctxkv_op *op)
+static void fill_request(struct frame *frame, const struct ctxkv_op *op, uint64_t lease)
 {
 	bool has_duration = op->opcode == CTXKV_OP_LEASE || op->opcode == CTXKV_OP_RENEW;
-	bool has_lease = op->opcode == CTXKV_OP_GET || op->opcode == CTXKV_OP_RENEW;
 	struct wire_request *request = (void *)frame->body;
 
-	request->lease = has_lease ? op->lease : 0;
+	request->lease = lease;
 	request->flags = request_flags(op);
 	request->duration_ms = has_duration ? op->duration_ms : 0;
 	memcpy(request->ns, op->ns.bytes, sizeof(request->ns));
@@ -219,20 +217,31 @@ static void fill_report(struct frame *frame, const struct ctxkv_op *op)
 	};
 }
 
-int frame_fill(struct frame *frame, const struct client_op *cop, uint32_t *first)
+/* The next open unit of the part. */
+static bool part_skip(struct part *part)
 {
-	uint32_t unit = *first;
+	while (part->next < part->end &&
+	       op_unit_is_done(part->cop, op_unit_at(part->cop, part->next)))
+		part->next++;
+	return part->next < part->end;
+}
+
+int frame_fill(struct frame *frame, struct part *part)
+{
+	const struct client_op *cop = part->cop;
+	uint32_t count_max = cop->is_to_all ? TO_ALL_MAX : WIRE_ITEM_MAX;
 	int rc;
 
-	fill_request(frame, cop->op);
+	fill_request(frame, cop->op, part->lease);
 	if (cop->op->opcode == CTXKV_OP_REPORT)
 		fill_report(frame, cop->op);
-	if (cop->item_count == 0)
+	if (cop->item_count == 0 || !part_skip(part))
 		return 0;
-	while (unit < cop->unit_count && op_unit_is_done(cop, unit))
-		unit++;
-	*first = unit;
-	for (; unit < cop->unit_count && !op_unit_is_done(cop, unit); unit++) {
+	for (uint32_t at = part->next; at < part->end && frame->count < count_max; at++) {
+		uint32_t unit = op_unit_at(cop, at);
+
+		if (op_unit_is_done(cop, unit))
+			break;
 		rc = add_item(frame, cop->op, &cop->op->items[unit]);
 		if (rc < 0 && frame->count == 0)
 			return rc;
@@ -240,6 +249,6 @@ int frame_fill(struct frame *frame, const struct client_op *cop, uint32_t *first
 			break;
 		frame->count++;
 	}
-	ASSERT(frame->count > 0 || unit == cop->unit_count);
+	ASSERT(frame->count > 0);
 	return 0;
 }

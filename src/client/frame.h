@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A request frame being built in the client's one body buffer: as many units of one op as fit in a
- * body of WIRE_BODY_MAX bytes and in the credit that the session has left. Puts of at most
+ * A request frame being built in the client's one body buffer: as many units of one part as fit in
+ * a body of WIRE_BODY_MAX bytes and in the credit that the session has left. Puts of at most
  * WIRE_INLINE_MAX bytes travel in the frame, several together, while there is credit for them; all
  * others are granted and pulled.
  */
@@ -11,7 +11,7 @@
 #include "client_priv.h"
 
 struct frame {
-	struct client *client;
+	struct session *session;
 	uint8_t *body;
 	uint32_t body_size;
 	uint32_t body_max;
@@ -23,16 +23,17 @@ struct frame {
 };
 
 /* An empty request with what is left until then as its budget. */
-void frame_begin(struct frame *frame, struct client *client, uint64_t deadline_ns);
+void frame_begin(struct frame *frame, struct session *session, uint64_t deadline_ns);
 
 /* Room for so much more of the body. It fits. */
 void *frame_add(struct frame *frame, size_t size);
 
 /*
- * The op's own fields, and units from *first on: a run of units that are still open. Moves *first
- * to where it begins; frame->count is 0 when none is left (or the op has no items). -EAGAIN: a
- * region is not declared yet; -EINVAL: the first has more pieces than the transport can name.
+ * The op's own fields, and units from part->next on: a run of units that are still open. Moves
+ * part->next to where it begins; frame->count is 0 when none is left (or the op has no items).
+ * -EAGAIN: a region is not declared yet; -EINVAL: the first has more pieces than the transport can
+ * name.
  */
-int frame_fill(struct frame *frame, const struct client_op *cop, uint32_t *first) MUST_USE;
+int frame_fill(struct frame *frame, struct part *part) MUST_USE;
 
 #endif

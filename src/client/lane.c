@@ -24,16 +24,14 @@ static bool lane_is_new(const struct client_lane *lane)
 
 static const void *lane_proof_key(const struct client_lane *lane)
 {
-	const struct client *client = lane->client;
-
 	if (lane_is_new(lane))
-		return client->opts.target.secret.bytes;
-	return client->session.key.bytes;
+		return lane_client(lane)->opts.target.secret.bytes;
+	return lane->session->key.bytes;
 }
 
 static int send_hello(struct client_lane *lane)
 {
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
 	struct wire_hello *hello = &lane->transcript.hello;
 	struct wire_header header;
 
@@ -52,8 +50,8 @@ static int send_hello(struct client_lane *lane)
 /* MACs begin behind PROOF. */
 static int lane_secure(struct client_lane *lane)
 {
-	const struct xprt_ops *xprt = lane->client->xprt;
-	const struct auth_key *key = &lane->client->session.key;
+	const struct xprt_ops *xprt = lane_client(lane)->xprt;
+	const struct auth_key *key = &lane->session->key;
 	struct auth_mac *out = NULL;
 	struct auth_mac *in = NULL;
 	int rc;
@@ -80,7 +78,7 @@ static int send_proof(struct client_lane *lane)
 
 	auth_proof(lane_proof_key(lane), AUTH_CLIENT, &lane->transcript, proof.proof);
 	wire_header_init(&header, WIRE_PROOF, 0, 0, sizeof(proof));
-	rc = lane->client->xprt->send(lane->lane, &header, &proof, NULL, 0);
+	rc = lane_client(lane)->xprt->send(lane->lane, &header, &proof, NULL, 0);
 	return rc < 0 ? rc : lane_secure(lane);
 }
 
@@ -109,7 +107,8 @@ static int lane_advance(struct client_lane *lane)
 
 static int on_challenge(struct client_lane *lane, const struct wire_challenge *challenge)
 {
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
+	struct session *session = lane->session;
 	uint8_t proof[32];
 
 	if (lane->state != LANE_CHALLENGE)
@@ -117,29 +116,28 @@ static int on_challenge(struct client_lane *lane, const struct wire_challenge *c
 	lane->transcript.challenge = *challenge;
 	auth_proof(lane_proof_key(lane), AUTH_SERVER, &lane->transcript, proof);
 	if (!auth_proof_equal(proof, challenge->proof)) {
-		if (lane_is_new(lane) && client->session.last_error != -ERR_AUTH)
+		if (lane_is_new(lane) && session->last_error != -ERR_AUTH)
 			log_error("server %s refused tenant %s: unknown there, or another secret "
 				  "than in the key file; compare it with the server's secrets file",
-				  client->session.address, client->opts.target.tenant);
+				  session->server->address, client->opts.target.tenant);
 		return -ERR_AUTH;
 	}
 	if (lane_is_new(lane))
-		auth_session_key(&client->opts.target.secret, &lane->transcript,
-				 &client->session.key);
+		auth_session_key(&client->opts.target.secret, &lane->transcript, &session->key);
 	lane->state = LANE_PROOF;
 	return lane_advance(lane);
 }
 
-static int on_welcome(struct client_lane *lane, const struct wire_welcome *welcome)
+static int on_welcome(struct client_lane *lane, const struct xprt_frame *frame)
 {
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
 
 	if (lane->state != LANE_WELCOME)
 		return -ERR_PROTOCOL;
 	client->env->ops->timer_clear(client->env, &lane->timer);
 	lane->state = LANE_UP;
-	session_lane_up(lane, welcome);
-	return 0;
+	return session_lane_up(lane, frame->body, wire_items(frame->header, frame->body),
+			       frame->header->count);
 }
 
 /* REFUSE has no MAC: behind WELCOME it is not believed, only the connection ends. */
@@ -147,8 +145,8 @@ static int on_refuse(struct client_lane *lane, const struct wire_refuse *refuse)
 {
 	if (lane->state == LANE_UP)
 		return -ERR_PROTOCOL;
-	if (lane->client->session.last_error != refuse->code)
-		log_warn("server %s refused lane %u: %s (%s)", lane->client->session.address,
+	if (lane->session->last_error != refuse->code)
+		log_warn("server %s refused lane %u: %s (%s)", lane->session->server->address,
 			 lane->index, refuse->text, err_str(refuse->code));
 	lane->refused = refuse->code;
 	return refuse->code;
@@ -185,24 +183,24 @@ static void user_opened(struct xprt_lane *xlane)
 static int user_frame(struct xprt_lane *xlane, const struct xprt_frame *frame)
 {
 	struct client_lane *lane = lane_of(xlane);
-	struct client *client = lane->client;
+	struct session *session = lane->session;
 	int rc;
 
-	session_heard(client);
+	session_heard(session);
 	switch (frame->header->kind) {
 	case WIRE_CHALLENGE:
 		return on_challenge(lane, frame->body);
 	case WIRE_WELCOME:
-		return on_welcome(lane, frame->body);
+		return on_welcome(lane, frame);
 	case WIRE_REFUSE:
 		return on_refuse(lane, frame->body);
 	default:
 		if (lane->state != LANE_UP)
 			return -ERR_PROTOCOL;
-		session_credit(client, frame->header->credit);
+		session_credit(session, frame->header->credit);
 		rc = answer_frame(lane, frame);
 		if (rc == 0)
-			client_pump(client);
+			session_pump(session);
 		return rc;
 	}
 }
@@ -211,17 +209,16 @@ static int user_locate(struct xprt_lane *xlane, enum wire_kind kind, uint64_t re
 		       uint32_t item, uint64_t offset, uint32_t size, struct iovec *iov,
 		       uint32_t iov_max)
 {
-	return answer_locate(lane_of(xlane)->client, kind, request, item, offset, size, iov,
-			     iov_max);
+	return answer_locate(lane_of(xlane), kind, request, item, offset, size, iov, iov_max);
 }
 
 static void user_landed(struct xprt_lane *xlane, enum wire_kind kind, uint64_t request,
 			uint32_t item, uint64_t offset, uint32_t size)
 {
-	struct client *client = lane_of(xlane)->client;
+	struct client_lane *lane = lane_of(xlane);
 
-	session_heard(client);
-	answer_landed(client, kind, request, item, offset, size);
+	session_heard(lane->session);
+	answer_landed(lane, kind, request, item, offset, size);
 }
 
 static void user_writable(struct xprt_lane *xlane)
@@ -229,7 +226,7 @@ static void user_writable(struct xprt_lane *xlane)
 	struct client_lane *lane = lane_of(xlane);
 
 	if (lane->state == LANE_UP)
-		client_pump(lane->client);
+		session_pump(lane->session);
 	else
 		(void)lane_advance(lane); /* a failed send is followed by closed() */
 }
@@ -239,7 +236,7 @@ static void user_closed(struct xprt_lane *xlane, int why)
 	struct client_lane *lane = lane_of(xlane);
 
 	lane->lane = NULL;
-	lane->client->env->ops->timer_clear(lane->client->env, &lane->timer);
+	lane_client(lane)->env->ops->timer_clear(lane_client(lane)->env, &lane->timer);
 	session_lane_down(lane, lane->refused < 0 ? lane->refused : why);
 }
 
@@ -257,14 +254,15 @@ static const struct xprt_user client_xprt_user = {
 
 static void preface_init(const struct client_lane *lane, struct wire_preface *preface)
 {
-	const struct wire_welcome *welcome = &lane->client->session.welcome;
+	const struct session *session = lane->session;
+	const struct wire_welcome *welcome = &session->welcome;
 
 	*preface = (struct wire_preface) {
 		.magic = WIRE_PREFACE_MAGIC,
 		.version_min = WIRE_VERSION_MIN,
 		.version_max = WIRE_VERSION,
 		.mode = WIRE_MODE_NEW,
-		.reactor = UINT16_MAX,
+		.reactor = session->is_any_asked ? REACTOR_ANY : session->reactor,
 	};
 	if (lane_is_new(lane))
 		return;
@@ -280,18 +278,18 @@ static void lane_late(struct env_timer *timer)
 
 	CHECK_OBJ(lane, LANE_MAGIC);
 	ASSERT(lane->state != LANE_IDLE && lane->state != LANE_UP);
-	lane->client->xprt->close(&lane->lane);
+	lane_client(lane)->xprt->close(&lane->lane);
 	session_lane_down(lane, -ETIMEDOUT);
 }
 
-void lane_init(struct client_lane *lane, struct client *client, uint16_t index)
+void lane_init(struct client_lane *lane, struct session *session, uint16_t index)
 {
-	*lane = (struct client_lane) { .magic = LANE_MAGIC, .client = client, .index = index };
+	*lane = (struct client_lane) { .magic = LANE_MAGIC, .session = session, .index = index };
 }
 
 int lane_connect(struct client_lane *lane, const char *address)
 {
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
 	struct env *env = client->env;
 	int rc;
 
@@ -311,10 +309,10 @@ int lane_connect(struct client_lane *lane, const char *address)
 
 void lane_close(struct client_lane *lane)
 {
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
 
 	client->env->ops->timer_clear(client->env, &lane->timer);
-	client->session.group.lanes[lane->index] = NULL;
+	lane->session->group.lanes[lane->index] = NULL;
 	if (lane->lane != NULL)
 		client->xprt->close(&lane->lane);
 	lane->state = LANE_IDLE;

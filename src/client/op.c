@@ -2,12 +2,13 @@
 /*
  * An op from submit to release.
  *
- * Every op has units: its items, or one when it has none. Each gets one outcome: from the server,
- * from a check here, or, for all that are open, from what ended the op (deadline, cancel, breaker,
- * end of the client). The last outcome makes the RESULT. The RELEASE comes with it when no request
- * of the op is under way any more. Else (only transports that are not SYNC_RELEASE) a CANCEL asks
- * the server; its answer releases, or, when there is none for release_wait_ns, the end of the
- * session does: closed lanes fence.
+ * Every op has units: its items, or one when it has none. Each gets one outcome: from its server (a
+ * unit that goes to several: from the last of them, the first that is no success), from a check
+ * here, or, for all that are open, from what ended the op (deadline, cancel, end of the client).
+ * The last outcome makes the RESULT. The RELEASE comes with it when no request of the op is under
+ * way any more. Else (only transports that are not SYNC_RELEASE) a CANCEL asks the server; its
+ * answer releases, or, when there is none for release_wait_ns, the end of the session does: closed
+ * lanes fence.
  *
  * Events are handed on from the loop, never out of a call.
  */
@@ -60,12 +61,17 @@ static int iov_room(const struct ctxkv_item *item, uint64_t *room_out)
 
 static int item_check(const struct ctxkv_op *op, struct ctxkv_item *item)
 {
+	uint64_t room = 0;
+	int rc;
+
 	if (!is_transfer(op))
 		return 0;
 	if (op->opcode == CTXKV_OP_GET &&
 	    (item->offset > WIRE_BLOCK_MAX || item->record.shard >= WIRE_SHARD_MAX))
 		return -EINVAL;
-	return iov_room(item, &item_state(item)->room);
+	rc = iov_room(item, &room);
+	item_state(item)->room = (uint32_t)MIN(room, UINT32_MAX);
+	return rc;
 }
 
 static int op_check(const struct ctxkv_op *op)
@@ -123,11 +129,15 @@ static void op_result(struct client_op *cop)
 {
 	struct client *client = cop->client;
 	struct env *env = client->env;
+	struct part *part;
 
 	ASSERT(cop->open_count == 0);
 	ASSERT(!cop->has_result);
 	cop->has_result = true;
 	list_del(&cop->node);
+	while ((part = list_head(&cop->parts, struct part, op_node)) != NULL)
+		part_free(part);
+	lease_op_finish(cop);
 	env->ops->timer_clear(env, &cop->timer);
 	news_add(cop, CTXKV_RESULT);
 	if (cop->request_count > 0) {
@@ -193,8 +203,31 @@ bool op_unit_is_done(const struct client_op *cop, uint32_t unit)
 	return (item_state(&cop->op->items[unit])->flags & ITEM_DONE) != 0;
 }
 
+/* A unit that goes to several sessions: false while answers are to come; then *status is the first
+ * that is no success. */
+static bool unit_is_answered(struct client_op *cop, uint32_t unit, int *status)
+{
+	uint16_t *pending = &cop->pending;
+	int32_t *worst = &cop->worst;
+
+	if (!cop->is_to_all)
+		return true;
+	if (cop->item_count > 0) {
+		pending = &item_state(&cop->op->items[unit])->pending;
+		worst = &item_state(&cop->op->items[unit])->worst;
+	}
+	ASSERT(*pending > 0);
+	--*pending;
+	if (*worst == 0)
+		*worst = *status;
+	*status = *worst;
+	return *pending == 0;
+}
+
 void op_unit_finish(struct client_op *cop, uint32_t unit, int status)
 {
+	if (!unit_is_answered(cop, unit, &status))
+		return;
 	cop->has_answer = true;
 	cop->op->status = 0;
 	unit_set(cop, unit, status);
@@ -204,6 +237,8 @@ void op_unit_finish(struct client_op *cop, uint32_t unit, int status)
 
 void op_unit_lose(struct client_op *cop, uint32_t unit, int status)
 {
+	if (!unit_is_answered(cop, unit, &status))
+		return;
 	if (!cop->has_answer)
 		cop->op->status = status;
 	unit_set(cop, unit, status);
@@ -242,23 +277,39 @@ void op_fail(struct client_op *cop, int status)
 	op_result(cop);
 }
 
+/* The op ends at its deadline: those who have not answered are silent. */
+static void op_late(struct client_op *cop)
+{
+	struct client *client = cop->client;
+	uint64_t silent[(SESSION_MAX + 63) / 64] = { 0 };
+
+	list_for_each (node, &cop->requests) {
+		uint32_t index = list_entry(node, struct request, node)->session->index;
+
+		silent[index / 64] |= UINT64_C(1) << index % 64;
+	}
+	op_fail(cop, -ERR_DEADLINE);
+	for (uint32_t i = 0; i < client->opts.session_max; i++) {
+		if ((silent[i / 64] >> i % 64 & 1) != 0)
+			session_silence(&client->sessions[i]);
+	}
+}
+
 /* The deadline, or the end of the wait for a CANCEL's answer. */
 static void op_timer(struct env_timer *timer)
 {
 	struct client_op *cop = CONTAINER_OF(timer, struct client_op, timer);
 	struct client *client = cop->client;
-	bool was_sent = cop->sent_ns != 0;
 
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	if (cop->has_result) {
-		session_fail(client, -ETIMEDOUT, BREAKER_LIMIT);
-		ASSERT(cop->request_count == 0);
+		while (cop->request_count > 0)
+			session_fail(list_head(&cop->requests, struct request, node)->session,
+				     -ETIMEDOUT, BREAKER_LIMIT);
 		return;
 	}
 	client->stat.deadlines++;
-	op_fail(cop, -ERR_DEADLINE);
-	if (was_sent)
-		session_silence(client);
+	op_late(cop);
 }
 
 /* --- submit --- */
@@ -283,7 +334,6 @@ static void op_begin(struct client_op *cop, struct ctxkv_op *op)
 	cop->item_count = 0;
 	cop->unit_count = 1;
 	cop->open_count = 1;
-	cop->next = 0;
 	cop->request_count = 0;
 	cop->sent_ns = 0;
 	cop->news = 0;
@@ -291,7 +341,10 @@ static void op_begin(struct client_op *cop, struct ctxkv_op *op)
 	cop->has_result = false;
 	cop->is_cancel_refused = false;
 	cop->is_cancel_due = false;
+	cop->is_to_all = false;
+	cop->lease = NULL;
 	list_init(&cop->node);
+	list_init(&cop->parts);
 	list_init(&cop->news_node);
 	list_init(&cop->requests);
 	cop->deadline_ns = env_now_ns(client->env) + op_timeout_ns(client, op);
@@ -300,6 +353,8 @@ static void op_begin(struct client_op *cop, struct ctxkv_op *op)
 	op->status = 0;
 	op->state = 0;
 	op->run = 0;
+	if (op->opcode == CTXKV_OP_LEASE)
+		op->lease = 0;
 }
 
 /* The items of an op that is refused as such are not looked at: they may not even be there. */
@@ -316,16 +371,13 @@ static int op_take_items(struct client_op *cop)
 	return items_begin(op);
 }
 
+/* Whatever a server may allow. */
 static void op_refuse_large(struct client_op *cop)
 {
-	uint64_t block_max = WIRE_BLOCK_MAX;
-
 	if (cop->op->opcode != CTXKV_OP_PUT)
 		return;
-	if (session_is_up(cop->client))
-		block_max = cop->client->session.welcome.block_max;
 	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
-		if (item_state(&cop->op->items[unit])->room > block_max)
+		if (item_state(&cop->op->items[unit])->room > WIRE_BLOCK_MAX)
 			op_unit_finish(cop, unit, -ERR_TOO_LARGE);
 	}
 }
@@ -333,7 +385,6 @@ static void op_refuse_large(struct client_op *cop)
 void op_submit(struct client_op *cop, struct ctxkv_op *op)
 {
 	struct client *client = cop->client;
-	enum waiting waiting = op->opcode == CTXKV_OP_PUT ? WAITING_PUT : WAITING_CONTROL;
 	int rc;
 
 	op_begin(cop, op);
@@ -346,14 +397,15 @@ void op_submit(struct client_op *cop, struct ctxkv_op *op)
 	op_refuse_large(cop);
 	if (cop->has_result)
 		return;
-	if (client->is_ending || !breaker_is_closed(&client->breaker)) {
-		op_fail(cop, client->is_ending ? -ECANCELED : breaker_code(&client->breaker));
+	if (client->is_ending) {
+		op_fail(cop, -ECANCELED);
 		return;
 	}
 	client->env->ops->timer_set(client->env, &cop->timer, cop->deadline_ns);
-	list_add_tail(&client->waiting[waiting], &cop->node);
-	session_want(client);
-	client_pump(client);
+	list_add_tail(&client->spreading, &cop->node);
+	members_want(client);
+	spread_ops(client);
+	spread_pump(client);
 }
 
 /* --- news --- */

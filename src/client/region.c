@@ -5,12 +5,13 @@
  * then name segments of regions. Memory that was not declared is, on the fly; such regions stay
  * until the table is full and nothing is under way.
  *
- * Ids are not used again in a client's life. A new session is told all regions.
+ * Ids are not used again in a client's life. Every new session is told all regions.
  *
  * Failure: DECLARE does not fit in the lane: the ops that need it wait. The server refuses one: the
  * session ends (answer.c).
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "client_priv.h"
 
@@ -20,15 +21,29 @@ static void region_free(struct client *client, struct ctxkv_region *region)
 	list_add_tail(&client->free_regions, &region->node);
 }
 
-static struct xprt_lane *region_lane(const struct client *client)
+static struct xprt_lane *region_lane(const struct session *session)
 {
-	return session_is_up(client) ? client->session.group.lanes[0] : NULL;
+	return session_is_up(session) ? session->group.lanes[0] : NULL;
+}
+
+static bool is_sent(const struct ctxkv_region *region, const struct session *session)
+{
+	return (region->sent[session->index / 64] >> session->index % 64 & 1) != 0;
+}
+
+static void sent_set(struct ctxkv_region *region, const struct session *session, bool is_set)
+{
+	uint64_t bit = UINT64_C(1) << session->index % 64;
+	uint64_t *word = &region->sent[session->index / 64];
+
+	*word = is_set ? *word | bit : *word & ~bit;
 }
 
 /* Make it known to transport and server. */
-static int region_send(struct client *client, struct ctxkv_region *region)
+static int region_send(struct session *session, struct ctxkv_region *region)
 {
-	struct xprt_lane *lane = region_lane(client);
+	struct client *client = session->client;
+	struct xprt_lane *lane = region_lane(session);
 	int rc;
 
 	if (lane == NULL)
@@ -36,30 +51,35 @@ static int region_send(struct client *client, struct ctxkv_region *region)
 	rc = client->xprt->declare(lane, &region->region);
 	if (rc < 0)
 		return rc;
-	rc = request_send_small(client, WIRE_DECLARE, id_make(ID_REGION, region->region.id, 0),
-				&region->region.declare, sizeof(region->region.declare));
+	rc = request_send_small(session, WIRE_DECLARE, id_make(ID_REGION, region->region.id, 0),
+				NULL, &region->region.declare, sizeof(region->region.declare));
 	if (rc < 0) {
 		client->xprt->undeclare(lane, &region->region);
 		return rc;
 	}
-	region->is_sent = true;
+	sent_set(region, session, true);
 	return 0;
 }
 
-/* -EAGAIN: the server could not be told yet, and it stays as it is. */
+/* -EAGAIN: not all servers could be told yet; it stays until they are. */
 static int region_retract(struct client *client, struct ctxkv_region *region)
 {
 	struct wire_undeclare undeclare = { .region = region->region.id };
+	uint64_t id = id_make(ID_REGION, region->region.id, 1);
 	int rc;
 
-	if (!region->is_sent)
-		return 0;
-	rc = request_send_small(client, WIRE_UNDECLARE, id_make(ID_REGION, region->region.id, 1),
-				&undeclare, sizeof(undeclare));
-	if (rc < 0)
-		return rc;
-	client->xprt->undeclare(region_lane(client), &region->region);
-	region->is_sent = false;
+	for (uint32_t i = 0; i < client->opts.session_max; i++) {
+		struct session *session = &client->sessions[i];
+
+		if (!is_sent(region, session))
+			continue;
+		rc = request_send_small(session, WIRE_UNDECLARE, id, NULL, &undeclare,
+					sizeof(undeclare));
+		if (rc < 0)
+			return rc;
+		client->xprt->undeclare(region_lane(session), &region->region);
+		sent_set(region, session, false);
+	}
 	return 0;
 }
 
@@ -90,15 +110,16 @@ static struct ctxkv_region *region_take(struct client *client, void *base, uint6
 		.id = ++client->region_id,
 	};
 	region->is_implicit = false;
-	region->is_sent = false;
+	memset(region->sent, 0, sizeof(region->sent));
 	list_add_tail(&client->regions, &region->node);
 	return region;
 }
 
 /* The declared region that holds the piece; declared now when there is none. */
-static int region_find(struct client *client, const struct ctxkv_iov *iov,
+static int region_find(struct session *session, const struct ctxkv_iov *iov,
 		       const struct ctxkv_region **region_out)
 {
+	struct client *client = session->client;
 	struct ctxkv_region *region;
 	int rc;
 
@@ -113,7 +134,7 @@ static int region_find(struct client *client, const struct ctxkv_iov *iov,
 		if (iov->size > region->region.size - ((uintptr_t)iov->base - base))
 			continue;
 		*region_out = region;
-		return region->is_sent ? 0 : -EAGAIN;
+		return is_sent(region, session) ? 0 : region_send(session, region);
 	}
 	if (list_is_empty(&client->free_regions)) {
 		rc = regions_make_room(client);
@@ -123,13 +144,13 @@ static int region_find(struct client *client, const struct ctxkv_iov *iov,
 	region = region_take(client, iov->base, iov->size);
 	region->is_implicit = true;
 	*region_out = region;
-	return region_send(client, region);
+	return region_send(session, region);
 }
 
-int region_segs(struct client *client, const struct ctxkv_item *item, uint64_t size,
+int region_segs(struct session *session, const struct ctxkv_item *item, uint64_t size,
 		struct wire_seg *segs)
 {
-	uint32_t seg_max = MIN(client->xprt->seg_max, (uint32_t)WIRE_SEG_MAX);
+	uint32_t seg_max = MIN(session->client->xprt->seg_max, (uint32_t)WIRE_SEG_MAX);
 	uint32_t count = 0;
 	int rc;
 
@@ -142,7 +163,7 @@ int region_segs(struct client *client, const struct ctxkv_item *item, uint64_t s
 			continue;
 		if (count == seg_max)
 			return -EINVAL;
-		rc = region_find(client, iov, &region);
+		rc = region_find(session, iov, &region);
 		if (rc < 0)
 			return rc;
 		segs[count++] = (struct wire_seg) {
@@ -155,21 +176,23 @@ int region_segs(struct client *client, const struct ctxkv_item *item, uint64_t s
 	return (int)count;
 }
 
-int region_flush(struct client *client)
+int region_flush(struct session *session)
 {
+	const struct client *client = session->client;
+
 	list_for_each (node, &client->regions) {
 		struct ctxkv_region *region = list_entry(node, struct ctxkv_region, node);
 
-		if (!region->is_sent && region_send(client, region) < 0)
+		if (!is_sent(region, session) && region_send(session, region) < 0)
 			return -EAGAIN;
 	}
 	return 0;
 }
 
-void region_session_down(struct client *client)
+void region_session_down(struct session *session)
 {
-	list_for_each (node, &client->regions)
-		list_entry(node, struct ctxkv_region, node)->is_sent = false;
+	list_for_each (node, &session->client->regions)
+		sent_set(list_entry(node, struct ctxkv_region, node), session, false);
 }
 
 int client_region_declare(struct client *client, void *base, uint64_t size,
@@ -189,7 +212,8 @@ int client_region_declare(struct client *client, void *base, uint64_t size,
 	};
 	snprintf(region->info.served, sizeof(region->info.served), "%s: %s", client->xprt->name,
 		 client_is_direct(client) ? "in place" : "received into place");
-	client_pump(client);
+	for (uint32_t i = 0; i < client->opts.session_max; i++)
+		session_pump(&client->sessions[i]);
 	*region_out = region;
 	return 0;
 }

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From ops to frames. client_pump() takes the waiting ops in order of arrival, puts apart from the
- * rest (a put that waits for credit does not hold up a probe), and sends one frame at a time
- * (frame.c), each on the lane with the smallest backlog.
+ * From parts of ops to frames. session_pump() takes a session's waiting parts in order of arrival,
+ * puts apart from the rest (a put that waits for credit does not hold up a probe), and sends one
+ * frame at a time (frame.c), each on the lane with the smallest backlog.
  *
  * Credit: a frame of more than WIRE_FREE_MAX bytes (body and payload) uses up so many bytes of
  * credit, smaller ones none. Frames are built for the credit there is: none waits for more.
  *
- * Failure: no slot, credit or room in the lane: the op goes on waiting, nothing was taken; answers,
- * credit and writable() come back here. A send that fails otherwise is followed by the lane's
- * closed().
+ * Slots are the client's, but SLOTS_A_SESSION belong to each session: one that does not answer
+ * cannot take all.
+ *
+ * Failure: no slot, credit or room in the lane: the part goes on waiting, nothing was taken;
+ * answers, credit and writable() come back here. A send that fails otherwise is followed by the
+ * lane's closed().
  */
 #include <string.h>
 
@@ -21,25 +24,25 @@
 /* --- slots --- */
 
 /* Whether the server has room for one more. */
-static bool has_request_room(const struct client *client)
+static bool has_request_room(const struct session *session)
 {
-	const struct session *session = &client->session;
-	uint32_t count = client->request_count;
+	uint32_t count = session->request_count;
 
 	for (uint32_t i = 0; i < session->group.lane_count; i++)
 		count += session->lanes[i].ghost_count;
 	return count < session->welcome.request_max;
 }
 
-static struct request *request_take(struct client *client, enum wire_kind kind)
+static struct request *request_take(struct session *session, enum wire_kind kind)
 {
+	struct client *client = session->client;
+	bool is_shared = session->request_count >= SLOTS_A_SESSION;
 	struct request *request;
 
-	if (!has_request_room(client))
+	if (!has_request_room(session) || (is_shared && client->shared_used == client->shared_max))
 		return NULL;
 	request = list_head(&client->free_requests, struct request, node);
-	if (request == NULL)
-		return NULL;
+	ASSERT(request != NULL);
 	ASSERT(request->id == 0);
 	list_del(&request->node);
 	request->generation++;
@@ -48,12 +51,17 @@ static struct request *request_take(struct client *client, enum wire_kind kind)
 	request->kind = kind;
 	request->cop = NULL;
 	request->text = NULL;
+	request->session = session;
 	request->lane = NULL;
 	request->first = 0;
 	request->count = 0;
 	request->open_count = 0;
+	request->answered = 0;
 	request->has_last = false;
+	request->is_cancelled = false;
 	client->request_count++;
+	client->shared_used += is_shared;
+	session->request_count++;
 	return request;
 }
 
@@ -61,15 +69,32 @@ static void slot_give(struct client *client, struct request *request)
 {
 	ASSERT(request->id != 0);
 	ASSERT(client->request_count > 0);
+	ASSERT(request->session->request_count > 0);
 	request->id = 0;
 	client->request_count--;
+	client->shared_used -= request->session->request_count > SLOTS_A_SESSION;
+	request->session->request_count--;
 	list_add_tail(&client->free_requests, &request->node);
+}
+
+/* A slot that all may use is free after there was none. */
+static void sessions_pump_later(struct client *client)
+{
+	for (uint32_t i = 0; i < client->opts.session_max; i++) {
+		if (session_is_up(&client->sessions[i]) &&
+		    session_has_waiting(&client->sessions[i]))
+			session_pump_later(&client->sessions[i]);
+	}
 }
 
 void client_request_free(struct client *client, struct request *request)
 {
+	struct session *session = request->session;
+
 	slot_give(client, request);
-	client->env->ops->defer(client->env, &client->pump_task); /* room for another */
+	session_pump_later(session); /* room for another */
+	if (client->shared_used + 1 == client->shared_max)
+		sessions_pump_later(client);
 }
 
 struct request *client_request_find(struct client *client, uint64_t id)
@@ -84,10 +109,11 @@ struct request *client_request_find(struct client *client, uint64_t id)
 void request_end(struct request *request)
 {
 	struct client_op *cop = request->cop;
+	struct session *session = request->session;
 	struct client *client = cop->client;
 
-	if (session_is_up(client) && !client_is_direct(client))
-		client->xprt->forget(&client->session.group, request->id);
+	if (session_is_up(session) && !client_is_direct(client))
+		client->xprt->forget(&session->group, request->id);
 	if (!request->has_last)
 		request->lane->ghost_count++;
 	list_del(&request->node);
@@ -96,8 +122,16 @@ void request_end(struct request *request)
 	op_release_check(cop);
 }
 
+/* To all: this request has said what it has to say of it. */
+static bool is_answered(const struct request *request, uint32_t position)
+{
+	return request->cop->is_to_all &&
+	       (request->answered >> (position - request->first) & 1) != 0;
+}
+
 void request_fail(struct client *client, struct request *request, int status)
 {
+	const struct request was = *request;
 	struct client_op *cop = request->cop;
 	uint32_t first = request->first;
 	uint32_t end = first + MAX(request->count, 1u);
@@ -107,8 +141,10 @@ void request_fail(struct client *client, struct request *request, int status)
 		return;
 	}
 	request_end(request);
-	for (uint32_t unit = first; unit < end && !cop->has_result; unit++) {
-		if (!op_unit_is_done(cop, unit))
+	for (; first < end && !cop->has_result; first++) {
+		uint32_t unit = op_unit_at(cop, first);
+
+		if (!op_unit_is_done(cop, unit) && !is_answered(&was, first))
 			op_unit_lose(cop, unit, status);
 	}
 }
@@ -116,19 +152,19 @@ void request_fail(struct client *client, struct request *request, int status)
 /* --- sending --- */
 
 /* Direct transports move the data past the lanes: one lane keeps DECLARE before its users. */
-static struct client_lane *lane_pick(struct client *client)
+static struct client_lane *lane_pick(struct session *session)
 {
-	struct xprt_lane *lane = client->session.group.lanes[0];
+	struct xprt_lane *lane = session->group.lanes[0];
 
-	if (!client_is_direct(client))
-		lane = xprt_group_pick(&client->session.group);
+	if (!client_is_direct(session->client))
+		lane = xprt_group_pick(&session->group);
 	return lane == NULL ? NULL : lane->ctx;
 }
 
 static int frame_send(struct frame *frame, struct request *request)
 {
-	struct client *client = frame->client;
-	struct session *session = &client->session;
+	struct session *session = frame->session;
+	struct client *client = session->client;
 	uint32_t cost = frame->body_size + frame->payload_size;
 	struct wire_header header;
 	int rc;
@@ -137,7 +173,7 @@ static int frame_send(struct frame *frame, struct request *request)
 		cost = 0;
 	if (cost > session->credit_given - session->credit_used)
 		return -EAGAIN;
-	request->lane = lane_pick(client);
+	request->lane = lane_pick(session);
 	if (request->lane == NULL)
 		return -EAGAIN;
 
@@ -167,17 +203,34 @@ static enum wire_kind kind_of(const struct ctxkv_op *op)
 	return kinds[op->opcode];
 }
 
-/* One more request of an op. 0: sent, or none was left. -EAGAIN: not now. */
-static int op_send(struct client *client, struct client_op *cop)
+/* Requests of an op at one session: fits the frame of its CANCEL. */
+static bool has_cancel_room(const struct client_op *cop, const struct session *session)
 {
+	uint32_t count = 0;
+
+	if (cop->request_count < OP_REQUEST_MAX)
+		return true;
+	list_for_each (node, &cop->requests)
+		count += list_entry(node, struct request, node)->session == session;
+	return count < OP_REQUEST_MAX;
+}
+
+/* One more request of a part. 0: sent, or none was left. -EAGAIN: not now. */
+static int part_send(struct part *part)
+{
+	struct session *session = part->session;
+	struct client_op *cop = part->cop;
+	struct client *client = cop->client;
 	struct request *request;
 	struct frame frame;
 	int rc;
 
-	frame_begin(&frame, client, cop->deadline_ns);
-	rc = frame_fill(&frame, cop, &cop->next);
+	frame_begin(&frame, session, cop->deadline_ns);
+	rc = frame_fill(&frame, part);
 	if (rc == -EINVAL) {
-		op_unit_finish(cop, cop->next, rc); /* more pieces than the transport can name */
+		uint32_t unit = op_unit_at(cop, part->next++);
+
+		op_unit_finish(cop, unit, rc); /* more pieces than the transport can name */
 		return 0;
 	}
 	if (rc < 0)
@@ -185,9 +238,9 @@ static int op_send(struct client *client, struct client_op *cop)
 	if (cop->item_count > 0 && frame.count == 0)
 		return 0;
 
-	if (cop->request_count == OP_REQUEST_MAX)
+	if (!has_cancel_room(cop, session))
 		return -EAGAIN;
-	request = request_take(client, kind_of(cop->op));
+	request = request_take(session, kind_of(cop->op));
 	if (request == NULL)
 		return -EAGAIN;
 	rc = frame_send(&frame, request);
@@ -196,28 +249,26 @@ static int op_send(struct client *client, struct client_op *cop)
 		return rc;
 	}
 	request->cop = cop;
-	request->first = cop->next;
+	request->first = part->next;
 	request->count = frame.count;
 	request->open_count = MAX(frame.count, 1u);
 	list_add_tail(&cop->requests, &request->node);
 	cop->request_count++;
-	cop->next += request->open_count;
+	part->next += request->open_count;
 	if (cop->sent_ns == 0)
 		cop->sent_ns = env_now_ns(client->env);
 	return 0;
 }
 
-static void pump_waiting(struct client *client, struct list *waiting)
+static void pump_waiting(struct list *waiting)
 {
-	struct client_op *cop;
+	struct part *part;
 
-	while ((cop = list_head(waiting, struct client_op, node)) != NULL) {
-		while (!cop->has_result && cop->next < cop->unit_count) {
-			if (op_send(client, cop) < 0)
-				return;
-		}
-		if (!cop->has_result)
-			list_del(&cop->node);
+	while ((part = list_head(waiting, struct part, node)) != NULL) {
+		if (part->next == part->end)
+			part_free(part);
+		else if (part_send(part) < 0)
+			return;
 	}
 }
 
@@ -231,17 +282,20 @@ static void pump_cancels(struct client *client)
 	}
 }
 
-static void pump_texts(struct client *client)
+static void pump_texts(struct session *session)
 {
+	struct client *client = session->client;
 	struct client_text *text;
 
+	if (list_is_empty(&client->texts) || session != text_session(client))
+		return;
 	while ((text = list_head(&client->texts, struct client_text, node)) != NULL) {
-		struct request *request = request_take(client, WIRE_STAT);
+		struct request *request = request_take(session, WIRE_STAT);
 		struct frame frame;
 
 		if (request == NULL)
 			return;
-		frame_begin(&frame, client, text->timer.when_ns);
+		frame_begin(&frame, session, text->timer.when_ns);
 		if (frame_send(&frame, request) < 0) {
 			slot_give(client, request);
 			return;
@@ -253,27 +307,42 @@ static void pump_texts(struct client *client)
 	}
 }
 
-void client_pump(struct client *client)
+void session_pump(struct session *session)
 {
-	if (!session_is_up(client))
+	struct client *client = session->client;
+
+	if (!session_is_up(session))
 		return;
-	if (client_is_direct(client) && region_flush(client) < 0)
+	if (client_is_direct(client) && region_flush(session) < 0)
 		return;
 	pump_cancels(client);
-	pump_texts(client);
+	pump_texts(session);
 	for (uint32_t i = 0; i < WAITING_COUNT; i++)
-		pump_waiting(client, &client->waiting[i]);
+		pump_waiting(&session->waiting[i]);
+}
+
+void session_pump_later(struct session *session)
+{
+	struct client *client = session->client;
+
+	if (list_is_empty(&session->due_node))
+		list_add_tail(&client->due, &session->due_node);
+	client->env->ops->defer(client->env, &client->pump_task);
 }
 
 static void pump_run(struct env_task *task)
 {
-	client_pump(CONTAINER_OF(task, struct client, pump_task));
+	struct client *client = CONTAINER_OF(task, struct client, pump_task);
+
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	spread_ops(client);
+	spread_pump(client);
 }
 
-int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, const void *more,
-		       size_t more_size)
+int request_send_small(struct session *session, enum wire_kind kind, uint64_t id,
+		       const struct wire_request *request, const void *more, size_t more_size)
 {
-	struct client_lane *lane = &client->session.lanes[0];
+	struct client_lane *lane = &session->lanes[0];
 	struct wire_header header;
 	/* Not the client's: a request whose regions are being declared is built in that. */
 	struct {
@@ -282,11 +351,14 @@ int request_send_small(struct client *client, enum wire_kind kind, uint64_t id, 
 	} body = { .more = { 0 } };
 
 	ASSERT(more_size <= sizeof(body.more));
-	if (!session_is_up(client) || !has_request_room(client))
+	if (!session_is_up(session) || !has_request_room(session))
 		return -EAGAIN;
-	memcpy(body.more, more, more_size);
+	if (request != NULL)
+		body.request = *request;
+	if (more_size > 0)
+		memcpy(body.more, more, more_size);
 	wire_header_init(&header, kind, id, 0, (uint32_t)(sizeof(body.request) + more_size));
-	if (client->xprt->send(lane->lane, &header, &body, NULL, 0) < 0)
+	if (session->client->xprt->send(lane->lane, &header, &body, NULL, 0) < 0)
 		return -EAGAIN; /* if not for room, closed() follows */
 	lane->ghost_count++;
 	return 0;
@@ -307,7 +379,7 @@ static int lane_cancel(struct client_op *cop, struct client_lane *lane)
 	list_for_each (node, &cop->requests) {
 		const struct request *request = list_entry(node, struct request, node);
 
-		if (request->lane == lane)
+		if (request->lane == lane && !request->is_cancelled)
 			body.cancels[count++].request = request->id;
 	}
 	if (count == 0 || lane->lane == NULL)
@@ -316,37 +388,28 @@ static int lane_cancel(struct client_op *cop, struct client_lane *lane)
 			 id_make_cancel(lane->index, cop->generation, cop->index), count,
 			 (uint32_t)(sizeof(body.request) + count * sizeof(body.cancels[0])));
 	rc = cop->client->xprt->send(lane->lane, &header, &body, NULL, 0);
-	if (rc == 0)
-		lane->ghost_count++;
-	return rc;
+	if (rc < 0)
+		return rc;
+	lane->ghost_count++;
+	list_for_each (node, &cop->requests) {
+		struct request *request = list_entry(node, struct request, node);
+
+		request->is_cancelled |= request->lane == lane;
+	}
+	return 0;
 }
 
 int request_cancel(struct client_op *cop)
 {
-	struct session *session = &cop->client->session;
 	int worst = 0;
 
-	if (session->state != SESSION_UP)
-		return 0;
-	for (uint32_t i = 0; i < session->group.lane_count; i++) {
-		int rc = lane_cancel(cop, &session->lanes[i]);
+	list_for_each (node, &cop->requests) {
+		struct request *request = list_entry(node, struct request, node);
 
-		worst = MIN(worst, rc);
+		if (!request->is_cancelled && session_is_up(request->session))
+			worst = MIN(worst, lane_cancel(cop, request->lane));
 	}
 	return worst;
-}
-
-void request_fail_waiting(struct client *client, int status)
-{
-	struct client_text *text;
-	struct client_op *cop;
-
-	for (uint32_t i = 0; i < WAITING_COUNT; i++) {
-		while ((cop = list_head(&client->waiting[i], struct client_op, node)) != NULL)
-			op_fail(cop, status);
-	}
-	while ((text = list_head(&client->texts, struct client_text, node)) != NULL)
-		text_finish(client, text, status, NULL, 0);
 }
 
 void request_init(struct client *client)

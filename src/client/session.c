@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The session: lane 0 makes it, the other lanes join it, the breaker says when to try again.
+ * A session, to one reactor of one server: lane 0 makes it, the other lanes join it, its breaker
+ * says when to try again.
  *
- * Normal path: the first op (or client_connect()) wants it: resolve the host, connect lane 0,
- * hello; WELCOME brings limits and credit; lanes 1 … join in parallel and are used as they come up.
+ * Normal path: the first op (or client_connect()) wants it: connect lane 0, hello; WELCOME brings
+ * limits and credit; lanes 1 … join in parallel and are used as they come up.
  *
  * Failures:
- *   - resolve, connect or hello fail: a pause, then again; after BREAKER_LIMIT of them in a row, or
- *     one that took the whole connect timeout, or one that only an operator can mend, the breaker
- * is open: waiting ops end, new ones end at once, attempts go on in the background.
+ *   - connect or hello fail: a pause, then again; after BREAKER_LIMIT of them in a row, or one that
+ *     took the whole connect timeout, or one that only an operator can mend, the breaker is open:
+ *     what waits here ends, new items end at once, attempts go on in the background.
  *   - lane 0 is lost: the session is. What was under way ends with -ERR_PEER, what was not sent yet
  *     waits for the next session, which is tried for at once. Its hello is always a new one, so
- * that a restarted server (another incarnation) is nothing special.
+ *     that a restarted server (another incarnation) is nothing special.
  *   - another lane is lost: what went through it is (requests sent on it; gets, whose data is
- * striped over all lanes). It joins again after a pause. Transports that are not SYNC_RELEASE
- * cannot say what still lands, so that there the session is lost.
+ *     striped over all lanes). It joins again after a pause. Transports that are not SYNC_RELEASE
+ *     cannot say what still lands, so that there the session is lost.
  *   - a server that says nothing while SILENCE_MAX ops end at their deadline: the session is given
- * up.
+ *     up.
+ *
+ * All of it concerns this session only; what it means for the server is server.c's.
  */
 #include <stdio.h>
 #include <string.h>
@@ -56,31 +59,33 @@ static void lane_rejoin(struct env_timer *timer)
 
 static void lane_pause(struct client_lane *lane)
 {
+	struct client *client = lane_client(lane);
 	uint64_t pause_ns = lane->pause_ns == 0 ? BREAKER_PAUSE_MIN : lane->pause_ns * 2;
 
 	lane->pause_ns = MIN(pause_ns, BREAKER_PAUSE_MAX);
 	lane->timer.fire = lane_rejoin;
-	timer_in(lane->client, &lane->timer,
-		 lane->pause_ns + chance(lane->client) % (lane->pause_ns / 2));
+	timer_in(client, &lane->timer, lane->pause_ns + chance(client) % (lane->pause_ns / 2));
 }
 
 static void lane_join(struct client_lane *lane)
 {
 	ASSERT(lane->index > 0);
-	ASSERT(session_is_up(lane->client));
-	if (lane_connect(lane, lane->client->session.address) < 0)
+	ASSERT(session_is_up(lane->session));
+	if (lane_connect(lane, lane->session->server->address) < 0)
 		lane_pause(lane);
 }
 
 /* What depended on a lane that is gone. */
 static void lane_lost(struct client_lane *lane)
 {
-	struct client *client = lane->client;
+	struct client *client = lane_client(lane);
 
 	for (uint32_t i = 0; i < client->request_slots; i++) {
 		struct request *request = &client->requests[i];
 
-		if (request->id != 0 && (request->lane == lane || request->kind == WIRE_GET))
+		if (request->id == 0 || request->session != lane->session)
+			continue;
+		if (request->lane == lane || request->kind == WIRE_GET)
 			request_fail(client, request, -ERR_PEER);
 	}
 	lane->ghost_count = 0; /* the server has ended them, too */
@@ -88,105 +93,50 @@ static void lane_lost(struct client_lane *lane)
 
 /* --- attempts --- */
 
-static void session_hello(struct client *client)
+static void session_attempt(struct session *session)
 {
-	struct session *session = &client->session;
 	int rc;
 
+	breaker_try(&session->breaker);
 	session->state = SESSION_HELLO;
-	rc = lane_connect(&session->lanes[0], session->address);
+	rc = lane_connect(&session->lanes[0], session->server->address);
 	if (rc < 0)
-		session_fail(client, rc, 1);
-}
-
-static void resolve_done(struct env_resolve *resolve)
-{
-	struct resolver *resolver = CONTAINER_OF(resolve, struct resolver, resolve);
-	struct client *client = resolver->client;
-
-	resolver->is_busy = false;
-	if (client == NULL) {
-		resolver->env->ops->free(resolver->env, resolver);
-		return;
-	}
-	CHECK_OBJ(client, CLIENT_MAGIC);
-	if (client->session.state != SESSION_RESOLVE)
-		return;
-	client->env->ops->timer_clear(client->env, &client->session.timer);
-	if (resolve->result < 0) {
-		session_fail(client, resolve->result, 1);
-		return;
-	}
-	snprintf(client->session.address, sizeof(client->session.address), "%s", resolve->address);
-	session_hello(client);
-}
-
-static void session_resolve(struct client *client)
-{
-	struct resolver *resolver = client->session.resolver;
-
-	client->session.state = SESSION_RESOLVE;
-	timer_in(client, &client->session.timer, client->opts.connect_timeout_ns);
-	if (resolver->is_busy)
-		return; /* the last attempt's is still on its way */
-	resolver->is_busy = true;
-	resolver->resolve = (struct env_resolve) {
-		.done = resolve_done,
-		.host = resolver->host,
-		.port = client->opts.target.port,
-	};
-	client->env->ops->resolve(client->env, &resolver->resolve);
-}
-
-static void session_attempt(struct client *client)
-{
-	const struct client_target *target = &client->opts.target;
-	struct session *session = &client->session;
-
-	breaker_try(&client->breaker);
-	if (!target->is_numeric) {
-		session_resolve(client);
-		return;
-	}
-	if (target->port == 0)
-		snprintf(session->address, sizeof(session->address), "%s", target->host);
-	else
-		snprintf(session->address, sizeof(session->address),
-			 strchr(target->host, ':') != NULL ? "[%s]:%u" : "%s:%u", target->host,
-			 target->port);
-	session_hello(client);
+		session_fail(session, rc, 1);
 }
 
 static void session_timer(struct env_timer *timer)
 {
 	struct session *session = CONTAINER_OF(timer, struct session, timer);
-	struct client *client = CONTAINER_OF(session, struct client, session);
 
-	CHECK_OBJ(client, CLIENT_MAGIC);
-	if (session->state == SESSION_RESOLVE) {
-		session_fail(client, -ETIMEDOUT, BREAKER_LIMIT);
-		return;
-	}
+	CHECK_OBJ(session, SESSION_MAGIC);
 	ASSERT(session->state == SESSION_PAUSE);
-	session_attempt(client);
+	session_attempt(session);
 }
 
 /* --- up and down --- */
 
-static void session_log_up(struct client *client)
+static void session_log_up(const struct session *session)
 {
-	const struct wire_welcome *welcome = &client->session.welcome;
+	const struct wire_welcome *welcome = &session->welcome;
+	char reactor[32] = "";
 	char block_max[32];
 
-	log_info("server %s connected transport %s lanes %u block_max %s", client->session.address,
-		 client->xprt->name, client->session.lane_count,
+	if (welcome->reactor_count > 1)
+		snprintf(reactor, sizeof(reactor), " reactor %u", welcome->reactor);
+	log_info("server %s connected%s transport %s lanes %u block_max %s",
+		 session->server->address, reactor, session->client->xprt->name,
+		 session->lane_count,
 		 text_format_size(block_max, sizeof(block_max), welcome->block_max));
 }
 
-static void session_up(struct client *client, const struct wire_welcome *welcome)
+static int session_up(struct session *session, const struct wire_welcome *welcome,
+		      const struct wire_shard *shards, uint32_t shard_count)
 {
-	struct session *session = &client->session;
+	struct client *client = session->client;
+	int rc = server_learn(session, welcome, shards, shard_count);
 
+	if (rc < 0)
+		return rc;
 	session->state = SESSION_UP;
 	session->welcome = *welcome;
 	session->lane_count = MIN(client->opts.lanes, welcome->lane_max);
@@ -194,27 +144,38 @@ static void session_up(struct client *client, const struct wire_welcome *welcome
 	session->credit_used = 0;
 	session->up_ns = env_now_ns(client->env);
 	session->last_error = 0;
-	xprt_group_init(&session->group, client);
-	breaker_succeed(&client->breaker);
+	session->is_any_asked = false;
+	xprt_group_init(&session->group, session);
+	breaker_succeed(&session->breaker);
 	client->stat.connects++;
-	session_log_up(client);
+	session->server->connects++;
+	session_log_up(session);
 	for (uint32_t i = 1; i < session->lane_count; i++)
 		lane_join(&session->lanes[i]);
+	return 0;
 }
 
-void session_lane_up(struct client_lane *lane, const struct wire_welcome *welcome)
+int session_lane_up(struct client_lane *lane, const struct wire_welcome *welcome,
+		    const struct wire_shard *shards, uint32_t shard_count)
 {
-	struct client *client = lane->client;
-	struct xprt_group *group = &client->session.group;
+	struct session *session = lane->session;
+	struct xprt_group *group = &session->group;
+	int rc;
 
-	if (lane->index == 0)
-		session_up(client, welcome);
+	if (lane->index == 0) {
+		rc = session_up(session, welcome, shards, shard_count);
+		if (rc < 0)
+			return rc;
+	}
 	ASSERT(group->lanes[lane->index] == NULL);
 	lane->pause_ns = 0;
 	lane->lane->group = group;
 	group->lanes[lane->index] = lane->lane;
 	group->lane_count = MAX(group->lane_count, lane->index + 1u);
-	client_pump(client);
+	if (lane->index == 0)
+		server_succeeded(session->server);
+	session_pump(session);
+	return 0;
 }
 
 /* An attempt that took all its time, or was refused for a cause that stays, opens the breaker. */
@@ -233,127 +194,182 @@ static uint32_t weight_of(int why)
 
 void session_lane_down(struct client_lane *lane, int why)
 {
-	struct client *client = lane->client;
-	struct session *session = &client->session;
+	struct session *session = lane->session;
 	bool was_up = lane->state == LANE_UP;
 
 	lane_close(lane);
-	if (lane->index > 0 && (!was_up || client_is_sync(client))) {
+	if (lane->index > 0 && (!was_up || client_is_sync(session->client))) {
 		if (was_up) {
-			log_warn("server %s lost lane %u: %s", session->address, lane->index,
-				 err_str(why));
+			log_warn("server %s lost lane %u: %s", session->server->address,
+				 lane->index, err_str(why));
 			lane_lost(lane);
 		}
 		lane_pause(lane);
 		return;
 	}
-	if (session_is_up(client) && env_now_ns(client->env) - session->up_ns >= SHORT_LIFE_NS &&
+	if (session_is_up(session) &&
+	    env_now_ns(session->client->env) - session->up_ns >= SHORT_LIFE_NS &&
 	    why != -ERR_PROTOCOL)
-		session_fail(client, why, 0);
+		session_fail(session, why, 0);
 	else
-		session_fail(client, why, weight_of(why));
+		session_fail(session, why, weight_of(why));
 }
 
-static void session_log_down(struct client *client, enum session_state before, bool was_closed,
-			     int why)
+static void session_log_down(const struct session *session, enum session_state before,
+			     bool was_closed, int why)
 {
-	if (client->is_ending)
+	const struct client_server *server = session->server;
+
+	if (session->client->is_ending)
 		return;
 	if (before == SESSION_UP)
-		log_warn("server %s lost: %s", client->session.address, err_str(why));
-	if (was_closed && !breaker_is_closed(&client->breaker))
-		log_warn("server %s not reachable: %s; ops miss until it is",
-			 client->opts.target.host, err_str(why));
+		log_warn("server %s lost: %s", server->address, err_str(why));
+	if (was_closed && !breaker_is_closed(&session->breaker))
+		log_warn("server %s not reachable: %s; its blocks miss until it is",
+			 server->address, err_str(why));
 }
 
-void session_fail(struct client *client, int why, uint32_t weight)
+/* Nothing of it goes on. */
+static void session_close(struct session *session)
 {
-	struct session *session = &client->session;
+	struct client *client = session->client;
+
+	session->asked_ns = 0;
+	session->silences = 0;
+	for (uint32_t i = 0; i < WIRE_LANE_MAX; i++)
+		lane_close(&session->lanes[i]);
+	region_session_down(session);
+	lease_session_down(session);
+	for (uint32_t i = 0; i < client->request_slots && session->request_count > 0; i++) {
+		if (client->requests[i].id != 0 && client->requests[i].session == session)
+			request_fail(client, &client->requests[i], -ERR_PEER);
+	}
+	ASSERT(session->request_count == 0);
+}
+
+static void session_lose_waiting(struct session *session, int status)
+{
+	struct part *part;
+
+	for (uint32_t i = 0; i < WAITING_COUNT; i++) {
+		while ((part = list_head(&session->waiting[i], struct part, node)) != NULL)
+			part_lose(part, status);
+	}
+}
+
+void session_fail(struct session *session, int why, uint32_t weight)
+{
+	struct client *client = session->client;
+	struct client_server *server = session->server;
 	enum session_state before = session->state;
-	bool was_closed = breaker_is_closed(&client->breaker);
+	bool was_closed = breaker_is_closed(&session->breaker);
+	uint64_t since_ns = session->asked_ns;
 	uint64_t pause_ns = 0;
 
 	ASSERT(why < 0);
 	session->state = SESSION_PAUSE;
 	session->last_error = why;
-	session->asked_ns = 0;
-	session->silences = 0;
-	for (uint32_t i = 0; i < WIRE_LANE_MAX; i++)
-		lane_close(&session->lanes[i]);
-	region_session_down(client);
-	for (uint32_t i = 0; i < client->request_slots; i++) {
-		if (client->requests[i].id != 0)
-			request_fail(client, &client->requests[i], -ERR_PEER);
-	}
-	ASSERT(client->request_count == 0);
-
+	session->is_any_asked = before == SESSION_HELLO && session == server->primary &&
+				session->reactor != REACTOR_ANY && !session->is_any_asked;
+	session_close(session);
 	if (weight > 0)
-		pause_ns = breaker_fail(&client->breaker, why, weight, chance(client));
-	session_log_down(client, before, was_closed, why);
-	if (!breaker_is_closed(&client->breaker))
-		request_fail_waiting(client, breaker_code(&client->breaker));
+		pause_ns = breaker_fail(&session->breaker, why, weight, chance(client));
+	if (was_closed && !breaker_is_closed(&session->breaker))
+		client->stat.breaker_opens++;
+	session_log_down(session, before, was_closed, why);
 	timer_in(client, &session->timer, pause_ns);
+	if (!breaker_is_closed(&session->breaker))
+		session_lose_waiting(session, breaker_code(&session->breaker));
+	server_failed(server, since_ns != 0 ? since_ns : env_now_ns(client->env));
 }
 
 /* --- for the others --- */
 
-void session_want(struct client *client)
+void session_want(struct session *session)
 {
-	struct session *session = &client->session;
-
 	if (session->state != SESSION_DOWN)
 		return;
 	session->state = SESSION_PAUSE;
-	timer_in(client, &session->timer, 0);
+	timer_in(session->client, &session->timer, 0);
 }
 
-void session_heard(struct client *client)
+void session_heard(struct session *session)
 {
-	client->session.asked_ns = 0;
-	client->session.silences = 0;
+	session->asked_ns = 0;
+	session->silences = 0;
 }
 
-void session_silence(struct client *client)
+void session_silence(struct session *session)
 {
-	struct session *session = &client->session;
-
-	if (!session_is_up(client) || session->asked_ns == 0 ||
-	    env_now_ns(client->env) - session->asked_ns < SILENCE_MIN_NS)
+	if (!session_is_up(session) || session->asked_ns == 0 ||
+	    env_now_ns(session->client->env) - session->asked_ns < SILENCE_MIN_NS)
 		return;
 	session->silences++;
 	if (session->silences >= SILENCE_MAX)
-		session_fail(client, -ETIMEDOUT, BREAKER_LIMIT);
+		session_fail(session, -ETIMEDOUT, BREAKER_LIMIT);
 }
 
-void session_credit(struct client *client, uint32_t credit)
+void session_credit(struct session *session, uint32_t credit)
 {
-	struct session *session = &client->session;
-
 	/* Lanes are not ordered: an older sum says nothing new. */
 	if ((int32_t)(credit - session->credit_given) > 0)
 		session->credit_given = credit;
 }
 
-void session_init(struct client *client)
+bool session_has_waiting(const struct session *session)
 {
-	struct session *session = &client->session;
-
-	for (uint16_t i = 0; i < WIRE_LANE_MAX; i++)
-		lane_init(&session->lanes[i], client, i);
-	session->timer.fire = session_timer;
-	snprintf(session->address, sizeof(session->address), "%s", client->opts.target.host);
+	for (uint32_t i = 0; i < WAITING_COUNT; i++) {
+		if (!list_is_empty(&session->waiting[i]))
+			return true;
+	}
+	return false;
 }
 
-void session_fini(struct client *client)
+struct session *session_take(struct client_server *server, uint16_t reactor)
 {
-	struct session *session = &client->session;
+	struct client *client = server->client;
+	struct session *session = list_head(&client->free_sessions, struct session, node);
 
-	for (uint32_t i = 0; i < WIRE_LANE_MAX; i++)
-		lane_close(&session->lanes[i]);
+	if (session == NULL)
+		return NULL;
+	list_del(&session->node);
+	list_add_tail(&server->used_sessions, &session->node);
+	session->server = server;
+	session->reactor = reactor;
+	session->is_any_asked = false;
 	session->state = SESSION_DOWN;
+	session->breaker = (struct breaker) { 0 };
+	session->last_error = 0;
+	return session;
+}
+
+void session_give(struct session *session, int why)
+{
+	struct client *client = session->client;
+
+	session->state = SESSION_DOWN;
+	session_close(session);
+	session_lose_waiting(session, why);
 	client->env->ops->timer_clear(client->env, &session->timer);
-	if (session->resolver->is_busy)
-		session->resolver->client = NULL;
-	else
-		client->env->ops->free(client->env, session->resolver);
+	list_del(&session->due_node);
+	list_del(&session->node);
+	session->server = NULL;
+	list_add_tail(&client->free_sessions, &session->node);
+}
+
+void session_init(struct session *session, struct client *client, uint32_t index)
+{
+	*session = (struct session) {
+		.magic = SESSION_MAGIC,
+		.client = client,
+		.index = index,
+		.timer.fire = session_timer,
+	};
+	list_init(&session->node);
+	list_init(&session->due_node);
+	for (uint32_t i = 0; i < WAITING_COUNT; i++)
+		list_init(&session->waiting[i]);
+	for (uint16_t i = 0; i < WIRE_LANE_MAX; i++)
+		lane_init(&session->lanes[i], session, i);
+	list_add_tail(&client->free_sessions, &session->node);
 }

@@ -94,7 +94,12 @@ static void sync_begin(struct ctxkv_client *face, struct sync *sync)
 	switch (sync->kind) {
 	case SYNC_STAT:
 		client_get_stat(face->core, &sync->stat);
+		sync->is_settled = client_is_settled(face->core);
 		sync_end(sync, 0);
+		break;
+	case SYNC_SERVERS:
+		sync_end(sync, (int)client_get_servers(face->core, sync->servers.rows,
+						       sync->servers.size, sync->servers.count));
 		break;
 	case SYNC_SERVER_STAT:
 		sync->server_stat.text.done = server_stat_done;

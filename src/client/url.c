@@ -89,15 +89,11 @@ static bool is_host_char(char c)
 }
 
 /* HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT. */
-static int parse_host(struct part part, struct url *url, char *message)
+static int parse_host(struct part part, struct client_host *to, char *message)
 {
 	struct part host = part;
 	const char *rest;
 
-	if (memchr(part.at, ',', part.size) != NULL)
-		return fail(message, -ERR_URL,
-			    "the URL names several servers; this version speaks to one: name one "
-			    "of them (several come with a later version)");
 	if (part.size > 0 && part.at[0] == '[') {
 		const char *close = memchr(part.at, ']', part.size);
 		struct in6_addr address;
@@ -106,8 +102,8 @@ static int parse_host(struct part part, struct url *url, char *message)
 			return fail(message, -ERR_URL, "the URL has a '[' without its ']'");
 		host = (struct part) { part.at + 1, (size_t)(close - part.at) - 1 };
 		rest = close + 1;
-		if (copy_part(url->host, sizeof(url->host), host, "host", message) < 0 ||
-		    inet_pton(AF_INET6, url->host, &address) != 1)
+		if (copy_part(to->host, sizeof(to->host), host, "host", message) < 0 ||
+		    inet_pton(AF_INET6, to->host, &address) != 1)
 			return fail(message, -ERR_URL, "'%.*s' in the URL is not an IPv6 address",
 				    (int)MIN(host.size, 80), host.at);
 	} else {
@@ -118,7 +114,7 @@ static int parse_host(struct part part, struct url *url, char *message)
 				    "write the IPv6 address in the URL in brackets, as in [::1]");
 		host.size = colon != NULL ? (size_t)(colon - part.at) : part.size;
 		rest = host.at + host.size;
-		if (copy_part(url->host, sizeof(url->host), host, "host", message) < 0)
+		if (copy_part(to->host, sizeof(to->host), host, "host", message) < 0)
 			return -ERR_URL;
 		for (size_t i = 0; i < host.size; i++) {
 			if (!is_host_char(host.at[i]))
@@ -135,8 +131,31 @@ static int parse_host(struct part part, struct url *url, char *message)
 	if (*rest != ':')
 		return fail(message, -ERR_URL, "a ':' and a port must follow the ']' in the URL");
 	rest++;
-	return parse_port((struct part) { rest, (size_t)(part.at + part.size - rest) }, &url->port,
+	return parse_port((struct part) { rest, (size_t)(part.at + part.size - rest) }, &to->port,
 			  message);
+}
+
+/* HOST,HOST:PORT,…: each a server, or a name for several. */
+static int parse_hosts(struct part part, struct url *url, char *message)
+{
+	const char *end = part.at + part.size;
+	const char *at = part.at;
+
+	for (;;) {
+		const char *comma = memchr(at, ',', (size_t)(end - at));
+		struct part host = { at, (size_t)((comma != NULL ? comma : end) - at) };
+		int rc;
+
+		if (url->host_count == HOST_MAX)
+			return fail(message, -ERR_URL, "the URL names more than %d hosts",
+				    HOST_MAX);
+		rc = parse_host(host, &url->hosts[url->host_count++], message);
+		if (rc < 0)
+			return rc;
+		if (comma == NULL)
+			return 0;
+		at = comma + 1;
+	}
 }
 
 /* %XX, so that a path may hold '&', '%' and '#'. */
@@ -218,7 +237,7 @@ int url_parse(const char *text, struct url *url_out, char message_out[URL_MESSAG
 			return rc;
 		host = (struct part) { sign + 1, (size_t)(host.at + host.size - sign) - 1 };
 	}
-	rc = parse_host(host, &url, message_out);
+	rc = parse_hosts(host, &url, message_out);
 	if (rc < 0)
 		return rc;
 	while (question != NULL) {
@@ -311,7 +330,7 @@ static int keyfile_pick(const struct url *url, const struct keyfile_row *rows, u
 		return fail(message, -ERR_URL,
 			    "%s has %u tenants: name one in the URL, as in ctxkv://%s@%s",
 			    url->keyfile, row_count, row_count > 0 ? rows[0].tenant : "TENANT",
-			    url->host);
+			    url->hosts[0].host);
 	for (uint32_t i = 0; i < row_count; i++) {
 		if (url->tenant[0] == '\0' || strcmp(rows[i].tenant, url->tenant) == 0)
 			row = &rows[i];
@@ -410,10 +429,16 @@ int url_resolve(const char *text, struct client_target *target_out,
 
 	/* Not left to the resolver: it may prefer ::1, where a server on 127.0.0.1 does not listen.
 	 */
-	snprintf(target.host, sizeof(target.host), "%s",
-		 strcmp(url.host, "localhost") == 0 ? "127.0.0.1" : url.host);
-	target.port = url.port != 0 ? url.port : WIRE_PORT;
-	target.is_numeric = is_numeric(target.host);
+	target.host_count = url.host_count;
+	for (uint32_t i = 0; i < url.host_count; i++) {
+		struct client_host *host = &target.hosts[i];
+
+		*host = url.hosts[i];
+		if (strcmp(host->host, "localhost") == 0)
+			snprintf(host->host, sizeof(host->host), "127.0.0.1");
+		host->port = host->port != 0 ? host->port : WIRE_PORT;
+		host->is_numeric = is_numeric(host->host);
+	}
 	*target_out = target;
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a client URL to a target: ctxkv://[TENANT@]HOST[:PORT][?keyfile=PATH].
+ * From a client URL to a target: ctxkv://[TENANT@]HOST[:PORT][,HOST[:PORT]]…[?keyfile=PATH].
  *
  * What the URL leaves out (all of it, the key file, the tenant) comes from the URL that 'ctxkv
  * setup' wrote, one line in $XDG_CONFIG_HOME/ctxkv/client.url (~/.config/ctxkv/client.url); the
@@ -16,8 +16,8 @@
 /* A URL taken apart. Absent: "" and 0. */
 struct url {
 	char tenant[WIRE_TENANT_MAX];
-	char host[128];
-	uint16_t port;
+	struct client_host hosts[HOST_MAX];
+	uint32_t host_count;
 	char keyfile[512];
 };
 

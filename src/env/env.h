@@ -98,13 +98,17 @@ enum env_sock_event {
 typedef void (*env_sock_ready)(struct env_sock *sock, void *ctx, uint32_t events);
 
 /* Name resolution off the loop's thread. */
+#define ENV_ADDRESS_MAX 256
+
 struct env_resolve {
 	void (*done)(struct env_resolve *resolve);
 	const char *host; /* borrowed until done */
 	uint16_t port;
-	int result;        /* 0 or negative */
-	char address[128]; /* first IPv4 address found, else the first, as sock_connect() takes it
-			    */
+	int result; /* 0 or negative */
+	/* All IPv4 addresses found, else all others, as sock_connect() takes them; none twice, in
+	 * any order, ENV_ADDRESS_MAX at most. */
+	char addresses[ENV_ADDRESS_MAX][64];
+	uint32_t count;
 	void *env_priv;
 };
 

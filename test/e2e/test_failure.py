@@ -132,7 +132,7 @@ def test_a_wrong_secret_is_said_clearly(memory_server, tmp_path):
 
 
 def test_a_bad_url_or_key_file_says_what_to_do(memory_server, tmp_path):
-    for url, words in [("http://x", "ctxkv://"), ("ctxkv://a,b", "several"),
+    for url, words in [("http://x", "ctxkv://"), ("ctxkv://a,,b", "no host"),
                        (f"ctxkv://default@127.0.0.1?keyfile={tmp_path}/none", "keyfile"),
                        (memory_server.url() + "&lanez=3", "lanez")]:
         with pytest.raises(OpenError) as error:

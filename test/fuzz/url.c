@@ -10,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	char message[URL_MESSAGE_SIZE] = "";
-	struct url url = { .port = 0 };
+	struct url url = { .host_count = 0 };
 	char *text = malloc(size + 1);
 	int rc;
 
@@ -22,7 +22,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		ASSERT(rc == -ERR_URL);
 		ASSERT(strlen(message) > 0);
 	} else {
-		ASSERT(strlen(url.host) > 0);
+		ASSERT(url.host_count > 0);
+		ASSERT(url.host_count <= HOST_MAX);
+		for (uint32_t i = 0; i < url.host_count; i++)
+			ASSERT(strlen(url.hosts[i].host) > 0);
 		ASSERT(url.tenant[0] == '\0' || keyfile_is_tenant(url.tenant));
 	}
 	free(text);

@@ -95,10 +95,11 @@ static void choose_users(struct cluster *cluster)
 
 		user_init(user, cluster, i + 1);
 		user->opts = (struct client_opts) {
-			.target = { .host = "server",
-				    .port = WIRE_PORT,
-				    .tenant = "t1",
-				    .is_numeric = rng_chance(rng, 5000) },
+			.target = { .hosts = { { .host = "server",
+						 .port = WIRE_PORT,
+						 .is_numeric = rng_chance(rng, 5000) } },
+				    .host_count = 1,
+				    .tenant = "t1" },
 			.xprt = cluster->xprt,
 			.lanes = (uint32_t)rng_range(rng, 1, 4),
 			.inflight_max = (uint32_t)rng_log(rng, 2, 64),
@@ -108,7 +109,7 @@ static void choose_users(struct cluster *cluster)
 			.release_wait_ns = rng_log(rng, NS_PER_MS, NS_PER_S),
 		};
 		if (cluster->xprt == &xprt_loop)
-			user->opts.target.is_numeric = true;
+			user->opts.target.hosts[0].is_numeric = true;
 		for (uint32_t b = 0; b < AUTH_SECRET_SIZE; b++)
 			user->opts.target.secret.bytes[b] = (uint8_t)b;
 	}

@@ -559,8 +559,9 @@ void sim_resolve(struct env *env, struct env_resolve *resolve)
 
 	ASSERT(answer != NULL);
 	answer->resolve = resolve;
-	snprintf(resolve->address, sizeof(resolve->address), "%.100s:%u", resolve->host,
+	snprintf(resolve->addresses[0], sizeof(resolve->addresses[0]), "%.50s:%u", resolve->host,
 		 resolve->port);
+	resolve->count = 1;
 	resolve->result =
 		self->sim->has_faults && rng_chance(&self->sim->rng, 200) ? -EHOSTUNREACH : 0;
 	sim_env_schedule(self, &answer->event, rng_log(&self->sim->rng, NS_PER_US, 100 * NS_PER_MS),

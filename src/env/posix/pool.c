@@ -57,33 +57,48 @@ static struct env_resolve *resolve_take(struct resolve_queue *queue)
  * The first IPv4 address when there is one: a name like localhost, or a dual-stacked host, has both
  * kinds, and the server's default address (0.0.0.0) listens on one.
  */
-static const struct addrinfo *best_of(const struct addrinfo *found)
+static int best_family(const struct addrinfo *found)
 {
 	for (const struct addrinfo *info = found; info != NULL; info = info->ai_next) {
 		if (info->ai_family == AF_INET)
-			return info;
+			return AF_INET;
 	}
-	return found;
+	return found->ai_family;
+}
+
+/* One more address, if it is not there already. */
+static int resolve_address(struct env_resolve *resolve, const struct addrinfo *info)
+{
+	char *address = resolve->addresses[resolve->count];
+	char host[NI_MAXHOST];
+	int rc = getnameinfo(info->ai_addr, info->ai_addrlen, host, sizeof(host), NULL, 0,
+			     NI_NUMERICHOST);
+
+	if (rc != 0)
+		return rc;
+	snprintf(address, sizeof(resolve->addresses[0]),
+		 info->ai_family == AF_INET6 ? "[%.54s]:%u" : "%.54s:%u", host,
+		 (unsigned)resolve->port);
+	for (uint32_t i = 0; i < resolve->count; i++) {
+		if (strcmp(resolve->addresses[i], address) == 0)
+			return 0;
+	}
+	resolve->count++;
+	return 0;
 }
 
 static void resolve_execute(struct env_resolve *resolve, const char *name)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *found = NULL;
-	const struct addrinfo *best = NULL;
-	char host[NI_MAXHOST];
 	int rc = getaddrinfo(name, NULL, &hints, &found);
+	int family = rc == 0 ? best_family(found) : AF_UNSPEC;
 
-	if (rc == 0) {
-		best = best_of(found);
-		rc = getnameinfo(best->ai_addr, best->ai_addrlen, host, sizeof(host), NULL, 0,
-				 NI_NUMERICHOST);
+	for (const struct addrinfo *info = found; info != NULL && rc == 0; info = info->ai_next) {
+		if (info->ai_family == family && resolve->count < ENV_ADDRESS_MAX)
+			rc = resolve_address(resolve, info);
 	}
 	resolve->result = rc == 0 ? 0 : rc == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH;
-	if (rc == 0)
-		snprintf(resolve->address, sizeof(resolve->address),
-			 best->ai_family == AF_INET6 ? "[%.100s]:%u" : "%.100s:%u", host,
-			 (unsigned)resolve->port);
 	if (found != NULL)
 		freeaddrinfo(found);
 }
@@ -113,7 +128,8 @@ static void work_resolve(struct pool_thread *thread, struct env_resolve *resolve
 	if (thread->posix != NULL) {
 		pthread_mutex_lock(&posix->pool.lock);
 		resolve->result = mine.result;
-		memcpy(resolve->address, mine.address, sizeof(resolve->address));
+		memcpy(resolve->addresses, mine.addresses, sizeof(resolve->addresses));
+		resolve->count = mine.count;
 		resolve_add(&posix->pool.resolve_done, resolve);
 	}
 	pthread_mutex_unlock(&left_lock);

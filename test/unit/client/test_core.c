@@ -241,7 +241,7 @@ static void hello(uint32_t index)
 	uint8_t proof[32];
 	const void *key = index == 0 || lane->preface.mode == WIRE_MODE_NEW
 				  ? secret
-				  : w.client->session.key.bytes;
+				  : w.client->sessions[0].key.bytes;
 
 	sent_clear();
 	lane->lane.user->opened(&lane->lane);
@@ -269,7 +269,9 @@ static void on_event(void *ctx, struct ctxkv_op *op, uint32_t what)
 }
 
 static const struct client_opts core_opts = {
-	.target = { .host = "the server", .tenant = "tester", .is_numeric = true },
+	.target = { .hosts = { { .host = "the server", .is_numeric = true } },
+		    .host_count = 1,
+		    .tenant = "tester" },
 	.inflight_max = 32,
 	.probe_timeout_ns = NS_PER_S,
 	.timeout_ns = 10 * NS_PER_S,
@@ -295,6 +297,7 @@ static void begin(const struct xprt_ops *xprt, uint32_t lanes)
 		.incarnation = 9,
 		.block_max = 4 * MiB,
 		.credit = 256 * KiB,
+		.weight = 100,
 		.request_max = 64,
 		.reactor_count = 1,
 		.lane_max = WIRE_LANE_MAX,
@@ -490,8 +493,8 @@ static void every_unit_is_sent_once(void **state)
 		}
 		assert_int_equal(
 			deliver(0, WIRE_BITMAP, w.sent[i].header.request, count, 0,
-				w.client->session.credit_given + w.sent[i].header.body_size, &body,
-				(uint32_t)sizeof(body.bitmap) + (count + 7u) / 8),
+				w.client->sessions[0].credit_given + w.sent[i].header.body_size,
+				&body, (uint32_t)sizeof(body.bitmap) + (count + 7u) / 8),
 			0);
 	}
 	assert_int_equal(at, CTXKV_ITEM_MAX);
@@ -712,7 +715,7 @@ static void a_lost_lane_takes_gets_and_what_went_through_it(void **state)
 	settle();
 	assert_int_equal(get.op.status, -ERR_PEER); /* its bytes may have been on that lane */
 	assert_int_equal(told(&put), 0);
-	assert_int_equal(w.client->session.state, SESSION_UP);
+	assert_int_equal(w.client->sessions[0].state, SESSION_UP);
 	pass_ns(200 * NS_PER_MS);
 	assert_int_equal(w.lane_count, 3);
 	assert_int_equal(w.lanes[2].preface.mode, WIRE_MODE_JOIN);

@@ -15,17 +15,21 @@
 
 static const struct {
 	const char *text;
-	struct url url;
+	const char *tenant;
+	const char *hosts; /* each with its port */
+	const char *keyfile;
 } good[] = {
-	{ "ctxkv://localhost", { "", "localhost", 0, "" } },
-	{ "ctxkv://localhost/", { "", "localhost", 0, "" } },
-	{ "ctxkv://team-a@db.example.org:9901?keyfile=/etc/k",
-	  { "team-a", "db.example.org", 9901, "/etc/k" } },
-	{ "ctxkv://a.b_c@10.0.0.1:1", { "a.b_c", "10.0.0.1", 1, "" } },
-	{ "ctxkv://10.0.0.1:65535/?keyfile=k", { "", "10.0.0.1", 65535, "k" } },
-	{ "ctxkv://[::1]:9900", { "", "::1", 9900, "" } },
-	{ "ctxkv://t@[fe80::2]", { "t", "fe80::2", 0, "" } },
-	{ "ctxkv://h?keyfile=/a%20b%26c%3fd", { "", "h", 0, "/a b&c?d" } },
+	{ "ctxkv://localhost", "", "localhost 0", "" },
+	{ "ctxkv://localhost/", "", "localhost 0", "" },
+	{ "ctxkv://team-a@db.example.org:9901?keyfile=/etc/k", "team-a", "db.example.org 9901",
+	  "/etc/k" },
+	{ "ctxkv://a.b_c@10.0.0.1:1", "a.b_c", "10.0.0.1 1", "" },
+	{ "ctxkv://10.0.0.1:65535/?keyfile=k", "", "10.0.0.1 65535", "k" },
+	{ "ctxkv://[::1]:9900", "", "::1 9900", "" },
+	{ "ctxkv://t@[fe80::2]", "t", "fe80::2 0", "" },
+	{ "ctxkv://t@a:1,b,[::1]:2?keyfile=k", "t", "a 1,b 0,::1 2", "k" },
+	{ "ctxkv://a,a", "", "a 0,a 0", "" },
+	{ "ctxkv://h?keyfile=/a%20b%26c%3fd", "", "h 0", "/a b&c?d" },
 };
 
 static const struct {
@@ -38,8 +42,9 @@ static const struct {
 	{ "ctxkv://", "names no host" },
 	{ "ctxkv://t@", "names no host" },
 	{ "ctxkv://:9900", "names no host" },
-	{ "ctxkv://a,b:9900", "name one" },
-	{ "ctxkv://t@a:1,b:2?keyfile=k", "several servers" },
+	{ "ctxkv://a,,b", "names no host" },
+	{ "ctxkv://a,", "names no host" },
+	{ "ctxkv://a,b:0", "port '0'" },
 	{ "ctxkv://h:", "port ''" },
 	{ "ctxkv://h:0", "port '0'" },
 	{ "ctxkv://h:65536", "port '65536'" },
@@ -67,6 +72,17 @@ static const struct {
 	{ "ctxkv://h?keyfile=a%00", "two hex digits" },
 };
 
+static const char *hosts_text(const struct url *url)
+{
+	static char text[1024];
+	size_t used = 0;
+
+	for (uint32_t i = 0; i < url->host_count; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %u",
+					 i > 0 ? "," : "", url->hosts[i].host, url->hosts[i].port);
+	return text;
+}
+
 static void good_urls_are_taken_apart(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
@@ -75,10 +91,9 @@ static void good_urls_are_taken_apart(void **state)
 
 		if (url_parse(good[i].text, &url, message) != 0)
 			fail_msg("%s: %s", good[i].text, message);
-		assert_string_equal(url.tenant, good[i].url.tenant);
-		assert_string_equal(url.host, good[i].url.host);
-		assert_int_equal(url.port, good[i].url.port);
-		assert_string_equal(url.keyfile, good[i].url.keyfile);
+		assert_string_equal(url.tenant, good[i].tenant);
+		assert_string_equal(hosts_text(&url), good[i].hosts);
+		assert_string_equal(url.keyfile, good[i].keyfile);
 	}
 }
 
@@ -195,19 +210,19 @@ static void what_setup_wrote_is_the_default(void **state)
 	write_file("ctxkv/client.url", text, 0600);
 
 	assert_int_equal(resolve(NULL, &target, message), 0);
-	assert_string_equal(target.host, "127.0.0.1");
-	assert_int_equal(target.port, 9911);
+	assert_string_equal(target.hosts[0].host, "127.0.0.1");
+	assert_int_equal(target.hosts[0].port, 9911);
 	assert_string_equal(target.tenant, "me");
 	assert_int_equal(target.secret.bytes[1], 0x11);
-	assert_true(target.is_numeric);
+	assert_true(target.hosts[0].is_numeric);
 	assert_string_equal(warned, "");
 
 	/* A URL without a key file takes tenant and file from there, host and port from itself. */
 	assert_int_equal(resolve("ctxkv://far.example", &target, message), 0);
-	assert_string_equal(target.host, "far.example");
-	assert_int_equal(target.port, WIRE_PORT);
+	assert_string_equal(target.hosts[0].host, "far.example");
+	assert_int_equal(target.hosts[0].port, WIRE_PORT);
 	assert_string_equal(target.tenant, "me");
-	assert_false(target.is_numeric);
+	assert_false(target.hosts[0].is_numeric);
 
 	assert_int_equal(resolve("ctxkv://other@far.example", &target, message), 0);
 	assert_int_equal(target.secret.bytes[1], 0xee);
@@ -216,7 +231,7 @@ static void what_setup_wrote_is_the_default(void **state)
 
 	setenv("CTXKV_URL", "ctxkv://10.1.2.3", 1);
 	assert_int_equal(resolve(NULL, &target, message), 0);
-	assert_string_equal(target.host, "10.1.2.3");
+	assert_string_equal(target.hosts[0].host, "10.1.2.3");
 	unsetenv("CTXKV_URL");
 }
 

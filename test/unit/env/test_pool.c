@@ -371,12 +371,13 @@ static void names_are_resolved_in_order_and_numbers_are_names(void **state)
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(resolved_order[i], i + 1);
 	assert_int_equal(resolves[0].result, 0);
-	assert_string_equal(resolves[0].address, "127.0.0.1:1");
+	assert_string_equal(resolves[0].addresses[0], "127.0.0.1:1");
 	assert_int_equal(resolves[1].result, 0);
-	assert_string_equal(resolves[1].address, "[::1]:2");
+	assert_string_equal(resolves[1].addresses[0], "[::1]:2");
 	assert_int_equal(resolves[2].result, -EHOSTUNREACH);
 	assert_int_equal(resolves[3].result, 0);
-	assert_string_equal(resolves[3].address, "127.0.0.1:4");
+	assert_int_equal(resolves[3].count, 1); /* IPv4 alone, where there is any */
+	assert_string_equal(resolves[3].addresses[0], "127.0.0.1:4");
 }
 
 /* The name server may take as long as he likes: nobody waits for him, and his answer lands in
