@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "../base/text.h"
-#include "../env/posix/posix.h"
+#include "../env/choose.h"
 #include "../server/reactor.h"
 #include "../wire/wire.h"
 #include "cmd.h"
@@ -32,6 +32,7 @@ struct start {
 	struct shard *shard;
 	struct reactor *reactor;
 	struct env_posix_watch signals;
+	char io_message[ENV_TEXT_SIZE]; /* why io_uring is not used, if so */
 	bool is_stopping;
 	bool is_stuck; /* the store does not let go of something: leave it as after a crash */
 };
@@ -203,6 +204,7 @@ static void ready_print(const struct start *start, uint64_t begin_ns)
 {
 	static const char *const verify[] = { "none", "medium", "all" };
 	struct shard_stats stats;
+	char back_end[ENV_TEXT_SIZE];
 	char name[128];
 	char buf[3][32];
 
@@ -213,7 +215,9 @@ static void ready_print(const struct start *start, uint64_t begin_ns)
 	       text_format_size(buf[0], 32, stats.capacity), stats.block_count,
 	       text_format_size(buf[1], 32, stats.block_bytes),
 	       text_format_size(buf[2], 32, shard_block_max(start->shard)));
-	printf("back end   %s%s, verify %s\n", start->env->ops->name,
+	printf("back end   %s%s%s%s%s, verify %s\n", env_describe(start->env, back_end),
+	       start->io_message[0] != '\0' ? " (" : "", start->io_message,
+	       start->io_message[0] != '\0' ? ")" : "",
 	       start->medium != NULL && !start->info.is_direct ? " without direct I/O" : "",
 	       verify[start->options->verify]);
 	memory_print(start);
@@ -317,7 +321,7 @@ static int start_end(struct start *start)
 		tenants_destroy(start->env, &start->tenants);
 	if (start->signals.ready != NULL)
 		close(start->signals.fd);
-	env_posix_destroy(&start->env);
+	env_close(&start->env);
 	return rc;
 }
 
@@ -336,9 +340,10 @@ int cmd_start(struct options *options, const struct opt_set *set)
 		.sock_max = (uint32_t)(options->sessions_max * 4 + options->pending_max + 8),
 		.has_huge_pages = options->huge_pages != 0,
 	};
-	rc = env_posix_create(&env_opts, &start.env);
+	rc = env_open((enum env_choice)options->io, &env_opts, &start.env, start.io_message);
 	if (rc < 0)
-		return cmd_fail(EXIT_FAILED, "cannot begin: %s", err_str(rc));
+		return cmd_fail(EXIT_FAILED, "cannot begin: %s",
+				start.io_message[0] != '\0' ? start.io_message : err_str(rc));
 	rc = start_run(&start);
 	if (start_end(&start) < 0)
 		rc = -EIO;

@@ -4,7 +4,8 @@
  *
  * One struct env is one thread's event loop (a reactor, a client's progress thread, a command). All
  * code above it is a reaction to its callbacks and never blocks. Implementations: env/posix (epoll
- * and a small thread pool), env/uring (part 2), test/sim (virtual clock, faulty disks and nets).
+ * and a small thread pool), env/uring (the same, block I/O through io_uring), test/sim (virtual
+ * clock, faulty disks and nets).
  *
  * Threads    An env and everything opened on it belong to the thread that calls env->ops->poll().
  *            Only wake() may be called by another.
@@ -159,6 +160,13 @@ struct env_ops {
 			 uint64_t offset);
 	int (*blk_flush)(struct env *env, struct env_blk *blk);
 	void (*blk_submit)(struct env *env, struct env_io *io); /* always ends in io->done */
+	/*
+	 * Much I/O will be done in this memory (page aligned, from map() or a peer's mapping): a
+	 * back end may prepare it once instead of at each I/O. Never needed and never fails; to be
+	 * undeclared, with no I/O in flight in it, before it is unmapped.
+	 */
+	void (*blk_declare)(struct env *env, void *base, size_t size);
+	void (*blk_undeclare)(struct env *env, void *base);
 
 	/*
 	 * Stream sockets. Addresses: "HOST:PORT" with a numeric host ("127.0.0.1:9900",

@@ -26,6 +26,7 @@ int buffers_init(struct buffers *pool, struct env *env, uint64_t size)
 		return -ENOMEM;
 	}
 	buddy_init(&pool->buddy, arena, size, pages);
+	env->ops->blk_declare(env, arena, size);
 	return 0;
 }
 
@@ -35,6 +36,7 @@ void buffers_fini(struct buffers *pool)
 
 	if (pool->buddy.size == 0)
 		return;
+	env->ops->blk_undeclare(env, pool->buddy.arena);
 	env->ops->free(env, pool->buddy.pages);
 	env->ops->unmap(env, pool->buddy.arena, pool->buddy.size);
 	*pool = (struct buffers) { 0 };

@@ -24,10 +24,19 @@ DURABLE = 1
 EXISTED, WAS_DURABLE = 1, 2
 
 
+def uring_is_allowed():
+    """Whether this kernel and container let a process set up a ring (call 425)."""
+    params = ctypes.create_string_buffer(120)
+    ring = ctypes.CDLL(None, use_errno=True).syscall(425, 1, params)
+    if ring >= 0:
+        os.close(ring)
+    return ring >= 0
+
+
 class Server:
     """`ctxkv setup` in a folder of its own, then `ctxkv start` and its end, as often as wanted."""
 
-    def __init__(self, folder, memory=None, size="600MiB", extra_setup=()):
+    def __init__(self, folder, memory=None, size="600MiB", extra_setup=(), io="auto"):
         # Stores go to a disk file system: tmpfs has no O_DIRECT on older kernels.
         self.scratch = tempfile.TemporaryDirectory(prefix="ctxkv-e2e-", dir="/var/tmp")
         self.folder = pathlib.Path(self.scratch.name)
@@ -35,6 +44,7 @@ class Server:
         self.process = None
         self.log = None
         self.port = 0
+        self.io = io
         medium = ["--memory", memory] if memory else [self.store, "--size", size]
         self.run("setup", *medium, "--dir", self.folder, "--listen", "127.0.0.1:0", *extra_setup)
 
@@ -47,14 +57,16 @@ class Server:
             raise AssertionError(f"ctxkv {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *options):
-        """Returns the seconds until it was ready. A restart keeps the port."""
+    def start(self, *options, preexec=None):
+        """Returns the seconds until it was ready. A restart keeps the port. preexec() runs in the
+        server's process before the binary."""
         begin = time.monotonic()
         self.log = open(self.folder / "server.log", "w+", encoding="utf-8")
         listen = f"127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            [BINARY, "start", "--dir", self.folder, "--listen", listen, *map(str, options)],
-            stdout=self.log, stderr=subprocess.STDOUT)
+            [BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io,
+             *map(str, options)],
+            stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
         while time.monotonic() < begin + 30:
             ready = re.search(r"^ready\s+127\.0\.0\.1:(\d+)", self.output(), re.M)
             if ready:

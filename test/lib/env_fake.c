@@ -546,6 +546,14 @@ static void fake_undefer(struct env *env, struct env_task *task)
 	list_del(&task->node);
 }
 
+static void fake_blk_declare(struct env *env, void *base, size_t size)
+{
+}
+
+static void fake_blk_undeclare(struct env *env, void *base)
+{
+}
+
 static const struct env_ops fake_ops = {
 	.name = "fake",
 	.alloc = fake_alloc,
@@ -571,6 +579,8 @@ static const struct env_ops fake_ops = {
 	.blk_write = fake_blk_write,
 	.blk_flush = fake_blk_flush,
 	.blk_submit = fake_blk_submit,
+	.blk_declare = fake_blk_declare,
+	.blk_undeclare = fake_blk_undeclare,
 };
 
 /* --- the test's side --- */

@@ -493,6 +493,14 @@ static void sim_undefer(struct env *env, struct env_task *task)
 	list_del(&task->node);
 }
 
+static void sim_blk_declare(struct env *env, void *base, size_t size)
+{
+}
+
+static void sim_blk_undeclare(struct env *env, void *base)
+{
+}
+
 const struct env_ops sim_env_ops = {
 	.name = "sim",
 	.alloc = sim_alloc,
@@ -518,6 +526,8 @@ const struct env_ops sim_env_ops = {
 	.blk_write = sim_blk_write,
 	.blk_flush = sim_blk_flush,
 	.blk_submit = sim_blk_submit,
+	.blk_declare = sim_blk_declare,
+	.blk_undeclare = sim_blk_undeclare,
 	.sock_listen = sim_sock_listen,
 	.sock_accept = sim_sock_accept,
 	.sock_connect = sim_sock_connect,

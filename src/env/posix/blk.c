@@ -10,10 +10,14 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../base/log.h"
 #include "posix_priv.h"
+
+#define LOCK_PATIENCE_NS (NS_PER_S)
+#define LOCK_PAUSE_NS    (10 * NS_PER_MS)
 
 /* --- opening --- */
 
@@ -98,6 +102,38 @@ static int info_fill(int fd, struct env_blk_info *info)
 	return 0;
 }
 
+/* Returns the descriptor, locked unless flags say otherwise. */
+static int open_locked(const char *path, uint32_t flags, bool *is_direct_out)
+{
+	int fd = open_best(path, flags, is_direct_out);
+	int rc;
+
+	if (fd < 0 || (flags & (ENV_BLK_READ_ONLY | ENV_BLK_SHARED)) != 0 ||
+	    flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	rc = errno == EWOULDBLOCK ? -ERR_IN_USE : -errno;
+	close(fd);
+	return rc;
+}
+
+/*
+ * A server that was killed may have left I/O with the kernel (env/uring), which holds the file
+ * until it has landed: who comes next waits a little, and then finds nobody's bytes still on their
+ * way.
+ */
+static int open_patient(const char *path, uint32_t flags, bool *is_direct_out)
+{
+	const struct timespec pause = { 0, LOCK_PAUSE_NS };
+	int rc = open_locked(path, flags, is_direct_out);
+
+	for (uint64_t waited = 0; rc == -ERR_IN_USE && waited < LOCK_PATIENCE_NS;
+	     waited += LOCK_PAUSE_NS) {
+		nanosleep(&pause, NULL);
+		rc = open_locked(path, flags, is_direct_out);
+	}
+	return rc;
+}
+
 int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env_blk **blk_out)
 {
 	struct env_blk *blk = calloc(1, sizeof(*blk));
@@ -106,15 +142,10 @@ int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env
 	if (blk == NULL)
 		return -ENOMEM;
 	(void)env;
-	rc = open_best(path, flags, &blk->info.is_direct);
+	rc = open_patient(path, flags, &blk->info.is_direct);
 	if (rc < 0)
 		goto err_free;
 	blk->fd = rc;
-	if ((flags & (ENV_BLK_READ_ONLY | ENV_BLK_SHARED)) == 0 &&
-	    flock(blk->fd, LOCK_EX | LOCK_NB) < 0) {
-		rc = errno == EWOULDBLOCK ? -ERR_IN_USE : -errno;
-		goto err_close;
-	}
 	/* A server holds the exclusive lock; ours is given back, so that one may start. */
 	if ((flags & ENV_BLK_READ_ONLY) != 0)
 		blk->info.is_in_use = flock(blk->fd, LOCK_SH | LOCK_NB) < 0;

@@ -236,7 +236,7 @@ static void run_tasks(struct posix *posix)
 	}
 }
 
-static int posix_poll(struct env *env, uint64_t timeout_ns)
+int posix_poll(struct env *env, uint64_t timeout_ns)
 {
 	struct posix *posix = posix_of(env);
 	int rc;
@@ -247,6 +247,8 @@ static int posix_poll(struct env *env, uint64_t timeout_ns)
 		timeout_ns = 0;
 	rc = run_events(posix, MIN(timeout_ns, env_posix_timeout_ns(env)));
 	if (rc >= 0) {
+		if (posix->collect != NULL)
+			posix->collect(posix);
 		run_timers(posix);
 		run_tasks(posix);
 	}
@@ -306,7 +308,20 @@ static void posix_blk_submit(struct env *env, struct env_io *io)
 	pool_submit(posix_of(env), io);
 }
 
-static const struct env_ops posix_ops = {
+static void posix_blk_declare(struct env *env, void *base, size_t size)
+{
+	(void)env;
+	ASSERT((uintptr_t)base % PAGE_SIZE == 0);
+	ASSERT(size > 0);
+}
+
+static void posix_blk_undeclare(struct env *env, void *base)
+{
+	(void)env;
+	ASSERT((uintptr_t)base % PAGE_SIZE == 0);
+}
+
+const struct env_ops posix_ops = {
 	.name = "posix",
 	.alloc = posix_alloc,
 	.free = posix_free,
@@ -331,6 +346,8 @@ static const struct env_ops posix_ops = {
 	.blk_write = posix_blk_write,
 	.blk_flush = posix_blk_flush,
 	.blk_submit = posix_blk_submit,
+	.blk_declare = posix_blk_declare,
+	.blk_undeclare = posix_blk_undeclare,
 	.sock_listen = posix_sock_listen,
 	.sock_accept = posix_sock_accept,
 	.sock_connect = posix_sock_connect,
@@ -346,13 +363,10 @@ static const struct env_ops posix_ops = {
 
 /* --- beginning and end --- */
 
-int env_posix_create(const struct env_posix_opts *opts, struct env **env_out)
+int posix_init(struct posix *posix, const struct env_posix_opts *opts)
 {
-	struct posix *posix = calloc(1, sizeof(*posix));
 	int rc;
 
-	if (posix == NULL)
-		return -ENOMEM;
 	posix->magic = POSIX_MAGIC;
 	posix->env.ops = &posix_ops;
 	posix->pid = getpid();
@@ -361,10 +375,8 @@ int env_posix_create(const struct env_posix_opts *opts, struct env **env_out)
 	list_init(&posix->tasks);
 
 	posix->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (posix->epoll_fd < 0) {
-		rc = -errno;
-		goto err_free;
-	}
+	if (posix->epoll_fd < 0)
+		return -errno;
 	posix->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (posix->event_fd < 0) {
 		rc = -errno;
@@ -379,7 +391,6 @@ int env_posix_create(const struct env_posix_opts *opts, struct env **env_out)
 	rc = pool_init(posix, opts->io_thread_count);
 	if (rc < 0)
 		goto err_sock_fini;
-	*env_out = &posix->env;
 	return 0;
 
 err_sock_fini:
@@ -388,9 +399,32 @@ err_close_event:
 	close(posix->event_fd);
 err_close_epoll:
 	close(posix->epoll_fd);
-err_free:
-	free(posix);
 	return rc;
+}
+
+void posix_fini(struct posix *posix)
+{
+	pool_fini(posix);
+	posix_sock_fini(posix);
+	close(posix->event_fd);
+	close(posix->epoll_fd);
+	posix->magic = 0;
+}
+
+int env_posix_create(const struct env_posix_opts *opts, struct env **env_out)
+{
+	struct posix *posix = calloc(1, sizeof(*posix));
+	int rc;
+
+	if (posix == NULL)
+		return -ENOMEM;
+	rc = posix_init(posix, opts);
+	if (rc < 0) {
+		free(posix);
+		return rc;
+	}
+	*env_out = &posix->env;
+	return 0;
 }
 
 void env_posix_destroy(struct env **env)
@@ -400,11 +434,8 @@ void env_posix_destroy(struct env **env)
 	if (*env == NULL)
 		return;
 	posix = posix_of(*env);
-	pool_fini(posix);
-	posix_sock_fini(posix);
-	close(posix->event_fd);
-	close(posix->epoll_fd);
-	posix->magic = 0;
+	ASSERT(posix->collect == NULL); /* else of a back end above */
+	posix_fini(posix);
 	free(posix);
 	*env = NULL;
 }

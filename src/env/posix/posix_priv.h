@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of env/posix share: posix.c (loop, clock, memory), sock.c, blk.c, pool.c. */
+/*
+ * What the files of env/posix share: posix.c (loop, clock, memory), sock.c, blk.c, pool.c.
+ * env/uring stands on it: the same but for block I/O.
+ */
 #ifndef ENV_POSIX_PRIV_H
 #define ENV_POSIX_PRIV_H
 
@@ -26,6 +29,7 @@ struct env_sock {
 
 struct env_blk {
 	int fd;
+	int32_t file_slot; /* env/uring: 1 + its registered file; 0: none */
 	struct env_blk_info info;
 };
 
@@ -78,6 +82,9 @@ struct posix {
 	bool is_pwait2_missing;
 	uint64_t io_in_flight;
 	struct pool pool;
+	/* Of a back end above this one: takes what its own I/O has done, once a turn behind the
+	 * events. NULL: none. */
+	void (*collect)(struct posix *posix);
 };
 
 static inline struct posix *posix_of(struct env *env)
@@ -88,7 +95,11 @@ static inline struct posix *posix_of(struct env *env)
 	return posix;
 }
 
-/* posix.c */
+/* posix.c. init: posix is zeroed. */
+int posix_init(struct posix *posix, const struct env_posix_opts *opts) MUST_USE;
+void posix_fini(struct posix *posix);
+int posix_poll(struct env *env, uint64_t timeout_ns);
+extern const struct env_ops posix_ops;
 int posix_epoll_set(struct posix *posix, int op, int fd, uint32_t epoll_events,
 		    struct posix_source *source) MUST_USE;
 void posix_epoll_remove(struct posix *posix, int fd, struct posix_source *source);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files through env/posix: reads and writes are whole however short the kernel's steps are, a
+ * Files through each back end: reads and writes are whole however short the kernel's steps are, a
  * medium is opened by one only, what is not one is refused, and errors come back as results.
  */
 #include "../../lib/t.h"
 
 #include <fcntl.h>
+#include <liburing.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "../../../src/base/log.h"
 #include "../../../src/env/posix/posix.h"
+#include "../../lib/back_end.h"
 
 #define LIMIT_NS (5 * NS_PER_S)
 #define SIZE     (8 * MiB)
@@ -62,6 +64,26 @@ ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offse
 	return step(__real_pwritev64, fd, iov, count, offset);
 }
 
+/* The same of a ring: results are cut when they are taken out of it. */
+unsigned __real_io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cqes,
+					unsigned count);
+unsigned __wrap_io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cqes,
+					unsigned count);
+
+unsigned __wrap_io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cqes,
+					unsigned count)
+{
+	unsigned got = __real_io_uring_peek_batch_cqe(ring, cqes, count);
+
+	for (unsigned i = 0; i < got; i++) {
+		if (__atomic_fetch_sub(&interrupts, 1, __ATOMIC_RELAXED) > 0)
+			cqes[i]->res = -EINTR;
+		else if (step_max != 0)
+			cqes[i]->res = MIN(cqes[i]->res, (int)step_max);
+	}
+	return got;
+}
+
 /* --- the bench: a file of SIZE bytes --- */
 
 struct bench {
@@ -89,7 +111,7 @@ static int begin(void **state)
 	step_max = 0;
 	interrupts = 0;
 	steps = 0;
-	assert_int_equal(env_posix_create(&opts, &bench->env), 0);
+	assert_int_equal(back_end_create(&opts, &bench->env), 0);
 	assert_int_equal(
 		bench->env->ops->blk_open(bench->env, bench->path, ENV_BLK_CREATE, &bench->blk), 0);
 	assert_int_equal(bench->env->ops->blk_resize(bench->env, bench->blk, SIZE, true), 0);
@@ -105,7 +127,7 @@ static int end(void **state)
 	bench->env->ops->unmap(bench->env, bench->memory, SIZE);
 	if (bench->blk != NULL)
 		bench->env->ops->blk_close(bench->env, bench->blk);
-	env_posix_destroy(&bench->env);
+	env_close(&bench->env);
 	unlink(bench->path);
 	rmdir(bench->dir);
 	free(bench);
@@ -121,7 +143,7 @@ static void io_done(struct env_io *io)
 }
 
 /* Submit and wait. */
-static int64_t run(struct bench *bench, struct env_io *io)
+static int64_t run_io(struct bench *bench, struct env_io *io)
 {
 	uint64_t until = env_now_ns(bench->env) + LIMIT_NS;
 	int before = done_count;
@@ -168,11 +190,11 @@ static void check_scattered(struct bench *bench)
 	fill(bench->memory, SIZE / 2, 42);
 	io.iov_count = ENV_IOV_MAX;
 	io.size = pieces_make(bench->memory, from, ENV_IOV_MAX);
-	assert_int_equal(run(bench, &io), io.size);
+	assert_int_equal(run_io(bench, &io), io.size);
 	pieces_make(bench->memory + SIZE / 2, to, ENV_IOV_MAX);
 	io.kind = ENV_READ;
 	io.iov = to;
-	assert_int_equal(run(bench, &io), io.size);
+	assert_int_equal(run_io(bench, &io), io.size);
 	for (uint32_t i = 0; i < ENV_IOV_MAX; i++)
 		assert_memory_equal(from[i].iov_base, to[i].iov_base, from[i].iov_len);
 	/* The caller's list of pieces is his: untouched. */
@@ -224,7 +246,7 @@ static void behind_the_end_is_an_error_and_no_short_count(void **state)
 			     .iov = &iov,
 			     .iov_count = 1 };
 
-	assert_int_equal(run(bench, &io), -EIO);
+	assert_int_equal(run_io(bench, &io), -EIO);
 }
 
 static void flush_and_discard_answer(void **state)
@@ -236,15 +258,15 @@ static void flush_and_discard_answer(void **state)
 
 	bench->env->ops->blk_info(bench->env, bench->blk, &info);
 	fill(bench->memory, MiB, 9);
-	assert_int_equal(run(bench, &io), MiB);
+	assert_int_equal(run_io(bench, &io), MiB);
 	io = (struct env_io) { .kind = ENV_FLUSH };
-	assert_int_equal(run(bench, &io), 0);
+	assert_int_equal(run_io(bench, &io), 0);
 	io = (struct env_io) { .kind = ENV_DISCARD, .offset = 64 * KiB, .size = 128 * KiB };
 	if (info.discards == 0) {
-		assert_int_equal(run(bench, &io), -EOPNOTSUPP);
+		assert_int_equal(run_io(bench, &io), -EOPNOTSUPP);
 		return;
 	}
-	assert_int_equal(run(bench, &io), 0);
+	assert_int_equal(run_io(bench, &io), 0);
 	assert_int_equal(
 		bench->env->ops->blk_read(bench->env, bench->blk, bench->memory + MiB, MiB, 0), 0);
 	memset(bench->memory + 64 * KiB, 0, 128 * KiB);
@@ -266,9 +288,9 @@ static void a_medium_is_opened_by_one_and_read_by_many(void **state)
 	assert_int_equal(env->ops->blk_open(env, bench->path, ENV_BLK_READ_ONLY, &second), 0);
 	env->ops->blk_close(env, bench->blk);
 	bench->blk = second;
-	assert_int_equal(run(bench, &io), -EBADF);
+	assert_int_equal(run_io(bench, &io), -EBADF);
 	io.kind = ENV_READ;
-	assert_int_equal(run(bench, &io), PAGE_SIZE);
+	assert_int_equal(run_io(bench, &io), PAGE_SIZE);
 	env->ops->blk_close(env, bench->blk);
 	bench->blk = NULL;
 	assert_int_equal(env->ops->blk_open(env, bench->path, 0, &bench->blk), 0);
@@ -368,7 +390,7 @@ static void many_in_flight_all_come_back(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
-int main(void)
+static int run_all(const char *back_end)
 {
 	const struct CMUnitTest tests[] = {
 		T(scattered_bytes_come_back),      T(short_and_interrupted_steps_are_gone_on_with),
@@ -378,5 +400,10 @@ int main(void)
 		T(buffered_files_work_and_say_so), T(many_in_flight_all_come_back),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name(back_end, tests, NULL, NULL);
+}
+
+int main(void)
+{
+	return back_ends_run(run_all);
 }

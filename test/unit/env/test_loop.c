@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop of env/posix: timers, tasks, wake-ups and watches run when they must, once, and nothing
- * keeps the loop from the rest; memory is taken before seal() only; a forked child can destroy its
- * copy without touching the parent's.
+ * The loop of each back end: timers, tasks, wake-ups and watches run when they must, once, and
+ * nothing keeps the loop from the rest; memory is taken before seal() only; a forked child can
+ * destroy its copy without touching the parent's.
  */
 #include "../../lib/t.h"
 
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../../../src/env/posix/posix.h"
+#include "../../lib/back_end.h"
 
 #define LIMIT_NS (5 * NS_PER_S) /* a test that takes longer has hung */
 
@@ -22,7 +23,7 @@ static int env_begin(void **state)
 	const struct env_posix_opts opts = { .io_thread_count = 2, .sock_max = 4 };
 	struct env *env = NULL;
 
-	assert_int_equal(env_posix_create(&opts, &env), 0);
+	assert_int_equal(back_end_create(&opts, &env), 0);
 	*state = env;
 	return 0;
 }
@@ -31,9 +32,9 @@ static int env_end(void **state)
 {
 	struct env *env = *state;
 
-	env_posix_destroy(&env);
+	env_close(&env);
 	assert_null(env);
-	env_posix_destroy(&env); /* nothing: does nothing */
+	env_close(&env); /* nothing: does nothing */
 	return 0;
 }
 
@@ -241,15 +242,19 @@ static void wake_from_a_signal_handler_ends_the_wait(void **state)
 	signal(SIGUSR1, SIG_DFL);
 }
 
+/* An interruption (a signal, the end of another ring) may cut a wait short, but nobody spins. */
 static void poll_waits_as_long_as_it_may_and_no_longer(void **state)
 {
 	struct env *env = *state;
 	uint64_t begin = env_now_ns(env);
-	uint64_t took;
+	uint64_t took = 0;
+	int turns = 0;
 
-	assert_int_equal(env->ops->poll(env, 20 * NS_PER_MS), 0);
-	took = env_now_ns(env) - begin;
-	assert_true(took >= 20 * NS_PER_MS);
+	for (; took < 20 * NS_PER_MS; turns++) {
+		assert_int_equal(env->ops->poll(env, 20 * NS_PER_MS - took), 0);
+		took = env_now_ns(env) - begin;
+	}
+	assert_in_range(turns, 1, 50);
 	assert_true(took < LIMIT_NS);
 }
 
@@ -373,7 +378,7 @@ static void a_child_destroys_its_copy_and_the_parent_goes_on(void **state)
 	pid = fork();
 	if (pid == 0) {
 		env_posix_watch_remove(env, &watcher.watch);
-		env_posix_destroy(&env);
+		env_close(&env);
 		_exit(env == NULL ? 0 : 1);
 	}
 	assert_true(pid > 0);
@@ -390,7 +395,7 @@ static void a_child_destroys_its_copy_and_the_parent_goes_on(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, env_begin, env_end)
 
-int main(void)
+static int run_all(const char *back_end)
 {
 	const struct CMUnitTest tests[] = {
 		T(timers_fire_in_order_and_not_early),
@@ -408,5 +413,10 @@ int main(void)
 		T(a_child_destroys_its_copy_and_the_parent_goes_on),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name(back_end, tests, NULL, NULL);
+}
+
+int main(void)
+{
+	return back_ends_run(run_all);
 }

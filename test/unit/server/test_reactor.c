@@ -96,6 +96,14 @@ static void faulty_undefer(struct env *env, struct env_task *task)
 	faulty.real->ops->undefer(faulty.real, task);
 }
 
+static void faulty_blk_declare(struct env *env, void *base, size_t size)
+{
+}
+
+static void faulty_blk_undeclare(struct env *env, void *base)
+{
+}
+
 static void faulty_watch(struct env *env, struct env_sock *sock, uint32_t events,
 			 env_sock_ready ready, void *ctx)
 {
@@ -122,6 +130,8 @@ static void faulty_init(struct env *real, uint64_t fail_at)
 		.timer_clear = faulty_timer_clear,
 		.defer = faulty_defer,
 		.undefer = faulty_undefer,
+		.blk_declare = faulty_blk_declare,
+		.blk_undeclare = faulty_blk_undeclare,
 		.sock_listen = faulty_listen,
 		.sock_watch = faulty_watch,
 		.sock_name = faulty_sock_name,

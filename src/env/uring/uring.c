@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Block I/O through a ring of the kernel's, under the loop of env/posix.
+ *
+ * blk_submit() only lists. The next turn of the loop fills an entry of the ring for each that is
+ * listed, while fewer than RING_DEPTH are with the kernel, and hands all over with one system call;
+ * then it waits in epoll, where the ring stands beside the sockets. Completions are work of the
+ * kernel's in this thread's name (IORING_SETUP_COOP_TASKRUN): they end the wait as a signal would,
+ * without a handler, and collect() finds them in the ring behind the events of every turn.
+ *
+ * A read or write of one piece inside declared memory goes by the registered buffer it lies in;
+ * others name their pieces. Files are registered when they are opened. Both are for speed only:
+ * where the kernel does not allow it, I/O goes without.
+ *
+ * Failure. What the ring does not do whole (a short read or write, -EAGAIN, -EINTR) a thread of the
+ * pool does again from its beginning: the bytes are the same, and it goes on until they are all
+ * moved. Real errors are results. When the kernel takes nothing now (-EAGAIN, -EBUSY), the entries
+ * stay and the loop tries again within RETRY_NS; when it refuses the ring itself, what it has not
+ * taken, and everything from then on, goes to the pool. No more is with the kernel than the
+ * completion queue has room for: it cannot overflow.
+ *
+ * What is with the kernel outlives the process: it lands, and keeps the file locked until then.
+ * Who opens the medium next waits for that (blk_open()). destroy waits itself.
+ */
+#include "uring.h"
+
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "../../base/log.h"
+#include "../../base/text.h"
+#include "../posix/posix_priv.h"
+
+#define RING_DEPTH    256
+#define COLLECT_MAX   64
+#define FILE_SLOTS    64
+#define BUFFER_SLOTS  64
+#define BUFFER_MAX    GiB /* the kernel's limit for one registered buffer */
+#define IO_MAX        GiB /* larger goes to the pool: results of the ring are 32 bits */
+#define RETRY_NS      NS_PER_MS
+#define FEATURES_MUST (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL)
+
+/* A registered buffer: at most BUFFER_MAX of declared memory. base is NULL: free. */
+struct ring_buffer {
+	char *base;
+	size_t size;
+	void *declared; /* where the memory it is part of begins */
+};
+
+struct uring {
+	struct posix posix; /* first */
+	struct env_ops ops;
+	struct io_uring ring;
+	struct posix_source source; /* of the ring's descriptor in the epoll set */
+	struct list listed;         /* env_io.node: no entry of the ring yet */
+	struct list entered;        /* have an entry that the kernel has not taken */
+	uint32_t in_kernel;
+	bool is_refused; /* the kernel took the ring away: all goes to the pool */
+	bool has_files;
+	bool has_buffers;
+	bool is_memory_told; /* one log line */
+	bool file_used[FILE_SLOTS];
+	struct ring_buffer buffers[BUFFER_SLOTS];
+	uint32_t buffer_count; /* of the first slots, one at least is used */
+};
+
+static void uring_collect(struct posix *posix);
+
+static struct uring *uring_of(struct env *env)
+{
+	struct posix *posix = posix_of(env);
+
+	ASSERT(posix->collect == uring_collect);
+	return CONTAINER_OF(posix, struct uring, posix);
+}
+
+/* --- declared memory --- */
+
+static void memory_tell(struct uring *uring, int rc)
+{
+	if (uring->is_memory_told)
+		return;
+	uring->is_memory_told = true;
+	if (rc == -ENOMEM)
+		log_warn(
+			"io_uring cannot hold buffers ready, RLIMIT_MEMLOCK is too small: each I/O "
+			"costs more; raise it (LimitMEMLOCK=infinity, --ulimit memlock=-1)");
+	else
+		log_info("io_uring cannot hold buffers ready: %s", err_str(rc));
+}
+
+static int buffer_set(struct uring *uring, uint32_t slot, char *base, size_t size)
+{
+	const struct iovec iov = { base, size };
+	const __u64 tag = 0;
+	int rc = io_uring_register_buffers_update_tag(&uring->ring, slot, &iov, &tag, 1);
+
+	return MIN(rc, 0);
+}
+
+static int buffer_add(struct uring *uring, void *declared, char *base, size_t size)
+{
+	uint32_t slot = 0;
+	int rc;
+
+	while (slot < BUFFER_SLOTS && uring->buffers[slot].base != NULL)
+		slot++;
+	if (slot == BUFFER_SLOTS)
+		return -ENOSPC;
+	rc = buffer_set(uring, slot, base, size);
+	if (rc < 0)
+		return rc;
+	uring->buffers[slot] = (struct ring_buffer) { base, size, declared };
+	uring->buffer_count = MAX(uring->buffer_count, slot + 1);
+	return 0;
+}
+
+static void uring_blk_declare(struct env *env, void *base, size_t size)
+{
+	struct uring *uring = uring_of(env);
+	int rc = uring->has_buffers ? 0 : -EOPNOTSUPP;
+
+	ASSERT((uintptr_t)base % PAGE_SIZE == 0);
+	for (size_t at = 0; at < size && rc == 0; at += BUFFER_MAX)
+		rc = buffer_add(uring, base, (char *)base + at, MIN(size - at, BUFFER_MAX));
+	if (rc < 0)
+		memory_tell(uring, rc);
+}
+
+static void uring_blk_undeclare(struct env *env, void *base)
+{
+	struct uring *uring = uring_of(env);
+
+	for (uint32_t slot = 0; slot < uring->buffer_count; slot++) {
+		if (uring->buffers[slot].declared != base)
+			continue;
+		uring->buffers[slot] = (struct ring_buffer) { 0 };
+		if (buffer_set(uring, slot, NULL, 0) < 0)
+			log_warn("io_uring does not let go of a buffer");
+	}
+	while (uring->buffer_count > 0 && uring->buffers[uring->buffer_count - 1].base == NULL)
+		uring->buffer_count--;
+}
+
+/* The slot that piece lies in whole; -1: none. */
+static int buffer_find(const struct uring *uring, const struct iovec *piece)
+{
+	const char *base = piece->iov_base;
+
+	for (uint32_t slot = 0; slot < uring->buffer_count; slot++) {
+		const struct ring_buffer *buffer = &uring->buffers[slot];
+
+		if (buffer->base != NULL && base >= buffer->base &&
+		    piece->iov_len <= buffer->size &&
+		    (size_t)(base - buffer->base) <= buffer->size - piece->iov_len)
+			return (int)slot;
+	}
+	return -1;
+}
+
+/* --- files --- */
+
+static void file_register(struct uring *uring, struct env_blk *blk)
+{
+	uint32_t slot = 0;
+
+	while (slot < FILE_SLOTS && uring->file_used[slot])
+		slot++;
+	if (!uring->has_files || slot == FILE_SLOTS)
+		return;
+	if (io_uring_register_files_update(&uring->ring, slot, &blk->fd, 1) != 1)
+		return;
+	uring->file_used[slot] = true;
+	blk->file_slot = (int32_t)slot + 1;
+}
+
+static int uring_blk_open(struct env *env, const char *path, uint32_t flags,
+			  struct env_blk **blk_out)
+{
+	int rc = posix_blk_open(env, path, flags, blk_out);
+
+	if (rc == 0)
+		file_register(uring_of(env), *blk_out);
+	return rc;
+}
+
+static void uring_blk_close(struct env *env, struct env_blk *blk)
+{
+	struct uring *uring = uring_of(env);
+	const int none = -1;
+
+	if (blk->file_slot != 0) {
+		unsigned slot = (unsigned)blk->file_slot - 1;
+
+		/* The kernel may keep its own reference for a while: the lock must not wait. */
+		(void)flock(blk->fd, LOCK_UN);
+		if (io_uring_register_files_update(&uring->ring, slot, &none, 1) == 1)
+			uring->file_used[slot] = false;
+	}
+	posix_blk_close(env, blk);
+}
+
+/* --- to the kernel --- */
+
+static void uring_blk_submit(struct env *env, struct env_io *io)
+{
+	struct uring *uring = uring_of(env);
+
+	ASSERT_SLOW(blk_io_is_valid(io));
+	if (uring->is_refused || io->kind == ENV_DISCARD || io->size > IO_MAX)
+		pool_submit(&uring->posix, io);
+	else
+		list_add_tail(&uring->listed, &io->node);
+}
+
+static void entry_fill_move(const struct uring *uring, struct io_uring_sqe *sqe,
+			    const struct env_io *io, int fd)
+{
+	const struct iovec *piece = &io->iov[0];
+	unsigned size = (unsigned)piece->iov_len;
+	int slot = io->iov_count == 1 ? buffer_find(uring, piece) : -1;
+	bool is_read = io->kind == ENV_READ;
+
+	if (slot >= 0 && is_read)
+		io_uring_prep_read_fixed(sqe, fd, piece->iov_base, size, io->offset, slot);
+	else if (slot >= 0)
+		io_uring_prep_write_fixed(sqe, fd, piece->iov_base, size, io->offset, slot);
+	else if (is_read)
+		io_uring_prep_readv(sqe, fd, io->iov, io->iov_count, io->offset);
+	else
+		io_uring_prep_writev(sqe, fd, io->iov, io->iov_count, io->offset);
+}
+
+static void entry_fill(const struct uring *uring, struct io_uring_sqe *sqe, struct env_io *io)
+{
+	bool is_registered = io->blk->file_slot != 0;
+	int fd = is_registered ? io->blk->file_slot - 1 : io->blk->fd;
+
+	if (io->kind == ENV_FLUSH)
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	else
+		entry_fill_move(uring, sqe, io, fd);
+	if (is_registered)
+		io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+	io_uring_sqe_set_data(sqe, io);
+}
+
+/* An entry for each that is listed, as far as there is room. */
+static void entries_fill(struct uring *uring)
+{
+	struct env_io *io;
+	uint32_t room = RING_DEPTH - uring->in_kernel - io_uring_sq_ready(&uring->ring);
+
+	while (room > 0 && (io = list_head(&uring->listed, struct env_io, node)) != NULL) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+
+		if (sqe == NULL)
+			return;
+		entry_fill(uring, sqe, io);
+		list_del(&io->node);
+		list_add_tail(&uring->entered, &io->node);
+		room--;
+	}
+}
+
+/* The kernel has taken count entries, in order. */
+static void entries_taken(struct uring *uring, uint32_t count)
+{
+	uring->in_kernel += count;
+	for (; count > 0; count--) {
+		struct env_io *io = list_head(&uring->entered, struct env_io, node);
+
+		ASSERT(io != NULL);
+		list_del(&io->node);
+	}
+}
+
+/* The ring is lost: threads do what it has not taken. */
+static void ring_refuse(struct uring *uring, int rc)
+{
+	struct env_io *io;
+
+	log_error("io_uring was taken away: %s; threads go on", err_str(rc));
+	uring->is_refused = true;
+	list_splice_tail(&uring->entered, &uring->listed);
+	while ((io = list_head(&uring->entered, struct env_io, node)) != NULL) {
+		list_del(&io->node);
+		pool_submit(&uring->posix, io);
+	}
+}
+
+/* True: all was taken. */
+static bool ring_submit(struct uring *uring)
+{
+	if (uring->is_refused)
+		return true;
+	entries_fill(uring);
+	while (io_uring_sq_ready(&uring->ring) > 0) {
+		int rc = io_uring_submit(&uring->ring);
+
+		if (rc == -EINTR)
+			continue;
+		if (rc == 0 || rc == -EAGAIN || rc == -EBUSY)
+			return false;
+		if (rc < 0) {
+			ring_refuse(uring, rc);
+			return true;
+		}
+		entries_taken(uring, (uint32_t)rc);
+	}
+	return true;
+}
+
+/* --- from the kernel --- */
+
+static bool is_whole(const struct env_io *io, int32_t result)
+{
+	return result >= 0 && (io->kind == ENV_FLUSH || (uint64_t)result == io->size);
+}
+
+static void io_landed(struct uring *uring, struct env_io *io, int32_t result, struct list *done)
+{
+	ASSERT(uring->in_kernel > 0);
+	uring->in_kernel--;
+	if (is_whole(io, result) || (result < 0 && result != -EAGAIN && result != -EINTR)) {
+		io->result = result;
+		list_add_tail(done, &io->node);
+	} else {
+		pool_submit(&uring->posix, io);
+	}
+}
+
+static void uring_collect(struct posix *posix)
+{
+	struct uring *uring = CONTAINER_OF(posix, struct uring, posix);
+	struct io_uring_cqe *cqes[COLLECT_MAX];
+	struct env_io *io;
+	struct list done;
+	unsigned count;
+
+	list_init(&done);
+	do {
+		count = io_uring_peek_batch_cqe(&uring->ring, cqes, COLLECT_MAX);
+		for (unsigned i = 0; i < count; i++)
+			io_landed(uring, io_uring_cqe_get_data(cqes[i]), cqes[i]->res, &done);
+		io_uring_cq_advance(&uring->ring, count);
+	} while (count == COLLECT_MAX);
+	while ((io = list_head(&done, struct env_io, node)) != NULL) {
+		list_del(&io->node);
+		io->done(io);
+	}
+}
+
+static void ring_ready(struct posix_source *source, uint32_t epoll_events)
+{
+	/* collect() comes behind the events. */
+	(void)source;
+	(void)epoll_events;
+}
+
+static int uring_poll(struct env *env, uint64_t timeout_ns)
+{
+	struct uring *uring = uring_of(env);
+
+	if (!ring_submit(uring))
+		timeout_ns = MIN(timeout_ns, RETRY_NS);
+	if (io_uring_cq_ready(&uring->ring) > 0)
+		timeout_ns = 0;
+	return posix_poll(env, timeout_ns);
+}
+
+/* --- beginning and end --- */
+
+/* Of a setup that failed: who forbids it, as far as it can be told. */
+static void refusal_explain(int rc, char *message_out, size_t message_size)
+{
+	if (rc == -EPERM)
+		snprintf(message_out, message_size,
+			 "not permitted here (seccomp or kernel.io_uring_disabled)");
+	else if (rc == -ENOSYS)
+		snprintf(message_out, message_size,
+			 "this kernel, or the profile of this container, does not have it");
+	else if (rc == -ENOMEM)
+		snprintf(message_out, message_size,
+			 "no memory for the ring (RLIMIT_MEMLOCK, on kernels before 5.12)");
+	else
+		snprintf(message_out, message_size, "%s", err_str(rc));
+}
+
+static int ring_init(struct io_uring *ring)
+{
+	struct io_uring_params params = { .flags = IORING_SETUP_COOP_TASKRUN };
+	int rc = io_uring_queue_init_params(RING_DEPTH, ring, &params);
+
+	if (rc == -EINVAL) { /* before 5.19: completions interrupt more often */
+		params = (struct io_uring_params) { 0 };
+		rc = io_uring_queue_init_params(RING_DEPTH, ring, &params);
+	}
+	if (rc < 0)
+		return rc;
+	if ((params.features & FEATURES_MUST) != FEATURES_MUST) {
+		io_uring_queue_exit(ring);
+		return -ENOSYS;
+	}
+	ASSERT(params.cq_entries >= RING_DEPTH);
+	return 0;
+}
+
+/* A profile may allow the setup and forbid the use: send nothing through it and see it come back.
+ */
+static int ring_try(struct io_uring *ring)
+{
+	struct io_uring_cqe *cqe;
+	int rc;
+
+	io_uring_prep_nop(io_uring_get_sqe(ring));
+	do
+		rc = io_uring_submit_and_wait(ring, 1);
+	while (rc == -EINTR);
+	if (rc < 0)
+		return rc;
+	rc = io_uring_peek_cqe(ring, &cqe);
+	if (rc < 0)
+		return rc;
+	io_uring_cqe_seen(ring, cqe);
+	return 0;
+}
+
+static int ring_open(struct uring *uring, char *message_out, size_t message_size)
+{
+	int rc = ring_init(&uring->ring);
+
+	if (rc == 0) {
+		rc = ring_try(&uring->ring);
+		if (rc < 0)
+			io_uring_queue_exit(&uring->ring);
+	}
+	if (rc == 0)
+		return 0;
+	if (rc == -EMFILE || rc == -ENFILE)
+		return rc;
+	refusal_explain(rc, message_out, message_size);
+	return -EOPNOTSUPP;
+}
+
+/* A child shares the ring: its parent's I/O is none of its business. */
+static void ring_settle(struct uring *uring)
+{
+	struct io_uring_cqe *cqe;
+
+	while (uring->posix.pid == getpid() && uring->in_kernel > 0) {
+		int rc = io_uring_wait_cqe(&uring->ring, &cqe);
+
+		if (rc == -EINTR || rc == -EAGAIN)
+			continue;
+		if (rc < 0)
+			return;
+		io_uring_cqe_seen(&uring->ring, cqe);
+		uring->in_kernel--;
+	}
+}
+
+static void uring_init(struct uring *uring)
+{
+	list_init(&uring->listed);
+	list_init(&uring->entered);
+	uring->source.ready = ring_ready;
+	uring->ops = posix_ops;
+	uring->ops.name = "uring";
+	uring->ops.poll = uring_poll;
+	uring->ops.blk_open = uring_blk_open;
+	uring->ops.blk_close = uring_blk_close;
+	uring->ops.blk_submit = uring_blk_submit;
+	uring->ops.blk_declare = uring_blk_declare;
+	uring->ops.blk_undeclare = uring_blk_undeclare;
+	uring->posix.env.ops = &uring->ops;
+	uring->posix.collect = uring_collect;
+	uring->has_files = io_uring_register_files_sparse(&uring->ring, FILE_SLOTS) == 0;
+	uring->has_buffers = io_uring_register_buffers_sparse(&uring->ring, BUFFER_SLOTS) == 0;
+}
+
+int env_uring_create(const struct env_posix_opts *opts, struct env **env_out, char *message_out,
+		     size_t message_size)
+{
+	struct uring *uring = calloc(1, sizeof(*uring));
+	int rc;
+
+	if (uring == NULL)
+		return -ENOMEM;
+	rc = ring_open(uring, message_out, message_size);
+	if (rc < 0)
+		goto err_free;
+	rc = posix_init(&uring->posix, opts);
+	if (rc < 0)
+		goto err_exit_ring;
+	uring_init(uring);
+	rc = posix_epoll_set(&uring->posix, EPOLL_CTL_ADD, uring->ring.ring_fd, EPOLLIN,
+			     &uring->source);
+	if (rc < 0)
+		goto err_posix_fini;
+	*env_out = &uring->posix.env;
+	return 0;
+
+err_posix_fini:
+	posix_fini(&uring->posix);
+err_exit_ring:
+	io_uring_queue_exit(&uring->ring);
+err_free:
+	free(uring);
+	return rc;
+}
+
+void env_uring_destroy(struct env **env)
+{
+	struct uring *uring;
+
+	if (*env == NULL)
+		return;
+	uring = uring_of(*env);
+	ring_settle(uring);
+	posix_fini(&uring->posix);
+	io_uring_queue_exit(&uring->ring);
+	free(uring);
+	*env = NULL;
+}
+
+bool env_is_uring(struct env *env)
+{
+	return posix_of(env)->collect == uring_collect;
+}
+
+uint64_t env_uring_registered(struct env *env)
+{
+	const struct uring *uring = uring_of(env);
+	uint64_t sum = 0;
+
+	for (uint32_t slot = 0; slot < uring->buffer_count; slot++)
+		sum += uring->buffers[slot].size;
+	return sum;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "back_end.h"
+
+#include <stdio.h>
+
+static enum env_choice choice = ENV_CHOICE_POSIX;
+
+int back_end_create(const struct env_posix_opts *opts, struct env **env_out)
+{
+	char message[ENV_TEXT_SIZE];
+
+	return env_open(choice, opts, env_out, message);
+}
+
+bool back_end_is_uring(void)
+{
+	return choice == ENV_CHOICE_URING;
+}
+
+static bool is_available(char message[ENV_TEXT_SIZE])
+{
+	const struct env_posix_opts opts = { .io_thread_count = 1, .sock_max = 1 };
+	struct env *env = NULL;
+	int rc = env_open(choice, &opts, &env, message);
+
+	env_close(&env);
+	return rc == 0;
+}
+
+int back_ends_run(int (*run)(const char *back_end))
+{
+	char message[ENV_TEXT_SIZE];
+	int failed;
+
+	choice = ENV_CHOICE_POSIX;
+	failed = run("posix");
+	choice = ENV_CHOICE_URING;
+	if (is_available(message))
+		failed += run("uring");
+	else
+		printf("uring is passed over: %s\n", message);
+	return failed;
+}
