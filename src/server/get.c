@@ -2,7 +2,8 @@
 /*
  * GET: from the index to the client's memory.
  *
- *   1. find the block; a miss, another record than asked for, or a range outside it is answered
+ *   1. find the block, under a lease also when it has expired; a miss, another record than asked
+ *      for, or a range outside it is answered
  *   2. bytes in memory (memory mode, or not yet written) are pinned and pushed from where they
  *      stand; for the others buffers for the whole range are reserved at once
  *   3. with buffers, the block is looked up again and its segment is pinned while the shard reads:
@@ -107,12 +108,28 @@ static void get_unpin(struct op *op)
 	get->is_pinned = false;
 }
 
+/* A lease does not end with its block's time to live. */
+static bool get_find(struct op *op, struct shard_ref *ref_out)
+{
+	struct shard *shard = op->slot->shard;
+	uint64_t lease = op->u.get.lease;
+	struct shard_ref ref;
+
+	if (shard_find(shard, &op->id, ref_out))
+		return true;
+	if (lease == 0 || !shard_find_leased(shard, &op->id, &ref) ||
+	    !lease_covers(op, lease, &ref.hash))
+		return false;
+	*ref_out = ref;
+	return true;
+}
+
 /* The record that was found at first is still there. */
 static bool get_is_here(struct op *op)
 {
 	struct shard_ref ref;
 
-	return shard_find(op->slot->shard, &op->id, &ref) && ref.sequence == op->u.get.ref.sequence;
+	return get_find(op, &ref) && ref.sequence == op->u.get.ref.sequence;
 }
 
 static void get_read_start(struct op *op)
@@ -200,7 +217,7 @@ static void get_start(struct op *op)
 		get_answer(op, rc);
 		return;
 	}
-	if (rc < 0 || !shard_find(op->slot->shard, &op->id, ref)) {
+	if (rc < 0 || !get_find(op, ref)) {
 		if (rc == 0)
 			reactor_count_miss(op->reactor, request_saving(op->request),
 					   op->slot->shard, &op->id);
@@ -341,6 +358,7 @@ const struct op_kind op_kind_get = {
 
 void get_request(struct request *request, const struct wire_header *header, const void *body)
 {
+	const struct wire_request *fixed = body;
 	const struct wire_get *item = wire_items(header, body);
 	struct reactor *reactor = request->session->reactor;
 	bool is_direct = (request->session->xprt->caps & XPRT_CAP_DIRECT) != 0;
@@ -355,6 +373,7 @@ void get_request(struct request *request, const struct wire_header *header, cons
 			break;
 		}
 		op->u.get.want = item->record;
+		op->u.get.lease = fixed->lease;
 		op->u.get.offset = item->offset;
 		op->size = item->size;
 		if (is_direct != (item->seg_count > 0) ||

@@ -2,7 +2,7 @@
 /*
  * Requests that are answered on the spot: PROBE by a bitmap (nothing is pinned, no hit is counted);
  * DECLARE and UNDECLARE where the transport reaches the client's memory; REPORT by adding it up
- * (saving.c). LEASE and RENEW are part 2 of ctxkv: -ERR_UNSUPPORTED.
+ * (saving.c). LEASE and RENEW: lease.c.
  */
 #include <string.h>
 
@@ -109,7 +109,10 @@ void lookup_request(struct request *request, const struct wire_header *header, c
 		lookup_probe(request, header, body);
 		break;
 	case WIRE_LEASE:
-		request->bitmap.status = -ERR_UNSUPPORTED;
+		lease_request(request, header, body);
+		break;
+	case WIRE_RENEW:
+		request_refuse(request, 0, lease_renew(request, body));
 		break;
 	case WIRE_DECLARE:
 	case WIRE_UNDECLARE:

@@ -54,6 +54,7 @@ struct op_piece {
 
 struct op_get {
 	struct wire_record want; /* sequence 0: any */
+	uint64_t lease;          /* 0: none */
 	struct shard_ref ref;
 	struct shard_read read;
 	uint32_t offset; /* of the range in the block */

@@ -206,6 +206,9 @@ void reactor_opts_init(struct reactor_opts *opts)
 		.lane_max = WIRE_LANE_MAX,
 		.request_max = 256,
 		.operation_max = 4096,
+		.lease_max = 4096,
+		.lease_block_max = 65536,
+		.lease_ms_max = 600000,
 		.pending_max = 64,
 		.hello_ns = 5 * NS_PER_S,
 		.stall_ns = 2 * NS_PER_S,
@@ -290,6 +293,7 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	sum += opts->session_max * sizeof(struct session);
 	sum += plan.request_count * sizeof(struct request);
 	sum += opts->operation_max * plan.op_size;
+	sum += leases_memory_size(opts);
 	sum += buffers_memory_size(plan.inline_size) + buffers_memory_size(plan.receive_size) +
 	       buffers_memory_size(plan.read_size);
 	for (uint32_t i = 0; i < opts->listen_count; i++)
@@ -366,6 +370,7 @@ static void pools_init(struct reactor *reactor, const struct plan *plan)
 	for (uint32_t i = 0; i < plan->request_count; i++)
 		pool_add(&reactor->requests, &reactor->request_memory[i].node);
 	op_memory_init(reactor, plan);
+	leases_init(reactor, reactor->lease_memory);
 }
 
 static void memory_free(struct reactor *reactor)
@@ -378,6 +383,7 @@ static void memory_free(struct reactor *reactor)
 	env->ops->free(env, reactor->session_memory);
 	env->ops->free(env, reactor->request_memory);
 	env->ops->free(env, reactor->op_memory);
+	env->ops->free(env, reactor->lease_memory);
 }
 
 /* One by one; a NULL is told from what it was for. */
@@ -395,6 +401,7 @@ static int memory_take(struct reactor *reactor, const struct plan *plan)
 		{ (void **)&reactor->session_memory, opts->session_max * sizeof(struct session) },
 		{ (void **)&reactor->request_memory, plan->request_count * sizeof(struct request) },
 		{ (void **)&reactor->op_memory, opts->operation_max * plan->op_size },
+		{ &reactor->lease_memory, leases_memory_size(opts) },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

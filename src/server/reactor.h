@@ -59,16 +59,19 @@ struct reactor_opts {
 	enum store_verify verify;
 	uint64_t buffer_bytes; /* for blocks under way; a quarter is at least the largest block */
 	uint32_t session_max;
-	uint32_t lane_max;      /* of a session */
-	uint32_t request_max;   /* in flight in a session */
-	uint32_t operation_max; /* blocks under way in the reactor */
-	uint32_t pending_max;   /* connections that have not finished hello */
-	uint64_t hello_ns;      /* a connection that has not finished hello by then is closed */
-	uint64_t stall_ns;      /* a grant ends so long after its last progress (2 s) */
-	uint64_t idle_ns;       /* a session without lanes ends after so long */
-	uint64_t gpu_cents;     /* price of a GPU-hour, for the money saved */
-	uint64_t budget_ns;     /* a request has at most so long, whatever it asks for */
-	uint32_t stall_ms;      /* told in welcome: the watchdog's bound */
+	uint32_t lane_max;        /* of a session */
+	uint32_t request_max;     /* in flight in a session */
+	uint32_t operation_max;   /* blocks under way in the reactor */
+	uint32_t lease_max;       /* leases in the reactor, and … */
+	uint32_t lease_block_max; /* … blocks in them */
+	uint32_t lease_ms_max;    /* longest lease that is granted */
+	uint32_t pending_max;     /* connections that have not finished hello */
+	uint64_t hello_ns;        /* a connection that has not finished hello by then is closed */
+	uint64_t stall_ns;        /* a grant ends so long after its last progress (2 s) */
+	uint64_t idle_ns;         /* a session without lanes ends after so long */
+	uint64_t gpu_cents;       /* price of a GPU-hour, for the money saved */
+	uint64_t budget_ns;       /* a request has at most so long, whatever it asks for */
+	uint32_t stall_ms;        /* told in welcome: the watchdog's bound */
 };
 
 void reactor_opts_init(struct reactor_opts *opts); /* defaults for all but the pointers */

@@ -5,6 +5,7 @@
 
 #include "../base/log.h"
 #include "../wire/place.h"
+#include "lease.h"
 #include "reactor.h"
 #include "saving.h"
 #include "session.h"
@@ -64,7 +65,9 @@ struct reactor {
 	struct session *session_memory;
 	struct request *request_memory;
 	uint8_t *op_memory;
+	void *lease_memory;
 	uint32_t requests_reserved; /* told to sessions */
+	struct leases leases;
 
 	struct list pending; /* conns in hello */
 	uint32_t pending_count;

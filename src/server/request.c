@@ -34,7 +34,7 @@ static const struct request_kind {
 	[WIRE_GET] = { .rights = WIRE_RIGHT_READ, .begin = get_request },
 	[WIRE_PUT] = { .rights = WIRE_RIGHT_WRITE },
 	[WIRE_DROP] = { .rights = WIRE_RIGHT_WRITE, .begin = drop_request },
-	[WIRE_RENEW] = { .rights = WIRE_RIGHT_READ, .begin = lookup_request },
+	[WIRE_RENEW] = { .rights = WIRE_RIGHT_READ, .is_for_drain = true, .begin = lookup_request },
 	[WIRE_CANCEL] = { .is_for_drain = true, .begin = cancel_request },
 	[WIRE_DECLARE] = { .begin = lookup_request },
 	[WIRE_UNDECLARE] = { .is_for_drain = true, .begin = lookup_request },

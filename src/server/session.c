@@ -9,7 +9,7 @@
  * the frame's bytes are no longer held, with the next frame to it or by a NOTICE.
  *
  * The end. Lanes are closed first: afterwards no move is under way. Ops that the store still holds
- * go on without their session and are freed when it lets go of them.
+ * go on without their session and are freed when it lets go of them. Leases end with it.
  */
 #include "session.h"
 
@@ -30,6 +30,7 @@ static void session_init(struct session *session, struct reactor *reactor)
 	list_init(&session->replies);
 	list_init(&session->run_node);
 	list_init(&session->ops);
+	list_init(&session->leases);
 	for (uint32_t i = 0; i < REQUEST_BUCKETS; i++)
 		list_init(&session->buckets[i]);
 	session->idle_timer.fire = session_idle_cb;
@@ -245,6 +246,7 @@ void session_end(struct session *session)
 		op_forget_session(op);
 	}
 	ASSERT(session->op_count == 0);
+	leases_end_session(session);
 	reactor->credit_free += session->credit_initial - held;
 	reactor->requests_reserved -= 2 * session->request_max;
 	env->ops->timer_clear(env, &session->idle_timer);

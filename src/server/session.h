@@ -77,6 +77,10 @@ struct session {
 	struct list replies;  /* requests with something to send */
 	struct list run_node; /* reactor->sessions_woken */
 
+	struct list leases;
+	uint32_t lease_count;
+	uint32_t lease_item_count; /* in them */
+
 	/* Ops and their moves. */
 	struct list ops;
 	uint32_t op_count;

@@ -30,6 +30,8 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_index_entries += stats.index_entries;
 	metrics->store_index_size += stats.index_bytes;
 	metrics->store_io_errors += stats.io_errors;
+	metrics->store_leased += stats.leased_bytes;
+	metrics->store_leased_blocks += stats.leased_count;
 	metrics->store_memory += stats.memory_bytes;
 	metrics->store_offline += stats.is_offline;
 	metrics->store_oldest = MAX(metrics->store_oldest, stats.oldest_s);
@@ -70,6 +72,7 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	metrics_add_buffers(metrics_out, &reactor->inline_buffers);
 	metrics_add_buffers(metrics_out, &reactor->receive_buffers);
 	metrics_add_buffers(metrics_out, &reactor->read_buffers);
+	metrics_out->leases = reactor->leases.used;
 	metrics_out->ops = reactor->ops.used;
 	metrics_out->ops_max = reactor->ops.used_max;
 	metrics_out->sessions = reactor->sessions_pool.used;

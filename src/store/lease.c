@@ -19,6 +19,11 @@ uint64_t shard_lease_max(const struct shard *shard)
 	return shard->segment_count * shard->super.disk->segment_room / LEASE_PART;
 }
 
+uint64_t shard_lease_bytes(const struct shard *shard)
+{
+	return shard->stats.leased_bytes;
+}
+
 void lease_count(struct shard *shard, const struct index_entry *entry)
 {
 	if (entry->leases == 0)

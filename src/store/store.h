@@ -216,7 +216,8 @@ int shard_lease(struct shard *shard, const struct store_id *id, struct shard_ref
 void shard_unlease(struct shard *shard, const struct hash128 *hash);
 /* shard_find(), but what is leased has not expired. */
 bool shard_find_leased(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out);
-/* Bytes of blocks that can be leased at a time. */
+/* Bytes of blocks that are leased, and that can be. */
+uint64_t shard_lease_bytes(const struct shard *shard);
 uint64_t shard_lease_max(const struct shard *shard);
 
 /* --- read from the medium --- */

@@ -19,7 +19,7 @@ BINARY = BUILD / "src" / "cmd" / "ctxkv"
 LIBRARY = BUILD / "src" / "client" / "libctxkv.so"
 
 MISS, DEADLINE, UNREACHABLE, PEER, AUTH, TOO_LARGE = 2001, 2004, 2005, 2020, 2042, 2040
-PROBE, LEASE, GET, PUT, DROP = 1, 2, 3, 4, 5
+PROBE, LEASE, GET, PUT, DROP, RENEW = 1, 2, 3, 4, 5, 6
 DURABLE = 1
 EXISTED, WAS_DURABLE = 1, 2
 
@@ -214,7 +214,8 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def run(self, opcode, keys, buffers=(), flags=0, offset=0, timeout_s=0.0):
+    def run(self, opcode, keys, buffers=(), flags=0, offset=0, timeout_s=0.0, lease=0,
+            duration_ms=0):
         """One op over keys (and a buffer each). Returns (status of the op, items)."""
         items = (Item * max(1, len(keys)))()
         iovs = (Iov * max(1, len(keys)))()
@@ -227,10 +228,11 @@ class Client:
                 items[i].iov = ctypes.pointer(iovs[i])
                 items[i].iov_count = 1
         op = Op(opcode=opcode, flags=flags, items=items, item_count=len(keys),
-                timeout_ns=int(timeout_s * 1e9))
+                timeout_ns=int(timeout_s * 1e9), lease=lease, duration_ms=duration_ms)
         op.ns[:] = self.ns
         op.domain[:] = self.shared
         status = self.library.ctxkv_run(self.handle, ctypes.byref(op))
+        self.lease_id = op.lease
         return status, items
 
     def put(self, blocks, durable=False):
@@ -239,16 +241,24 @@ class Client:
         _, items = self.run(PUT, list(blocks), buffers, DURABLE if durable else 0)
         return [(items[i].status, items[i].flags) for i in range(len(blocks))]
 
-    def get(self, keys, size, offset=0, timeout_s=0.0):
+    def get(self, keys, size, offset=0, timeout_s=0.0, lease=0):
         """Returns a list: the block's bytes, or its negative status."""
         buffers = [(ctypes.c_char * size)() for _ in keys]
-        _, items = self.run(GET, keys, buffers, offset=offset, timeout_s=timeout_s)
+        _, items = self.run(GET, keys, buffers, offset=offset, timeout_s=timeout_s, lease=lease)
         return [buffers[i].raw[:items[i].done_size] if items[i].status == 0 else items[i].status
                 for i in range(len(keys))]
 
     def probe(self, keys):
         status, items = self.run(PROBE, keys)
         return [bool(items[i].is_here) for i in range(len(keys))] if status == 0 else status
+
+    def lease(self, keys, duration_ms, flags=0):
+        """(lease, [is it here])"""
+        _, items = self.run(LEASE, keys, flags=flags, duration_ms=duration_ms)
+        return self.lease_id, [bool(items[i].is_here) for i in range(len(keys))]
+
+    def renew(self, lease, duration_ms):
+        return self.run(RENEW, [], lease=lease, duration_ms=duration_ms)[0]
 
     def drop(self, keys):
         _, items = self.run(DROP, keys)

@@ -14,6 +14,7 @@ HELLO, CHALLENGE, PROOF, WELCOME, REFUSE = 1, 2, 3, 4, 5
 PROBE, LEASE, GET, PUT, DROP, RENEW, CANCEL = 10, 11, 12, 13, 14, 15, 16
 DECLARE, UNDECLARE, REPORT, STAT = 17, 18, 19, 20
 REPLY, BITMAP, TEXT, GRANT, DATA_GET, DATA_PUT, NOTICE = 30, 31, 32, 33, 34, 35, 36
+ALL, WARM = 1, 2  # flags of LEASE
 
 
 def header(kind, request=0, count=0, body=b"", payload_size=0, body_size=None, flags=0):
@@ -21,8 +22,8 @@ def header(kind, request=0, count=0, body=b"", payload_size=0, body_size=None, f
     return struct.pack("<IBBHIIQII", MAGIC, kind, flags, count, size, payload_size, request, 0, 0)
 
 
-def request(budget_s=5, flags=0, ns=b"n" * 16, domain=bytes(16), lease=0):
-    return ns + domain + struct.pack("<QQII", int(budget_s * 1e9), lease, flags, 0)
+def request(budget_s=5, flags=0, ns=b"n" * 16, domain=bytes(16), lease=0, duration_ms=0):
+    return ns + domain + struct.pack("<QQII", int(budget_s * 1e9), lease, flags, duration_ms)
 
 
 def domain_id(name):
@@ -91,6 +92,24 @@ class Raw:
         body = self.read(fields[4])
         self.read(fields[5])
         return fields[1], fields, body
+
+    def lease(self, keys, number, duration_ms, flags=0, ns=b"n" * 16):
+        """(id, bits, leased, granted ms)"""
+        body = request(flags=flags, ns=ns, duration_ms=duration_ms) + b"".join(keys)
+        self.send(LEASE, body, request=number, count=len(keys))
+        kind, fields, body = self.receive()
+        assert kind == BITMAP and fields[6] == number, (kind, fields)
+        lease, status, leased, granted, zero = struct.unpack("<QiIII", body[:24])
+        assert status == 0 and zero == 0
+        bits = [body[24 + i // 8] >> i % 8 & 1 for i in range(len(keys))]
+        return lease, bits, leased, granted
+
+    def renew(self, lease, number, duration_ms):
+        """The status."""
+        self.send(RENEW, request(lease=lease, duration_ms=duration_ms), request=number)
+        kind, fields, body = self.receive()
+        assert kind == REPLY and fields[6] == number and fields[2] == 1, (kind, fields)
+        return struct.unpack("<Ii", body[:8])[1]
 
     def is_closed(self, timeout=5):
         """Whether the server ends this connection soon."""

@@ -330,7 +330,9 @@ uint64_t raw_client_put(struct raw_client *client, const struct raw_client_put *
 
 	request->flags = flags;
 	for (uint16_t i = 0; i < count; i++) {
-		items[i] = (struct wire_put) { .key = puts[i].key, .size = puts[i].size };
+		items[i] = (struct wire_put) { .key = puts[i].key,
+					       .size = puts[i].size,
+					       .ttl_s = client->put_ttl_s };
 		if (!puts[i].is_inline)
 			continue;
 		ASSERT(payload_size + puts[i].size <= sizeof(payload));
@@ -353,6 +355,8 @@ uint64_t raw_client_get(struct raw_client *client, const struct wire_key *keys, 
 	struct wire_get *items = (void *)(request + 1);
 	struct wire_header header;
 
+	request->lease = client->lease;
+	request->flags = client->get_flags;
 	for (uint16_t i = 0; i < count; i++)
 		items[i] = (struct wire_get) { .key = keys[i], .offset = offset, .size = size };
 	wire_header_init(&header, WIRE_GET, ++client->request, count,
@@ -387,6 +391,34 @@ uint64_t raw_client_keys(struct raw_client *client, enum wire_kind kind,
 uint64_t raw_client_cancel(struct raw_client *client, const uint64_t *requests, uint16_t count)
 {
 	return raw_client_items(client, WIRE_CANCEL, requests, count * sizeof(*requests), count);
+}
+
+uint64_t raw_client_lease(struct raw_client *client, const struct wire_key *keys, uint16_t count,
+			  uint32_t flags, uint32_t duration_ms)
+{
+	static uint64_t body[BODY_MAX];
+	struct wire_request *request = request_begin(client, body, NS_PER_S);
+	struct wire_header header;
+
+	request->flags = flags;
+	request->duration_ms = duration_ms;
+	memcpy(request + 1, keys, count * sizeof(*keys));
+	wire_header_init(&header, WIRE_LEASE, ++client->request, count,
+			 (uint32_t)(sizeof(*request) + count * sizeof(*keys)));
+	(void)raw_client_send(client, &header, body, NULL);
+	return client->request;
+}
+
+uint64_t raw_client_renew(struct raw_client *client, uint64_t lease, uint32_t duration_ms)
+{
+	struct wire_request request = { .budget_ns = NS_PER_S,
+					.lease = lease,
+					.duration_ms = duration_ms };
+	struct wire_header header;
+
+	wire_header_init(&header, WIRE_RENEW, ++client->request, 0, sizeof(request));
+	(void)raw_client_send(client, &header, &request, NULL);
+	return client->request;
 }
 
 uint64_t raw_client_plain(struct raw_client *client, enum wire_kind kind)

@@ -29,7 +29,10 @@ struct raw_client {
 	uint32_t credit;                          /* as the last header said */
 	uint8_t domain[16];                       /* that requests name; its own after hello */
 	uint8_t ns[16];
-	bool is_mac_wrong; /* of the next frame sent */
+	uint64_t lease;     /* that gets read under */
+	uint32_t get_flags; /* of gets */
+	uint32_t put_ttl_s; /* of puts */
+	bool is_mac_wrong;  /* of the next frame sent */
 };
 
 struct raw_client_frame {
@@ -85,6 +88,10 @@ uint64_t raw_client_cancel(struct raw_client *client, const uint64_t *requests, 
 /* Items follow the request as they are. */
 uint64_t raw_client_items(struct raw_client *client, enum wire_kind kind, const void *items,
 			  size_t items_size, uint16_t count);
+/* LEASE with a duration, RENEW of a lease. */
+uint64_t raw_client_lease(struct raw_client *client, const struct wire_key *keys, uint16_t count,
+			  uint32_t flags, uint32_t duration_ms);
+uint64_t raw_client_renew(struct raw_client *client, uint64_t lease, uint32_t duration_ms);
 /* A request without items: STAT, RENEW … */
 uint64_t raw_client_plain(struct raw_client *client, enum wire_kind kind);
 

@@ -251,28 +251,6 @@ static void stat_tells_in_text(void **state)
 	rig_stop(&rig);
 }
 
-static void what_is_for_later_versions_is_refused_cleanly(void **state)
-{
-	struct rig rig;
-	struct raw_client client;
-	struct raw_client_frame frame;
-	struct wire_key key = rig_key(1);
-	const struct wire_bitmap *bitmap = (const void *)frame.body;
-
-	rig_init(&rig);
-	rig_start(&rig, false);
-	rig_client(&rig, &client);
-	(void)raw_client_keys(&client, WIRE_LEASE, &key, 1);
-	assert_true(raw_client_recv(&client, &frame));
-	assert_int_equal(frame.header.kind, WIRE_BITMAP);
-	assert_int_equal(bitmap->status, -ERR_UNSUPPORTED);
-	assert_int_equal(
-		raw_client_finish(&client, raw_client_plain(&client, WIRE_RENEW), NULL, NULL, NULL),
-		-ERR_UNSUPPORTED);
-	raw_client_close(&client);
-	rig_stop(&rig);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,7 +261,6 @@ int main(void)
 		cmocka_unit_test(names_keep_blocks_apart),
 		cmocka_unit_test(probe_and_drop_see_what_is_there),
 		cmocka_unit_test(stat_tells_in_text),
-		cmocka_unit_test(what_is_for_later_versions_is_refused_cleanly),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
