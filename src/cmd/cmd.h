@@ -51,8 +51,11 @@ void cmd_man_print(FILE *out);
 /* One line to standard error, "ctxkv: " before it; returns code. */
 int cmd_fail(int code, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* From here on log lines are limited in number: log_limit.c. */
-void cmd_log_limit(void);
+/* From here on log lines are limited in number and written by a thread of their own, so that nobody
+ * waits for who reads them: log_writer.c. */
+void cmd_log_begin(void);
+/* Write what is left; no other thread logs any more. */
+void cmd_log_end(void);
 
 /* True once SIGINT or SIGTERM has come; cmd_catch_signals() begins to watch. A second SIGINT ends
  * the process at once. */
@@ -64,6 +67,9 @@ void cmd_progress(const char *what, uint64_t done, uint64_t total);
 
 /* Directory of configuration: options.dir, else $XDG_CONFIG_HOME/ctxkv, else ~/.config/ctxkv. */
 int cmd_config_dir(const struct options *options, char *buf, size_t buf_size) MUST_USE;
+
+/* Cut "a,b,c" apart in place; empty ones are left out. How many, or -ERANGE: more than max. */
+int cmd_list_cut(char *text, const char **items, int max) MUST_USE;
 
 /* The whole file as text, at most 1 MiB; freed by the caller. NULL and errno when not. */
 char *cmd_read_file(const char *path);

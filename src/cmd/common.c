@@ -76,6 +76,21 @@ int cmd_config_dir(const struct options *options, char *buf, size_t buf_size)
 	return 0;
 }
 
+int cmd_list_cut(char *text, const char **items, int max)
+{
+	char *one;
+	int count = 0;
+
+	while ((one = strsep(&text, ",")) != NULL) {
+		if (one[0] == '\0')
+			continue;
+		if (count == max)
+			return -ERANGE;
+		items[count++] = one;
+	}
+	return count;
+}
+
 char *cmd_read_file(const char *path)
 {
 	struct stat st;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * setup: make a medium ready (or choose memory mode), and write into the configuration directory
+ * setup: make media ready (or choose memory mode), and write into the configuration directory
  *   server.yaml  the server's configuration, every option with its sentence
  *   secrets      the tenants' secrets, mode 0600 (or --secrets FILE: an existing one is used)
  *   client.url   the URL that clients on this host use when none is given
- * The medium comes last: a setup that fails over a file has erased nothing.
+ * The media come last: a setup that fails over a file has erased nothing. One that fails at a later
+ * medium leaves those before it set up; start refuses them, since the others are missing.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +17,7 @@
 
 #include "../base/text.h"
 #include "../env/posix/posix.h"
-#include "../store/store.h"
+#include "../server/server.h"
 #include "../wire/keyfile.h"
 #include "cmd.h"
 
@@ -28,6 +29,7 @@ struct setup {
 	char secrets_path[OPT_TEXT_MAX + 32];
 	char url_path[OPT_TEXT_MAX + 32];
 	char tenant[WIRE_TENANT_MAX]; /* whose URL is written */
+	uint8_t server[16];           /* UUID that all media get */
 };
 
 static int dir_make(const char *dir)
@@ -160,12 +162,17 @@ static void medium_progress(void *ctx, uint64_t done, uint64_t total)
 	cmd_progress("writing the medium once", done, total);
 }
 
-static int medium_make(struct setup *setup)
+/* One of count media; all of them get the same server and the indexes that follow. */
+static int medium_make(struct setup *setup, const char *path, uint32_t index, uint32_t count)
 {
 	const struct options *options = setup->options;
+	uint32_t shards = (uint32_t)options->shards;
 	struct medium_spec spec = {
-		.path = options->media,
+		.path = path,
 		.size = options->size,
+		.shard_count = shards,
+		.shard_first = index * shards,
+		.server_shards = count * shards,
 		.segment_room = options->segment_size,
 		.block_max = options->block_max,
 		.is_sparse = options->sparse != 0,
@@ -179,17 +186,34 @@ static int medium_make(struct setup *setup)
 	char block[32];
 	int rc;
 
-	setup->env->ops->random(setup->env, spec.server, sizeof(spec.server));
+	memcpy(spec.server, setup->server, sizeof(spec.server));
 	rc = medium_setup(setup->env, &spec, &info, message);
 	if (rc < 0)
 		return cmd_fail(rc, "%s", message[0] != '\0' ? message : err_str(rc));
-	printf("medium     %s: %s, %" PRIu32 " segments of %s, largest block %s%s%s\n",
-	       options->media, text_format_size(size, sizeof(size), info.size), info.segment_count,
+	printf("medium     %s: %s, ", path, text_format_size(size, sizeof(size), info.size));
+	if (shards > 1)
+		printf("%" PRIu32 " shards of ", shards);
+	printf("%" PRIu32 " segments of %s, largest block %s%s%s\n", info.segment_count,
 	       text_format_size(room, sizeof(room), info.segment_room),
 	       text_format_size(block, sizeof(block), info.block_max),
 	       info.is_direct ? "" : ", without direct I/O",
 	       options->sparse ? ", sparse: not allocated" : "");
 	return 0;
+}
+
+static int media_make(struct setup *setup)
+{
+	char text[OPT_TEXT_MAX];
+	const char *media[SERVER_MEDIUM_MAX];
+	int count;
+	int rc = 0;
+
+	snprintf(text, sizeof(text), "%s", setup->options->media);
+	count = cmd_list_cut(text, media, SERVER_MEDIUM_MAX);
+	setup->env->ops->random(setup->env, setup->server, sizeof(setup->server));
+	for (int i = 0; rc == 0 && i < count; i++)
+		rc = medium_make(setup, media[i], (uint32_t)i, (uint32_t)count);
+	return rc;
 }
 
 static int setup_run(struct setup *setup)
@@ -203,31 +227,45 @@ static int setup_run(struct setup *setup)
 	if (rc == 0)
 		rc = url_write(setup);
 	if (rc == 0 && setup->options->media[0] != '\0')
-		rc = medium_make(setup);
+		rc = media_make(setup);
 	return rc;
+}
+
+/* The configuration must mean the same files wherever start is called: full paths. */
+static int media_name(struct options *options)
+{
+	char text[OPT_TEXT_MAX];
+	char full[SERVER_MEDIUM_MAX * 2 * OPT_TEXT_MAX] = "";
+	char cwd[OPT_TEXT_MAX];
+	const char *media[SERVER_MEDIUM_MAX];
+	size_t used = 0;
+	int count;
+
+	snprintf(text, sizeof(text), "%s", options->media);
+	count = cmd_list_cut(text, media, SERVER_MEDIUM_MAX);
+	if (count < 0)
+		return cmd_fail(-1, "a server has at most %d media", SERVER_MEDIUM_MAX);
+	if (getcwd(cwd, sizeof(cwd)) == NULL)
+		return cmd_fail(-1, "name the media by their full paths");
+	for (int i = 0; i < count; i++) {
+		bool is_full = media[i][0] == '/';
+
+		used += (size_t)snprintf(full + used, sizeof(full) - used, "%s%s%s%s",
+					 i > 0 ? "," : "", is_full ? "" : cwd, is_full ? "" : "/",
+					 media[i]);
+	}
+	if (used >= OPT_TEXT_MAX)
+		return cmd_fail(-1, "the paths of the media are too long");
+	memcpy(options->media, full, used + 1);
+	return 0;
 }
 
 static int choices_check(struct options *options)
 {
-	char cwd[OPT_TEXT_MAX];
-	char path[2 * OPT_TEXT_MAX];
-
 	if ((options->media[0] == '\0') == (options->memory == 0))
-		return cmd_fail(-1,
-				"name a medium (ctxkv setup PATH --size SIZE) or --memory SIZE, "
-				"one of them");
-	if (strchr(options->media, ',') != NULL)
-		return cmd_fail(-1, "several media come with a later version; name one");
-	/* The configuration must mean the same file wherever start is called. */
-	if (options->media[0] != '\0' && options->media[0] != '/') {
-		if (getcwd(cwd, sizeof(cwd)) == NULL)
-			return cmd_fail(-1, "name the medium by its full path");
-		snprintf(path, sizeof(path), "%s/%s", cwd, options->media);
-		if (strlen(path) >= OPT_TEXT_MAX)
-			return cmd_fail(-1, "the path of the medium is too long");
-		memcpy(options->media, path, strlen(path) + 1);
-	}
-	return 0;
+		return cmd_fail(-1, "name a medium (ctxkv setup PATH --size SIZE), several "
+				    "(--media A,B), or --memory SIZE, one of them");
+	return options->media[0] == '\0' ? 0 : media_name(options);
 }
 
 int cmd_setup(struct options *options, const struct opt_set *set)

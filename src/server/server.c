@@ -92,6 +92,9 @@ static int step_reactor(struct reactor_thread *thread)
 	if (rc < 0)
 		return server_say(thread->message, rc, "%.200s",
 				  message[0] != '\0' ? message : err_str(rc));
+	thread->env->ops->seal(thread->env);
+	if (server->opts.thread_ready != NULL)
+		server->opts.thread_ready(server->opts.ctx, thread->index, thread->env);
 	return 0;
 }
 
@@ -124,7 +127,6 @@ static int step_run(struct reactor_thread *thread)
 	struct server *server = thread->server;
 	struct env *env = thread->env;
 
-	env->ops->seal(env);
 	if (server->opts.beat_ns > 0) {
 		thread->beat.fire = beat_cb;
 		beat_cb(&thread->beat);

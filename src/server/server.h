@@ -49,8 +49,10 @@ struct server_opts {
 	/* Makes the env of reactor index, on its thread. server_opts.ctx is ctx. */
 	int (*env_create)(void *ctx, uint32_t index, struct env **env_out);
 	void (*env_destroy)(void *ctx, struct env **env);
-	/* May be NULL: on reactor index's thread, before anything is allocated there. */
+	/* May be NULL: on reactor index's thread, before anything is allocated there; and when
+	 * everything is and the env is sealed. */
 	void (*thread_begin)(void *ctx, uint32_t index);
+	void (*thread_ready)(void *ctx, uint32_t index, struct env *env);
 	void *ctx;
 	/* May be NULL: a counter for each reactor, in memory that others may watch (a watchdog's
 	 * shared page). Each reactor adds to its own at least every beat_ns. */

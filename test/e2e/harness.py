@@ -36,16 +36,19 @@ def uring_is_allowed():
 class Server:
     """`ctxkv setup` in a folder of its own, then `ctxkv start` and its end, as often as wanted."""
 
-    def __init__(self, folder, memory=None, size="600MiB", extra_setup=(), io="auto"):
+    def __init__(self, folder, memory=None, size="600MiB", extra_setup=(), io="auto",
+                 media=("store",)):
         # Stores go to a disk file system: tmpfs has no O_DIRECT on older kernels.
         self.scratch = tempfile.TemporaryDirectory(prefix="ctxkv-e2e-", dir="/var/tmp")
         self.folder = pathlib.Path(self.scratch.name)
-        self.store = self.folder / "store"
+        self.media = [self.folder / name for name in media]
+        self.store = self.media[0]
         self.process = None
         self.log = None
         self.port = 0
         self.io = io
-        medium = ["--memory", memory] if memory else [self.store, "--size", size]
+        paths = ",".join(map(str, self.media))
+        medium = ["--memory", memory] if memory else ["--media", paths, "--size", size]
         self.run("setup", *medium, "--dir", self.folder, "--listen", "127.0.0.1:0", *extra_setup)
 
     @staticmethod
@@ -57,14 +60,16 @@ class Server:
             raise AssertionError(f"ctxkv {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *options, preexec=None):
+    def start(self, *options, preexec=None, supervise=False):
         """Returns the seconds until it was ready. A restart keeps the port. preexec() runs in the
-        server's process before the binary."""
+        server's process before the binary. Without supervise the process is the server itself, so
+        that it can be killed."""
         begin = time.monotonic()
         self.log = open(self.folder / "server.log", "w+", encoding="utf-8")
         listen = f"127.0.0.1:{self.port}"
+        watch = [] if supervise else ["--no-supervise"]
         self.process = subprocess.Popen(
-            [BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io,
+            [BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io, *watch,
              *map(str, options)],
             stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
         while time.monotonic() < begin + 30:

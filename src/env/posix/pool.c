@@ -189,6 +189,7 @@ static void thread_begin(struct posix *posix)
 {
 	struct pool *pool = &posix->pool;
 	struct pool_thread *thread = calloc(1, sizeof(*thread));
+	pthread_attr_t attr;
 	sigset_t all;
 	sigset_t before;
 
@@ -196,12 +197,16 @@ static void thread_begin(struct posix *posix)
 		return;
 	thread->posix = posix;
 	sigfillset(&all);
+	pthread_attr_init(&attr);
+	if (pool->has_cpus)
+		pthread_attr_setaffinity_np(&attr, sizeof(pool->cpus), &pool->cpus);
 	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
-	if (pthread_create(&thread->id, NULL, pool_main, thread) == 0)
+	if (pthread_create(&thread->id, &attr, pool_main, thread) == 0)
 		pool->threads[pool->thread_count++] = thread;
 	else
 		free(thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
 }
 
 /*

@@ -391,6 +391,9 @@ int posix_init(struct posix *posix, const struct env_posix_opts *opts)
 	rc = pool_init(posix, opts->io_thread_count);
 	if (rc < 0)
 		goto err_sock_fini;
+	posix->pool.has_cpus = opts->pool_cpus != NULL;
+	if (opts->pool_cpus != NULL)
+		posix->pool.cpus = *opts->pool_cpus;
 	return 0;
 
 err_sock_fini:

@@ -6,13 +6,16 @@
 #ifndef ENV_POSIX_H
 #define ENV_POSIX_H
 
+#include <sched.h>
+
 #include "../env.h"
 
 struct env_posix_opts {
 	uint32_t io_thread_count; /* pool for block I/O and resolve; 0: no block I/O. Started lazily
 				   */
 	uint32_t sock_max;        /* sockets open at once */
-	bool has_huge_pages;      /* map() tries MAP_HUGETLB first, then transparent ones */
+	const cpu_set_t *pool_cpus; /* where the pool's threads may run; NULL: as who makes them */
+	bool has_huge_pages;        /* map() tries MAP_HUGETLB first, then transparent ones */
 };
 
 int env_posix_create(const struct env_posix_opts *opts, struct env **env_out) MUST_USE;

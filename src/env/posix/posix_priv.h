@@ -41,6 +41,8 @@ struct resolve_queue {
 
 /* Threads and their work: env_io and env_resolve. */
 struct pool {
+	cpu_set_t cpus; /* of its threads, where has_cpus */
+	bool has_cpus;
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wanted;
 	struct list todo; /* env_io.node */

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of `start` share. */
+#ifndef CMD_START_H
+#define CMD_START_H
+
+#include <sched.h>
+
+#include "../env/choose.h"
+#include "../server/server.h"
+#include "cmd.h"
+#include "supervise.h"
+
+struct start {
+	struct options *options;
+	struct env *env; /* of the main thread: memory of tenants; never sealed */
+	struct tenants *tenants;
+	struct heartbeat *heartbeat;
+	struct heartbeat own_heartbeat; /* where nobody shares one */
+	uint64_t watchdog_ns;           /* of whoever watches; 0: nobody */
+	struct pulse pulse;             /* systemd: the main thread looks itself */
+	struct server_opts server_opts;
+	struct reactor_listen listen;
+	struct env_posix_opts env_opts;
+	cpu_set_t all_cpus;                /* of the process, before reactors are pinned */
+	uint32_t cpus[SERVER_REACTOR_MAX]; /* of each reactor */
+	uint32_t cpu_count;                /* 0: not pinned */
+	/* What each reactor reads and writes with, and why not with io_uring. */
+	char back_end[SERVER_REACTOR_MAX][ENV_TEXT_SIZE];
+	char io_message[SERVER_REACTOR_MAX][ENV_TEXT_SIZE];
+	char media[OPT_TEXT_MAX]; /* cut into server_opts.media */
+	struct server *server;
+	int signal_fd;
+	bool is_stopping;
+};
+
+/* --- start_opts.c: the options as the server wants them. 0, or negative after a message --- */
+
+int start_opts_make(struct start *start);
+
+/* --- start_print.c --- */
+
+void start_print(const struct start *start, uint64_t ready_ns);
+
+#endif

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server of several media and reactors with the real binary: what it refuses and how it says so,
+what it keeps over kill -9, what it takes, and who watches it."""
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from harness import BINARY, MISS, Client, Server, block_of, key_of
+
+SIZE = "600MiB"
+BLOCK = 256 * 1024
+
+
+@pytest.fixture(name="pair")
+def _pair():
+    server = Server(None, media=("a", "b"), size=SIZE)
+    yield server
+    server.end()
+
+
+def refusal(server, *options):
+    """What start says when it refuses."""
+    done = server.run("start", "--dir", server.folder, "--listen", "127.0.0.1:0", "--no-supervise",
+                      *options, check=False)
+    assert done.returncode == 1, done.stdout
+    return done.stderr
+
+
+def put_and_get(server, count, put=True):
+    """How many of count blocks are there; those are right."""
+    keys = [key_of("reactors", number) for number in range(count)]
+    with Client(server.url()) as client:
+        if put:
+            blocks = {key: block_of(key, BLOCK) for key in keys}
+            assert all(status == 0 for status, _ in client.put(blocks, durable=True))
+        found = 0
+        for key, got in zip(keys, client.get(keys, BLOCK)):
+            assert got in (block_of(key, BLOCK), -MISS)
+            found += got != -MISS
+        return found
+
+
+def test_two_media_are_one_server_and_survive_kill_9(pair):
+    pair.start()
+    assert re.search(r"^reactors +1 for 2 shards on 2 media", pair.output(), re.M)
+    assert put_and_get(pair, 40) == 40
+    pair.kill()
+    pair.start()
+    assert put_and_get(pair, 40, put=False) == 40
+    pair.stop()
+
+
+def test_a_missing_medium_refuses_and_names_the_option(pair):
+    pair.start()
+    put_and_get(pair, 40)
+    pair.stop()
+    os.rename(pair.media[1], pair.folder / "elsewhere")
+    text = refusal(pair)
+    assert str(pair.media[1]) in text and "--degraded" in text
+    pair.start("--degraded")
+    assert re.search(r"^degraded +1 of 2 shards", pair.output(), re.M)
+    left = put_and_get(pair, 40, put=False)
+    assert 5 <= left <= 35  # about half of them have their shard on the other
+    assert pair.counter("ctxkv_store_offline") == 1
+    pair.stop()
+    os.rename(pair.folder / "elsewhere", pair.media[1])
+    pair.start()
+    assert put_and_get(pair, 40, put=False) == 40
+    pair.stop()
+
+
+def test_media_that_are_not_one_server_are_refused(pair):
+    stranger = Server(None, size=SIZE)
+    try:
+        both = f"{pair.media[0]},{stranger.store}"
+        assert "belongs to another server" in refusal(pair, "--media", both)
+        one = f"{pair.media[0]},{pair.media[0]}"
+        assert "named twice" in refusal(pair, "--media", one)
+        half = f"{pair.media[0]}"
+        assert "--degraded" in refusal(pair, "--media", half)
+        link = pair.folder / "link"
+        link.symlink_to(pair.media[0])
+        assert "in use" in refusal(pair, "--media", f"{pair.media[0]},{link}")
+        subprocess.run(["cp", "--sparse=always", pair.media[0], pair.folder / "copy"], check=True)
+        assert "copy" in refusal(pair, "--media", f"{pair.media[0]},{pair.folder / 'copy'}")
+    finally:
+        stranger.end()
+
+
+def test_more_memory_than_there_is_is_refused_with_the_sum(pair):
+    text = refusal(pair, "--buffers", "1000GiB")
+    assert re.search(r"ask for 1000\.\d GiB of memory, the machine has", text), text
+    text = refusal(pair, "--reactors", "3")
+    assert "3 reactors, but only 2 shards" in text
+    assert "no list of CPUs" in refusal(pair, "--cpus", "x")
+
+
+def printed_memory(server):
+    size = re.search(r"^memory +([\d.]+) ([KMG])iB in all", server.output(), re.M)
+    return float(size[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[size[2]]
+
+
+def test_the_memory_printed_is_the_memory_taken(pair):
+    pair.start("--index-entries", "200000", "--buffers", "128MiB")
+    announced = printed_memory(pair)
+    begin = pair.resident()
+    assert 0.95 * announced <= begin <= 1.05 * announced + 16 * 2**20
+    put_and_get(pair, 60)
+    assert pair.resident() <= begin + 8 * 2**20
+    pair.stop()
+
+
+def children(pid):
+    return [int(one) for one in
+            pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError("not in time")
+
+
+def ready_count(server):
+    return len(re.findall(r"^ready ", server.output(), re.M))
+
+
+def test_the_parent_starts_a_dead_or_frozen_server_again(pair):
+    probe = socket.socket()
+    probe.bind(("127.0.0.1", 0))
+    pair.port = probe.getsockname()[1]  # a restart by the parent keeps the port that it was given
+    probe.close()
+    pair.start("--watchdog", "2s", "--index-entries", "200000", "--buffers", "32MiB",
+               supervise=True)
+    put_and_get(pair, 10)
+    parent = pair.process.pid
+    (first,) = children(parent)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: ready_count(pair) == 2)
+    assert put_and_get(pair, 10, put=False) == 10
+    (second,) = children(parent)
+    os.kill(second, signal.SIGSTOP)
+    wait_for(lambda: ready_count(pair) == 3)
+    assert re.search(r"has stood still for 2\.00 s|has stood still for 2 s", pair.output())
+    assert put_and_get(pair, 10, put=False) == 10
+    pair.stop()
+    assert not pathlib.Path(f"/proc/{second}").exists()
+
+
+def test_a_configuration_error_is_not_tried_again(pair):
+    done = pair.run("start", "--dir", pair.folder, "--listen", "nowhere", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("cannot start") == 1
+
+
+def notify_start(pair, path, watchdog_us):
+    environment = dict(os.environ, NOTIFY_SOCKET=path, WATCHDOG_USEC=str(watchdog_us))
+    return subprocess.Popen([BINARY, "start", "--dir", pair.folder, "--listen", "127.0.0.1:0",
+                             "--index-entries", "100000", "--buffers", "32MiB"],
+                            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_systemd_is_told_and_fed_while_the_loops_turn(pair):
+    path = str(pair.folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        notify.settimeout(20)
+        process = notify_start(pair, path, 2_000_000)
+        try:
+            assert b"READY=1" in notify.recv(4096)
+            for _ in range(3):
+                assert notify.recv(4096) == b"WATCHDOG=1"
+            os.kill(process.pid, signal.SIGSTOP)
+            notify.settimeout(1.5)
+            with pytest.raises(TimeoutError):
+                while True:
+                    notify.recv(4096)
+            os.kill(process.pid, signal.SIGCONT)
+            process.terminate()
+            notify.settimeout(20)
+            while b"STOPPING=1" not in notify.recv(4096):
+                pass
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_reader_of_the_log_that_stops_does_not_stop_the_server(pair):
+    """Standard error is a pipe that nobody reads; strangers make lines for it all the time."""
+    read_end, write_end = os.pipe()
+    log = open(pair.folder / "server.log", "w+", encoding="utf-8")
+    pair.process = subprocess.Popen(
+        [BINARY, "start", "--dir", pair.folder, "--listen", "127.0.0.1:0", "--no-supervise",
+         "--index-entries", "100000", "--buffers", "32MiB"], stdout=log, stderr=write_end)
+    pair.log = log
+    os.close(write_end)
+    try:
+        wait_for(lambda: ready_count(pair) == 1)
+        pair.port = int(re.search(r"^ready +127\.0\.0\.1:(\d+)", pair.output(), re.M)[1])
+        for _ in range(40):  # each costs the server a line; the pipe holds 64 KiB
+            for _ in range(60):
+                with socket.create_connection(("127.0.0.1", pair.port)) as stranger:
+                    stranger.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(64))
+            time.sleep(0.05)
+        assert put_and_get(pair, 5) == 5
+    finally:
+        os.close(read_end)
+        pair.kill(signal.SIGTERM)
