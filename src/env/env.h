@@ -31,6 +31,8 @@ struct env_blk;
 
 /* Largest number of pieces in one env_io or one sock_send/sock_recv. */
 #define ENV_IOV_MAX 64
+/* Largest number of descriptors beside the bytes of one sock_send_fds/sock_recv_fds. */
+#define ENV_FDS_MAX 16
 
 /*
  * A timer fires once, at or after when_ns. The fields are the timer heap's (env/timers.h); a zeroed
@@ -116,6 +118,8 @@ struct env_resolve {
 /* What a core may ask of its thread's time: see poll(). */
 #define ENV_FOREVER UINT64_MAX
 
+/* All required; those from sock_send_fds to share_is_lost only where there are processes: NULL in
+ * the simulator. */
 struct env_ops {
 	const char *name; /* "posix", "uring", "sim" */
 
@@ -192,6 +196,31 @@ struct env_ops {
 	/* The descriptor of a connected socket; sock is gone. For sock_adopt() on another env of
 	 * the process. What has arrived and was not received is still there. */
 	int (*sock_detach)(struct env *env, struct env_sock *sock);
+
+	/*
+	 * Unix sockets: the same, with descriptors beside the bytes, in order, none later than the
+	 * first byte sent with it. send: borrowed; sent when any byte is. recv: the caller's,
+	 * closed on exec; more than ENV_FDS_MAX at once, or no room for one: -EMFILE, and none is
+	 * kept.
+	 */
+	ssize_t (*sock_send_fds)(struct env *env, struct env_sock *sock, const struct iovec *iov,
+				 uint32_t iov_count, const int *fds, uint32_t fd_count);
+	ssize_t (*sock_recv_fds)(struct env *env, struct env_sock *sock, const struct iovec *iov,
+				 uint32_t iov_count, int fds_out[ENV_FDS_MAX],
+				 uint32_t *fd_count_out);
+
+	/*
+	 * Memory shared between processes. find: a descriptor (the caller's) by which a piece of
+	 * this process's memory can be passed on, and where in it it lies; -EOPNOTSUPP: it is
+	 * private, or no memory; -ENOENT: its file is not to be had. map: a piece of another's
+	 * (fd is borrowed), at least that large now; it may be cut at any time, and reads and
+	 * writes of it go on, of zeros and nowhere: behind them is_lost() tells.
+	 */
+	int (*share_find)(struct env *env, const void *base, size_t size, int *fd_out,
+			  uint64_t *offset_out);
+	int (*share_map)(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+	void (*share_unmap)(struct env *env, void *base);
+	bool (*share_is_lost)(struct env *env, const void *base);
 
 	void (*resolve)(struct env *env, struct env_resolve *resolve);
 };

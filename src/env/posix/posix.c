@@ -358,6 +358,12 @@ const struct env_ops posix_ops = {
 	.sock_name = posix_sock_name,
 	.sock_adopt = posix_sock_adopt,
 	.sock_detach = posix_sock_detach,
+	.sock_send_fds = posix_sock_send_fds,
+	.sock_recv_fds = posix_sock_recv_fds,
+	.share_find = posix_share_find,
+	.share_map = posix_share_map,
+	.share_unmap = posix_share_unmap,
+	.share_is_lost = posix_share_is_lost,
 	.resolve = pool_resolve,
 };
 

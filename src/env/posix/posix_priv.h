@@ -143,5 +143,16 @@ void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char 
 		     size_t buf_size);
 int posix_sock_adopt(struct env *env, int fd, struct env_sock **sock_out);
 int posix_sock_detach(struct env *env, struct env_sock *sock);
+ssize_t posix_sock_send_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			    uint32_t iov_count, const int *fds, uint32_t fd_count);
+ssize_t posix_sock_recv_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			    uint32_t iov_count, int fds_out[ENV_FDS_MAX], uint32_t *fd_count_out);
+
+/* share.c */
+int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out,
+		     uint64_t *offset_out);
+int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+void posix_share_unmap(struct env *env, void *base);
+bool posix_share_is_lost(struct env *env, const void *base);
 
 #endif

@@ -357,6 +357,85 @@ ssize_t posix_sock_send(struct env *env, struct env_sock *sock, const struct iov
 	return size < 0 ? -errno : size;
 }
 
+/* --- descriptors beside bytes --- */
+
+union fds_control {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(ENV_FDS_MAX * sizeof(int))];
+};
+
+ssize_t posix_sock_send_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			    uint32_t iov_count, const int *fds, uint32_t fd_count)
+{
+	union fds_control control = { .bytes = { 0 } };
+	const struct msghdr message = {
+		.msg_iov = (struct iovec *)(uintptr_t)iov,
+		.msg_iovlen = iov_count,
+		.msg_control = control.bytes,
+		.msg_controllen = CMSG_SPACE(fd_count * sizeof(int)),
+	};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	ssize_t size;
+
+	(void)env;
+	ASSERT(fd_count > 0);
+	ASSERT(fd_count <= ENV_FDS_MAX);
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+	memcpy(CMSG_DATA(head), fds, fd_count * sizeof(int));
+	do
+		size = sendmsg(sock->fd, &message, MSG_NOSIGNAL);
+	while (size < 0 && errno == EINTR);
+	return size < 0 ? -errno : size;
+}
+
+static uint32_t fds_take(struct msghdr *message, int fds_out[ENV_FDS_MAX])
+{
+	uint32_t count = 0;
+
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
+	     head = CMSG_NXTHDR(message, head)) {
+		uint32_t here = (uint32_t)((head->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+
+		if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+			continue;
+		ASSERT(count + here <= ENV_FDS_MAX); /* the control buffer has no more room */
+		memcpy(fds_out + count, CMSG_DATA(head), here * sizeof(int));
+		count += here;
+	}
+	return count;
+}
+
+ssize_t posix_sock_recv_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			    uint32_t iov_count, int fds_out[ENV_FDS_MAX], uint32_t *fd_count_out)
+{
+	union fds_control control;
+	struct msghdr message = {
+		.msg_iov = (struct iovec *)(uintptr_t)iov,
+		.msg_iovlen = iov_count,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	uint32_t count;
+	ssize_t size;
+
+	(void)env;
+	do
+		size = recvmsg(sock->fd, &message, MSG_CMSG_CLOEXEC);
+	while (size < 0 && errno == EINTR);
+	if (size < 0)
+		return -errno;
+	count = fds_take(&message, fds_out);
+	if ((message.msg_flags & MSG_CTRUNC) != 0) {
+		while (count > 0)
+			close(fds_out[--count]);
+		return -EMFILE;
+	}
+	*fd_count_out = count;
+	return size;
+}
+
 void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,
 		     size_t buf_size)
 {

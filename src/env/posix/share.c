@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory shared between processes: by which descriptor a piece of ours can be passed on (find), and
+ * a piece of another's by the descriptor that came (map).
+ *
+ * find. The mappings that cover the piece are read from /proc/self/maps: all shared, of one file,
+ * without a gap in it. The file's descriptor is looked for among ours by device and inode; a pool
+ * whose maker has closed it may still have its path. A name is believed only when what it opens is
+ * that inode.
+ *
+ * map. Only memory is taken: tmpfs or hugetlbfs, so that touching it waits for no disk, no network
+ * and nobody's FUSE daemon; and only inside the file.
+ *
+ * Failure. The other process may cut its file at any time; touching what is cut raises SIGBUS. The
+ * handler puts private zeros where the piece was and marks it lost: whoever was copying goes on
+ * undisturbed, and asks share_is_lost() behind the copy. A SIGBUS elsewhere is not ours: what was
+ * there before us has it. The handler reads a fixed table by atomics only.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "../../base/text.h"
+#include "posix_priv.h"
+
+#define SHARE_MAX 4096 /* pieces mapped in a process */
+
+static bool is_memory(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC);
+}
+
+/* --- find --- */
+
+/* A line of /proc/self/maps. */
+struct mapping {
+	uintptr_t from;
+	uintptr_t to;
+	uint64_t offset;
+	dev_t device;
+	unsigned long inode;
+	bool is_shared;
+	char path[512]; /* of the file, or what it was */
+};
+
+static bool mapping_read(FILE *maps, struct mapping *mapping_out)
+{
+	unsigned long from;
+	unsigned long to;
+	unsigned long long offset;
+	unsigned major;
+	unsigned minor;
+	char kind[5];
+	char *path = mapping_out->path;
+
+	if (fscanf(maps, "%lx-%lx %4s %llx %x:%x %lu", &from, &to, kind, &offset, &major, &minor,
+		   &mapping_out->inode) != 7 ||
+	    fgets(path, sizeof(mapping_out->path), maps) == NULL)
+		return false;
+	mapping_out->from = from;
+	mapping_out->to = to;
+	mapping_out->offset = offset;
+	mapping_out->device = makedev(major, minor);
+	mapping_out->is_shared = kind[3] == 's';
+	path[strcspn(path, "\n")] = '\0';
+	memmove(path, path + strspn(path, " "), strlen(path) - strspn(path, " ") + 1);
+	return true;
+}
+
+/* Whether next goes on, in memory and in the file, where so_far ends. */
+static bool mapping_follows(const struct mapping *so_far, const struct mapping *next)
+{
+	return next->from == so_far->to && next->is_shared && next->device == so_far->device &&
+	       next->inode == so_far->inode &&
+	       next->offset == so_far->offset + (so_far->to - so_far->from);
+}
+
+/* The one shared file that covers base … end; its offset is that of base. */
+static int piece_file(uintptr_t base, uintptr_t end, struct mapping *file_out)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	struct mapping next;
+	int rc = -EOPNOTSUPP;
+
+	if (maps == NULL)
+		return -errno;
+	*file_out = (struct mapping) { 0 };
+	while (rc != 0 && mapping_read(maps, &next)) {
+		if (next.to <= base)
+			continue;
+		if (file_out->to == 0 && next.from <= base && next.is_shared && next.inode != 0)
+			*file_out = next;
+		else if (file_out->to != 0 && mapping_follows(file_out, &next))
+			file_out->to = next.to;
+		else
+			break;
+		if (file_out->to >= end)
+			rc = 0;
+	}
+	fclose(maps);
+	if (rc == 0)
+		file_out->offset += base - file_out->from;
+	return rc;
+}
+
+static bool is_file(int fd, const struct mapping *file)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_dev == file->device && st.st_ino == file->inode &&
+	       (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+}
+
+/* A copy of a descriptor of ours that is the file, or -ENOENT. */
+static int open_by_descriptor(const struct mapping *file)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+	int fd = -ENOENT;
+
+	if (dir == NULL)
+		return -errno;
+	while (fd < 0 && (entry = readdir(dir)) != NULL) {
+		uint64_t number;
+
+		if (text_parse_u64(entry->d_name, &number) == 0 && number <= INT32_MAX &&
+		    is_file((int)number, file))
+			fd = fcntl((int)number, F_DUPFD_CLOEXEC, 0);
+	}
+	closedir(dir);
+	return fd;
+}
+
+static int open_by_path(const struct mapping *file)
+{
+	int fd = open(file->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return -ENOENT;
+	if (is_file(fd, file))
+		return fd;
+	close(fd);
+	return -ENOENT;
+}
+
+int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out,
+		     uint64_t *offset_out)
+{
+	struct mapping file;
+	uintptr_t end;
+	int rc;
+	int fd;
+
+	(void)env;
+	if (size == 0 || __builtin_add_overflow((uintptr_t)base, size, &end))
+		return -EINVAL;
+	rc = piece_file((uintptr_t)base, end, &file);
+	if (rc < 0)
+		return rc;
+	fd = open_by_descriptor(&file);
+	if (fd < 0)
+		fd = open_by_path(&file);
+	if (fd < 0)
+		return fd;
+	if (!is_memory(fd)) {
+		close(fd);
+		return -EOPNOTSUPP;
+	}
+	*fd_out = fd;
+	*offset_out = file.offset;
+	return 0;
+}
+
+/* --- map --- */
+
+/*
+ * A mapped piece. base is stored last with release and cleared first, by the thread that maps; the
+ * handler, in any thread, loads it with acquire. is_lost is stored by the handler, and read by who
+ * touched the piece, in the same thread.
+ */
+struct share {
+	atomic_uintptr_t base; /* 0: free */
+	atomic_size_t size;
+	atomic_bool is_lost;
+	atomic_flag is_taken; /* between threads that map at once */
+};
+
+static struct share shares[SHARE_MAX];
+static struct sigaction before_us; /* written only while the handler is not ours */
+static pthread_mutex_t handler_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct share *share_at(uintptr_t address)
+{
+	for (size_t i = 0; i < SHARE_MAX; i++) {
+		uintptr_t base = atomic_load_explicit(&shares[i].base, memory_order_acquire);
+
+		if (base != 0 && address >= base &&
+		    address - base < atomic_load_explicit(&shares[i].size, memory_order_relaxed))
+			return &shares[i];
+	}
+	return NULL;
+}
+
+/* Also in a thread that holds locks: system calls and atomics only. */
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+	struct share *share = share_at((uintptr_t)info->si_addr);
+	int saved = errno;
+	void *zeros = MAP_FAILED;
+
+	(void)number;
+	(void)context;
+	if (share != NULL)
+		zeros = mmap((void *)atomic_load_explicit(&share->base, memory_order_relaxed),
+			     atomic_load_explicit(&share->size, memory_order_relaxed),
+			     PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	if (zeros != MAP_FAILED)
+		atomic_store_explicit(&share->is_lost, true, memory_order_relaxed);
+	else
+		sigaction(SIGBUS, &before_us, NULL); /* it comes again, to whom it belongs */
+	errno = saved;
+}
+
+/* Before a piece is mapped: who sets a handler of his own meanwhile must not find us gone. */
+static void handler_ensure(void)
+{
+	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+	struct sigaction now;
+
+	pthread_mutex_lock(&handler_lock);
+	sigaction(SIGBUS, NULL, &now);
+	if (now.sa_sigaction != on_sigbus) {
+		before_us = now;
+		sigemptyset(&action.sa_mask);
+		sigaction(SIGBUS, &action, NULL);
+	}
+	pthread_mutex_unlock(&handler_lock);
+}
+
+static struct share *share_take(void)
+{
+	for (size_t i = 0; i < SHARE_MAX; i++) {
+		if (!atomic_flag_test_and_set_explicit(&shares[i].is_taken, memory_order_acquire))
+			return &shares[i];
+	}
+	return NULL;
+}
+
+static int fd_check(int fd, uint64_t offset, size_t size)
+{
+	struct stat st;
+	uint64_t end;
+
+	if (size == 0 || __builtin_add_overflow(offset, size, &end) || end > INT64_MAX)
+		return -EINVAL;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || !is_memory(fd))
+		return -EOPNOTSUPP;
+	return end <= (uint64_t)st.st_size ? 0 : -EINVAL;
+}
+
+int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out)
+{
+	struct share *share;
+	void *base;
+	int rc = fd_check(fd, offset, size);
+
+	(void)env;
+	if (rc < 0)
+		return rc;
+	handler_ensure();
+	share = share_take();
+	if (share == NULL)
+		return -ENOSPC;
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+	if (base == MAP_FAILED) {
+		rc = -errno;
+		atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
+		return rc;
+	}
+	atomic_store_explicit(&share->is_lost, false, memory_order_relaxed);
+	atomic_store_explicit(&share->size, size, memory_order_relaxed);
+	atomic_store_explicit(&share->base, (uintptr_t)base, memory_order_release);
+	*base_out = base;
+	return 0;
+}
+
+void posix_share_unmap(struct env *env, void *base)
+{
+	struct share *share = share_at((uintptr_t)base);
+
+	(void)env;
+	ASSERT(share != NULL);
+	ASSERT((uintptr_t)base == atomic_load_explicit(&share->base, memory_order_relaxed));
+	atomic_store_explicit(&share->base, 0, memory_order_release);
+	munmap(base, atomic_load_explicit(&share->size, memory_order_relaxed));
+	atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
+}
+
+bool posix_share_is_lost(struct env *env, const void *base)
+{
+	const struct share *share = share_at((uintptr_t)base);
+
+	(void)env;
+	ASSERT(share != NULL);
+	return atomic_load_explicit(&share->is_lost, memory_order_relaxed);
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory and descriptors that pass between processes: a shared piece is found however its maker
+ * left it, comes over a socket, and is the same bytes on both sides; what is no memory, or too
+ * small, is refused; one that is cut while it is used costs only itself.
+ */
+#include "../../lib/t.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../../src/env/posix/posix.h"
+#include "../../lib/back_end.h"
+
+#define SIZE (16 * PAGE_SIZE)
+
+static int begin(void **state)
+{
+	const struct env_posix_opts opts = { .sock_max = 4, .io_thread_count = 1 };
+	struct env *env = NULL;
+
+	assert_int_equal(back_end_create(&opts, &env), 0);
+	*state = env;
+	return 0;
+}
+
+static int end(void **state)
+{
+	struct env *env = *state;
+
+	env_close(&env);
+	return 0;
+}
+
+static int memory_make(const char *name)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	return fd;
+}
+
+static char *map_all(int fd)
+{
+	char *base = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(base, MAP_FAILED);
+	return base;
+}
+
+static uint32_t open_fds(void)
+{
+	uint32_t count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+/* Piece base … size of ours, by what find says, is the same bytes elsewhere. */
+static void check_found(struct env *env, char *base, size_t size)
+{
+	uint64_t offset = 0;
+	void *theirs = NULL;
+	int fd = -1;
+
+	assert_int_equal(env->ops->share_find(env, base, size, &fd, &offset), 0);
+	assert_int_equal(env->ops->share_map(env, fd, offset, size, &theirs), 0);
+	close(fd);
+	memset(base, 'a', size);
+	((char *)theirs)[size - 1] = 'b';
+	assert_int_equal(base[size - 1], 'b');
+	assert_int_equal(((char *)theirs)[0], 'a');
+	assert_false(env->ops->share_is_lost(env, theirs));
+	env->ops->share_unmap(env, theirs);
+}
+
+/* --- find --- */
+
+static void a_shared_piece_is_found_by_its_descriptor(void **state)
+{
+	int fd = memory_make("pool");
+	char *base = map_all(fd);
+
+	check_found(*state, base, SIZE);
+	check_found(*state, base + 3 * PAGE_SIZE, 5 * PAGE_SIZE);
+	munmap(base, SIZE);
+	close(fd);
+}
+
+/* vLLM's pool: a file of /dev/shm, unlinked, its descriptor open. LMCache's: the other way round.
+ */
+static void a_pool_is_found_unlinked_or_closed_but_not_both(void **state)
+{
+	struct env *env = *state;
+	char path[] = "/dev/shm/ctxkv-share-XXXXXX";
+	uint64_t offset;
+	int found = -1;
+	int fd = mkostemp(path, O_CLOEXEC);
+	char *base;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	base = map_all(fd);
+	close(fd);
+	check_found(env, base, SIZE);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	unlink(path);
+	check_found(env, base, SIZE);
+	close(fd);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -ENOENT);
+	/* Another file under that name is not the pool. */
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	close(fd);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -ENOENT);
+	unlink(path);
+	munmap(base, SIZE);
+}
+
+static void what_is_not_one_shared_piece_is_not_found(void **state)
+{
+	struct env *env = *state;
+	uint64_t offset;
+	int found = -1;
+	int fd = memory_make("pool");
+	int other = memory_make("other");
+	char *base = map_all(fd);
+	char *private_memory = malloc(SIZE);
+	uint32_t before = open_fds();
+
+	assert_int_equal(env->ops->share_find(env, private_memory, SIZE, &found, &offset),
+			 -EOPNOTSUPP);
+	assert_int_equal(env->ops->share_find(env, base, 0, &found, &offset), -EINVAL);
+	assert_int_equal(env->ops->share_find(env, base, SIZE_MAX, &found, &offset), -EINVAL);
+	/* A hole in it, another file in it, and the same file out of order. */
+	munmap(base + 4 * PAGE_SIZE, PAGE_SIZE);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -EOPNOTSUPP);
+	mmap(base + 4 * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, other,
+	     4 * PAGE_SIZE);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -EOPNOTSUPP);
+	mmap(base + 4 * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+	     5 * PAGE_SIZE);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -EOPNOTSUPP);
+	mmap(base + 4 * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
+	     4 * PAGE_SIZE);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -EOPNOTSUPP);
+	/* Whole again, though in two mappings: found. */
+	mmap(base + 4 * PAGE_SIZE, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 4 * PAGE_SIZE);
+	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), 0);
+	assert_int_equal(offset, 0);
+	close(found);
+	assert_int_equal(open_fds(), before);
+	munmap(base, SIZE);
+	close(fd);
+	close(other);
+	free(private_memory);
+}
+
+/* --- map --- */
+
+static void only_memory_of_that_size_is_mapped(void **state)
+{
+	struct env *env = *state;
+	char path[] = "/var/tmp/ctxkv-share-XXXXXX";
+	void *base = NULL;
+	int fd = memory_make("pool");
+	int file = mkostemp(path, O_CLOEXEC);
+	int folder = open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fds[2];
+	const struct {
+		int fd;
+		uint64_t offset;
+		size_t size;
+		int rc;
+	} cases[] = {
+		{ fd, 0, SIZE + 1, -EINVAL },
+		{ fd, PAGE_SIZE, SIZE, -EINVAL },
+		{ fd, SIZE, 1, -EINVAL },
+		{ fd, 0, 0, -EINVAL },
+		{ fd, 1, PAGE_SIZE, -EINVAL }, /* not on a page */
+		{ fd, UINT64_MAX - PAGE_SIZE + 1, PAGE_SIZE, -EINVAL },
+		{ fd, UINT64_C(1) << 63, PAGE_SIZE, -EINVAL },
+		{ file, 0, PAGE_SIZE, -EOPNOTSUPP },
+		{ folder, 0, PAGE_SIZE, -EOPNOTSUPP },
+		{ -1, 0, PAGE_SIZE, -EBADF },
+	};
+
+	assert_int_equal(ftruncate(file, SIZE), 0);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		assert_int_equal(env->ops->share_map(env, cases[i].fd, cases[i].offset,
+						     cases[i].size, &base),
+				 cases[i].rc);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(env->ops->share_map(env, fds[0], 0, PAGE_SIZE, &base), -EOPNOTSUPP);
+	assert_null(base);
+	close(fds[0]);
+	close(fds[1]);
+	close(fd);
+	close(file);
+	close(folder);
+	unlink(path);
+}
+
+static void a_piece_that_is_cut_costs_only_itself(void **state)
+{
+	struct env *env = *state;
+	int fd = memory_make("cut");
+	int whole_fd = memory_make("whole");
+	void *cut = NULL;
+	void *whole = NULL;
+	char *bytes = malloc(SIZE);
+
+	assert_int_equal(env->ops->share_map(env, fd, 0, SIZE, &cut), 0);
+	assert_int_equal(env->ops->share_map(env, whole_fd, 0, SIZE, &whole), 0);
+	memset(bytes, 'x', SIZE);
+	memcpy(cut, bytes, SIZE);
+	assert_int_equal(ftruncate(fd, 4 * PAGE_SIZE), 0);
+	assert_false(env->ops->share_is_lost(env, cut)); /* nobody has touched it yet */
+	memcpy(cut, bytes, SIZE);
+	assert_true(env->ops->share_is_lost(env, cut));
+	assert_false(env->ops->share_is_lost(env, whole));
+	memcpy(whole, bytes, SIZE);
+	memcpy(bytes, cut, SIZE); /* it can still be touched */
+	env->ops->share_unmap(env, cut);
+	/* The next piece in its place is not lost, and a read finds out as well. */
+	assert_int_equal(env->ops->share_map(env, whole_fd, 0, SIZE, &cut), 0);
+	assert_false(env->ops->share_is_lost(env, cut));
+	assert_int_equal(ftruncate(whole_fd, 0), 0);
+	memcpy(bytes, cut, SIZE);
+	assert_true(env->ops->share_is_lost(env, cut));
+	assert_false(env->ops->share_is_lost(env, whole));
+	env->ops->share_unmap(env, cut);
+	env->ops->share_unmap(env, whole);
+	close(fd);
+	close(whole_fd);
+	free(bytes);
+}
+
+/* Memory of ours that breaks is our own trouble. */
+static void a_fault_elsewhere_still_kills(void **state)
+{
+	struct env *env = *state;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid == 0) {
+		int fd = memory_make("own");
+		void *shared = NULL;
+		char *own = map_all(fd);
+
+		signal(SIGBUS, SIG_DFL); /* a sanitizer's handler would tell a story */
+		if (env->ops->share_map(env, fd, 0, SIZE, &shared) != 0)
+			_exit(1);
+		if (ftruncate(fd, 0) != 0)
+			_exit(2);
+		*(volatile char *)own = 1;
+		_exit(3);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_false(WIFEXITED(status) && WEXITSTATUS(status) < 4);
+}
+
+/* --- descriptors beside bytes --- */
+
+struct ends {
+	struct env_sock *a;
+	struct env_sock *b;
+};
+
+static struct ends ends_make(struct env *env)
+{
+	struct ends ends = { NULL, NULL };
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(env->ops->sock_adopt(env, fds[0], &ends.a), 0);
+	assert_int_equal(env->ops->sock_adopt(env, fds[1], &ends.b), 0);
+	return ends;
+}
+
+static void descriptors_come_in_order_and_not_behind_their_bytes(void **state)
+{
+	struct env *env = *state;
+	struct ends ends = ends_make(env);
+	int sent[3] = { memory_make("0"), memory_make("1"), memory_make("2") };
+	int got[ENV_FDS_MAX];
+	uint32_t count = 0;
+	uint32_t total = 0;
+	char bytes[64];
+	struct iovec iov = { bytes, 8 };
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pwrite(sent[i], &(char) { (char)('0' + i) }, 1, 0), 1);
+	memcpy(bytes, "headhead", 8);
+	assert_int_equal(env->ops->sock_send(env, ends.a, &iov, 1), 8);
+	assert_int_equal(env->ops->sock_send_fds(env, ends.a, &iov, 1, sent, 2), 8);
+	assert_int_equal(env->ops->sock_send_fds(env, ends.a, &iov, 1, sent + 2, 1), 8);
+	assert_int_equal(env->ops->sock_send(env, ends.a, &iov, 1), 8);
+	for (uint32_t have = 0; have < 32;) {
+		struct iovec into = { bytes, 5 };
+		ssize_t size = env->ops->sock_recv_fds(env, ends.b, &into, 1, got, &count);
+
+		assert_true(size > 0);
+		have += (uint32_t)size;
+		for (uint32_t i = 0; i < count; i++, total++) {
+			assert_int_equal(pread(got[i], bytes, 1, 0), 1);
+			assert_int_equal(bytes[0], '0' + (int)total);
+			assert_int_not_equal(fcntl(got[i], F_GETFD) & FD_CLOEXEC, 0);
+			close(got[i]);
+		}
+		/* With the last byte of a message all of its descriptors are here. */
+		assert_true(total >= (have > 16 ? 3u : have > 8 ? 2u : 0u));
+	}
+	assert_int_equal(total, 3);
+	assert_int_equal(env->ops->sock_recv_fds(env, ends.b, &iov, 1, got, &count), -EAGAIN);
+	for (int i = 0; i < 3; i++)
+		close(sent[i]);
+	env->ops->sock_close(env, ends.a);
+	env->ops->sock_close(env, ends.b);
+}
+
+static void descriptors_beyond_the_limits_are_an_error_and_no_leak(void **state)
+{
+	struct env *env = *state;
+	struct ends ends = ends_make(env);
+	int fd = memory_make("one");
+	int fds[ENV_FDS_MAX];
+	uint32_t count = 0;
+	uint32_t before = open_fds();
+	struct rlimit limit_before;
+	struct rlimit limit;
+	char byte = 'x';
+	struct iovec iov = { &byte, 1 };
+	int lowest;
+
+	for (int i = 0; i < ENV_FDS_MAX; i++)
+		fds[i] = fd;
+	assert_int_equal(env->ops->sock_send_fds(env, ends.a, &iov, 1, fds, ENV_FDS_MAX), 1);
+	lowest = dup(0);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit_before), 0);
+	limit = limit_before;
+	limit.rlim_cur = (rlim_t)lowest + 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(env->ops->sock_recv_fds(env, ends.b, &iov, 1, fds, &count), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit_before), 0);
+	assert_int_equal(open_fds(), before);
+	close(fd);
+	env->ops->sock_close(env, ends.a);
+	env->ops->sock_close(env, ends.b);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+static int run_all(const char *back_end)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_shared_piece_is_found_by_its_descriptor),
+		T(a_pool_is_found_unlinked_or_closed_but_not_both),
+		T(what_is_not_one_shared_piece_is_not_found),
+		T(only_memory_of_that_size_is_mapped),
+		T(a_piece_that_is_cut_costs_only_itself),
+		T(a_fault_elsewhere_still_kills),
+		T(descriptors_come_in_order_and_not_behind_their_bytes),
+		T(descriptors_beyond_the_limits_are_an_error_and_no_leak),
+	};
+
+	return cmocka_run_group_tests_name(back_end, tests, NULL, NULL);
+}
+
+int main(void)
+{
+	return back_ends_run(run_all);
+}
