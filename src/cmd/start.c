@@ -20,11 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "start.h"
+#include "tenants_load.h"
+
+#define SECRETS_NS NS_PER_S /* for all reactors to take a new table */
 
 /* --- configuration --- */
 
@@ -60,21 +62,35 @@ static int config_check(const struct options *options)
 
 static int secrets_read(struct start *start)
 {
-	const char *path = start->options->secrets;
-	char message[256] = "";
-	struct stat st;
-	char *text;
-	int rc;
+	char message[512] = "";
+	int rc = cmd_tenants_load(start->env, start->options->secrets, &start->tenants, message);
 
-	if (stat(path, &st) == 0 && (st.st_mode & 077) != 0)
-		return cmd_fail(-EPERM, "%s can be read by others: chmod 600 %s", path, path);
-	text = cmd_read_file(path);
-	if (text == NULL)
-		return cmd_fail(-errno, "cannot read %s: %s", path, err_str(errno));
-	rc = tenants_create(start->env, text, &start->tenants, message);
-	explicit_bzero(text, strlen(text));
-	free(text);
-	return rc < 0 ? cmd_fail(rc, "%s: %s", path, message) : 0;
+	return rc < 0 ? cmd_fail(rc, "%s", message) : 0;
+}
+
+/* SIGHUP. A file that is no good changes nothing. */
+static void secrets_read_again(struct start *start)
+{
+	const char *path = start->options->secrets;
+	struct tenants *tenants = NULL;
+	char message[512] = "";
+	int rc = cmd_tenants_load(start->env, path, &tenants, message);
+
+	if (rc < 0) {
+		log_error("secrets not taken, those of before stay: %s", message);
+		return;
+	}
+	rc = server_set_tenants(start->server, tenants, SECRETS_NS);
+	if (rc == 0) {
+		tenants_destroy(start->env, &start->tenants);
+		log_info("secrets taken from %s: tenants %u", path, tenants->count);
+	} else {
+		tenants->before = start->tenants; /* a reactor may use it still */
+		log_error("secrets from %s did not reach every reactor in time: %s; send SIGHUP "
+			  "again",
+			  path, err_str(rc));
+	}
+	start->tenants = tenants;
 }
 
 /* --- signals --- */
@@ -100,7 +116,8 @@ static void signal_take(struct start *start, uint32_t number)
 	if (number == SIGHUP && start->is_stopping)
 		return;
 	if (number == SIGHUP) {
-		log_info("secrets are read at start only");
+		if (start->server != NULL)
+			secrets_read_again(start);
 		return;
 	}
 	if (start->is_stopping && number == SIGINT)

@@ -227,6 +227,12 @@ static const void *conn_find_key(struct conn *conn)
 	return conn->tenant != NULL ? conn->secret : NULL;
 }
 
+void conn_forget_tenant(struct conn *conn)
+{
+	conn->tenant = NULL;
+	conn->secret = NULL;
+}
+
 static int conn_hello(struct conn *conn, const struct wire_hello *hello)
 {
 	struct reactor *reactor = conn->reactor;
@@ -351,7 +357,11 @@ static struct session *conn_session(struct conn *conn, int *code_out)
 	}
 	auth_session_key(conn->secret, &conn->transcript, &key);
 	*code_out = -ERR_BUSY;
-	return session_create(conn->reactor, conn->tenant, conn->lane->ops, &key);
+	session = session_create(conn->reactor, conn->tenant, conn->lane->ops, &key);
+	if (session != NULL)
+		memcpy(session->secret_id, conn->transcript.hello.secret_id,
+		       sizeof(session->secret_id));
+	return session;
 }
 
 static int conn_proof(struct conn *conn, const struct wire_proof *proof)

@@ -18,6 +18,7 @@ static const struct query_row query_rows[QUERY_KIND_COUNT] = {
 	[QUERY_SHARDS] = { sizeof(struct shard_row), query_shards },
 	[QUERY_DRAIN] = { 0, query_drain },
 	[QUERY_DROP] = { 0, query_drop },
+	[QUERY_TENANTS] = { 0, query_tenants },
 	[QUERY_FINISH] = { 0, query_finish_reactor },
 };
 

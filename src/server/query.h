@@ -21,6 +21,7 @@
 #include "../wire/wire.h"
 
 struct reactor;
+struct tenants;
 
 enum query_kind {
 	QUERY_NONE = 0,
@@ -29,6 +30,7 @@ enum query_kind {
 	QUERY_SHARDS,   /* rows: struct shard_row */
 	QUERY_DRAIN,    /* no new puts, the clients are told; gets go on. No rows */
 	QUERY_DROP,     /* in.drop: a namespace, or one key. Finished when it is durable */
+	QUERY_TENANTS,  /* in.tenants takes the place of the table: reactor_set_tenants() */
 	QUERY_FINISH,   /* the server's own: no new requests, finish what is under way */
 	QUERY_KIND_COUNT,
 };
@@ -71,6 +73,7 @@ struct query_drop {
 
 union query_in {
 	struct query_drop drop;
+	const struct tenants *tenants; /* borrowed until another table, or the end */
 };
 
 /* What a handler keeps while it works. */
@@ -116,6 +119,7 @@ void query_sessions(struct reactor *reactor, struct reactor_query *query); /* qu
 void query_shards(struct reactor *reactor, struct reactor_query *query);   /* query.c */
 void query_drain(struct reactor *reactor, struct reactor_query *query);    /* query.c */
 void query_drop(struct reactor *reactor, struct reactor_query *query);     /* query_drop.c */
+void query_tenants(struct reactor *reactor, struct reactor_query *query);  /* tenancy.c */
 void query_finish_reactor(struct reactor *reactor, struct reactor_query *query);
 
 #endif

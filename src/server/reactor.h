@@ -88,6 +88,13 @@ void reactor_drain(struct reactor *reactor);
 void reactor_finish(struct reactor *reactor);
 bool reactor_is_idle(const struct reactor *reactor);
 
+/*
+ * Another table of tenants, borrowed; when it returns nothing points into the old one. Sessions
+ * whose tenant or secret is gone are told and end; the others have their new rights, limits and
+ * quotas at once (tenancy.c).
+ */
+void reactor_set_tenants(struct reactor *reactor, const struct tenants *tenants);
+
 /* End all sessions at once: who drains has had time enough. What the store holds goes on: poll
  * until the reactor is idle. */
 void reactor_stop(struct reactor *reactor);

@@ -102,6 +102,14 @@ void server_listener_name(const struct server *server, char *buf, size_t buf_siz
 ANY_THREAD int server_drain(struct server *server, uint64_t timeout_ns) MUST_USE;
 
 /*
+ * Another table of tenants for every reactor, at once for its sessions (reactor_set_tenants()). 0:
+ * nobody points into the old one. Negative: some reactor did not say so in time, so that both
+ * tables have to stay until the server has stopped, or a later call returns 0.
+ */
+ANY_THREAD int server_set_tenants(struct server *server, const struct tenants *tenants,
+				  uint64_t timeout_ns) MUST_USE;
+
+/*
  * One row for each reactor, in rows[reactor]; those that do not answer in time have zeros. Returns
  * how many answered.
  */

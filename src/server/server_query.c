@@ -220,6 +220,16 @@ int server_drain(struct server *server, uint64_t timeout_ns)
 	return server_query(server, &query);
 }
 
+int server_set_tenants(struct server *server, const struct tenants *tenants, uint64_t timeout_ns)
+{
+	struct server_query query = { .kind = QUERY_TENANTS,
+				      .reactor = SERVER_REACTOR_ALL,
+				      .in.tenants = tenants,
+				      .timeout_ns = timeout_ns };
+
+	return server_query(server, &query);
+}
+
 /* All are asked, then all are waited for; each answer in its own row. */
 static uint32_t metrics_run(struct server *server, struct metrics *rows, uint32_t count,
 			    const struct timespec *until)

@@ -57,6 +57,7 @@ struct session {
 	uint64_t id;
 	struct auth_key key;
 	const struct tenant *tenant;
+	uint8_t secret_id[8]; /* that it proved itself with */
 	const struct xprt_ops *xprt;
 	struct xprt_group group;
 	uint32_t lane_count;
@@ -133,6 +134,8 @@ int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
 		  const struct wire_preface *preface);
 int conn_hello_frame(struct conn *conn, const struct xprt_frame *frame);
 void conn_free(struct conn *conn);
+/* The table of tenants goes: it is asked again at PROOF. */
+void conn_forget_tenant(struct conn *conn);
 
 /* --- session.c --- */
 

@@ -77,12 +77,14 @@ int tenants_create(struct env *env, const char *keyfile_text, struct tenants **t
 
 void tenants_destroy(struct env *env, struct tenants **tenants)
 {
-	if (*tenants == NULL)
-		return;
-	explicit_bzero((*tenants)->rows, (*tenants)->count * sizeof((*tenants)->rows[0]));
-	env->ops->free(env, (*tenants)->rows);
-	env->ops->free(env, *tenants);
-	*tenants = NULL;
+	while (*tenants != NULL) {
+		struct tenants *before = (*tenants)->before;
+
+		explicit_bzero((*tenants)->rows, (*tenants)->count * sizeof((*tenants)->rows[0]));
+		env->ops->free(env, (*tenants)->rows);
+		env->ops->free(env, *tenants);
+		*tenants = before;
+	}
 }
 
 const struct tenant *tenants_find(const struct tenants *tenants, const char *name,

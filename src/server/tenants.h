@@ -36,6 +36,7 @@ struct tenant {
 struct tenants {
 	struct tenant *rows;
 	uint32_t count;
+	struct tenants *before; /* goes with it: somebody may still use that one; mostly NULL */
 };
 
 /* From the text of a secrets file. At least one tenant. */

@@ -87,6 +87,19 @@ class Server:
         return self.run("tenant", action, *arguments, "--secrets", self.folder / "secrets",
                         check=check)
 
+    def reload(self, refused=0):
+        """SIGHUP, and wait until the log says that the file was taken (or refused so often)."""
+        taken = self.output().count("secrets taken from")
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            if refused and self.output().count("secrets not taken") >= refused:
+                return
+            if not refused and self.output().count("secrets taken from") > taken:
+                return
+            time.sleep(0.005)
+        raise AssertionError("the server did not read its secrets again:\n" + self.output())
+
     def output(self):
         return (self.folder / "server.log").read_text(encoding="utf-8")
 

@@ -4,6 +4,8 @@ operation and whatever bytes he tries."""
 import os
 import stat
 import struct
+import threading
+import time
 
 import pytest
 
@@ -176,4 +178,115 @@ def test_sessions_are_limited_by_tenant(tmp_path):
     assert [raw.welcome[0] for raw in held] == [4, 4]
     assert Raw(made.port, secret, tenant=b"few").welcome[0] == 5
     assert Raw(made.port, secret_of(made)).welcome[0] == 4
+    made.end()
+
+
+# --- a new file while the server runs ---
+
+
+class Worker(threading.Thread):
+    """A client that puts and gets without a pause; failures are kept."""
+
+    def __init__(self, url, name):
+        super().__init__()
+        self.client = Client(url)
+        self.label = name
+        self.done = 0
+        self.failures = []
+        self.is_ended = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.is_ended.is_set():
+            key = key_of(self.label, self.done)
+            block = block_of(key, 200_000)
+            put = self.client.put({key: block})[0][0]
+            got = self.client.get([key], 200_000)[0]
+            if put != 0 or got != block:
+                self.failures.append((put, got if isinstance(got, int) else "bytes"))
+                time.sleep(0.01)
+            self.done += 1
+
+    def goes_on(self, count=20):
+        """So many more operations, none of them failed."""
+        until = self.done + count
+        end = time.monotonic() + 20
+        while self.done < until and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.done >= until and self.failures == [], self.failures[:3]
+
+    def end(self):
+        self.is_ended.set()
+        self.join(timeout=30)
+        self.client.close()
+
+
+def test_a_secret_is_rotated_under_load(tmp_path):
+    made = Server(tmp_path, memory="576MiB")
+    made.tenant("add", "alice")
+    made.tenant("add", "bob")
+    for name in ("old", "other"):
+        tenant = "alice" if name == "old" else "bob"
+        (tmp_path / name).write_text(f"{tenant} {secret_of(made, tenant).hex()}\n")
+    made.start()
+    old = Worker(made.url("alice", tmp_path / "old"), "old")
+    other = Worker(made.url("bob", tmp_path / "other"), "other")
+    try:
+        made.tenant("rotate", "alice")
+        made.reload()
+        old.goes_on()
+        (tmp_path / "new").write_text(f"alice {secret_of(made, 'alice').hex()}\n")
+        new = Worker(made.url("alice", tmp_path / "new"), "new")
+        for worker in (old, new, other):
+            worker.goes_on()
+        # Again and again the same file: nobody notices.
+        for _ in range(20):
+            made.reload()
+        for worker in (old, new, other):
+            worker.goes_on()
+        made.tenant("finish", "alice")
+        made.reload()
+        new.goes_on()
+        other.goes_on()
+        end = time.monotonic() + 20
+        while len(old.failures) < 5 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(old.failures) >= 5, "the old secret still opens the door"
+        assert "its secret was removed" in made.output()
+        made.tenant("remove", "bob")
+        made.reload()
+        new.goes_on()
+        assert "its tenant was removed" in made.output()
+        new.end()
+        assert new.failures == []
+    finally:
+        old.end()
+        other.end()
+        made.end()
+
+
+def test_a_bad_file_changes_nothing(tmp_path):
+    made = Server(tmp_path, memory="576MiB")
+    made.start()
+    path = made.folder / "secrets"
+    good = path.read_text(encoding="utf-8")
+    key = key_of("kept")
+    with Client(made.url()) as client:
+        assert client.put({key: block_of(key, 1000)})[0][0] == 0
+        for number, bad in enumerate(("", "default\n", good + "x y\n", good + good)):
+            path.write_text(bad, encoding="utf-8")
+            made.reload(refused=number + 1)
+            assert client.get([key], 1000) == [block_of(key, 1000)]
+        path.write_text(good, encoding="utf-8")
+        path.chmod(0o644)
+        made.reload(refused=5)
+        path.unlink()
+        made.reload(refused=6)
+        assert client.get([key], 1000) == [block_of(key, 1000)]
+        path.write_text(good, encoding="utf-8")
+        path.chmod(0o600)
+        made.reload()
+    with Client(made.url()) as client:
+        assert client.get([key], 1000) == [block_of(key, 1000)]
+    assert good.split()[-1] not in made.output()
     made.end()

@@ -328,9 +328,45 @@ static void reactors_are_few_by_default(void **state)
 	assert_int_equal(server_reactor_default(0, 128), 1);
 }
 
+static void a_table_of_tenants_reaches_every_reactor(void **state)
+{
+	static const char text[] =
+		"carol 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+	struct server_rig rig;
+	struct raw_client clients[REACTORS];
+	struct tenants *tenants = NULL;
+	char message[256];
+
+	server_rig_init(&rig, REACTORS);
+	server_rig_start(&rig);
+	for (uint16_t i = 0; i < REACTORS; i++)
+		server_rig_client(&rig, &clients[i], i);
+	assert_int_equal(tenants_create(rig.env, text, &tenants, message), 0);
+	assert_int_equal(server_set_tenants(rig.server, tenants, 10 * NS_PER_S), 0);
+	tenants_destroy(rig.env, &rig.tenants); /* nobody points into it */
+	rig.tenants = tenants;
+	for (uint16_t i = 0; i < REACTORS; i++) {
+		struct wire_header header;
+
+		assert_true(raw_client_read(&clients[i], &header, sizeof(header)));
+		assert_int_equal(header.kind, WIRE_NOTICE);
+		raw_client_close(&clients[i]);
+		raw_client_open(&clients[i], rig.port, clients[i].poll, NULL);
+		assert_int_equal(raw_client_hello(&clients[i], "alice", &rig.secret), -ERR_AUTH);
+		raw_client_close(&clients[i]);
+		raw_client_open(&clients[i], rig.port, clients[i].poll, NULL);
+		assert_int_equal(
+			raw_client_hello(&clients[i], "carol", &tenants->rows[0].secrets[0]), 0);
+		raw_client_close(&clients[i]);
+	}
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_table_of_tenants_reaches_every_reactor),
 		cmocka_unit_test(a_connection_reaches_the_reactor_it_asks_for),
 		cmocka_unit_test(connections_that_want_any_reactor_are_dealt_out),
 		cmocka_unit_test(a_key_is_served_by_the_reactor_of_its_shard_only),

@@ -253,6 +253,143 @@ static void a_tenant_has_its_own_limit_of_sessions(void **state)
 	world_end(&world);
 }
 
+/* --- another table --- */
+
+static void table_replace(struct world *world, const char *text)
+{
+	struct tenants *old = world->rig.tenants;
+	char message[256] = "";
+
+	world->rig.tenants = NULL;
+	assert_int_equal(tenants_create(world->rig.env, text, &world->rig.tenants, message), 0);
+	reactor_set_tenants(world->rig.reactor, world->rig.tenants);
+	tenants_destroy(world->rig.env, &old); /* who still reads it is found by ASan */
+}
+
+/* The last word is NOTICE revoked, then the end. */
+static void assert_revoked(struct raw_client *client)
+{
+	struct {
+		struct wire_header header;
+		struct wire_notice notice;
+	} last;
+
+	assert_true(raw_client_read(client, &last, sizeof(last)));
+	assert_int_equal(last.header.kind, WIRE_NOTICE);
+	assert_int_equal(last.notice.code, WIRE_NOTICE_REVOKED);
+	assert_true(raw_client_is_closed(client));
+}
+
+static void world_begin_unsealed(struct world *world)
+{
+	rig_init(&world->rig);
+	world->rig.goes_on_taking_memory = true;
+	table_set(&world->rig, table);
+	rig_start(&world->rig, false);
+	for (uint32_t i = 0; i < ARRAY_LEN(world->clients); i++)
+		client_open(world, i, &world->clients[i]);
+}
+
+static void a_rotation_disturbs_nobody(void **state)
+{
+	struct world world;
+	struct raw_client fresh;
+	struct auth_secret old;
+
+	world_begin_unsealed(&world);
+	old = world.rig.tenants->rows[MALLORY].secrets[0];
+	table_replace(&world,
+		      "mallory " SECRET("e") " " SECRET("b") "\n"
+							     "alice " SECRET("a") " sessions=2\n");
+	/* Both secrets open sessions; who was there goes on. */
+	assert_int_equal(ask_status(&world.clients[MALLORY], ASK_PUT, rig_key(1)), 0);
+	client_open(&world, 0, &fresh);
+	assert_int_equal(ask_status(&fresh, ASK_GET, rig_key(1)), 0);
+	assert_int_equal(ask_status(&world.clients[ALICE], ASK_PUT, rig_key(1)), 0);
+	assert_revoked(&world.clients[READER]);
+	assert_revoked(&world.clients[WRITER]);
+	assert_int_equal(rig_metrics(&world.rig).sessions_revoked, 2);
+
+	/* The old one goes, and its session with it. */
+	table_replace(&world, "mallory " SECRET("e") "\n"
+						     "alice " SECRET("a") "\n");
+	assert_revoked(&world.clients[MALLORY]);
+	assert_int_equal(ask_status(&fresh, ASK_GET, rig_key(1)), 0);
+	raw_client_close(&world.clients[MALLORY]);
+	raw_client_open(&world.clients[MALLORY], world.rig.port, rig_poll, &world.rig);
+	assert_int_equal(raw_client_hello(&world.clients[MALLORY], "mallory", &old), -ERR_AUTH);
+	assert_int_equal(rig_metrics(&world.rig).sessions_revoked, 3);
+	raw_client_close(&fresh);
+	world_end(&world);
+}
+
+static void rights_and_limits_change_at_once(void **state)
+{
+	struct world world;
+	struct raw_client more;
+	struct raw_client *alice = &world.clients[ALICE];
+	struct raw_client *reader = &world.clients[READER];
+
+	world_begin_unsealed(&world);
+	name_domain(reader, "club");
+	assert_int_equal(ask_status(reader, ASK_PUT, rig_key(1)), -ERR_DENIED);
+	table_replace(&world,
+		      "alice  " SECRET("a") " rights=read sessions=1\n"
+					    "mallory " SECRET(
+						    "b") "\n"
+							 "reader " SECRET(
+								 "c") " domain=club:read+write\n"
+								      "writer " SECRET("d") "\n");
+	assert_int_equal(ask_status(reader, ASK_PUT, rig_key(1)), 0);
+	assert_int_equal(ask_status(alice, ASK_PUT, rig_key(1)), -ERR_DENIED);
+	assert_int_equal(ask_status(alice, ASK_GET, rig_key(1)), -ERR_MISS);
+	name_domain(alice, "club");
+	assert_int_equal(ask_status(alice, ASK_GET, rig_key(1)), -ERR_DENIED);
+	raw_client_open(&more, world.rig.port, rig_poll, &world.rig);
+	assert_int_equal(
+		raw_client_hello(&more, "alice", &world.rig.tenants->rows[ALICE].secrets[0]),
+		-ERR_BUSY);
+	raw_client_close(&more);
+	world_end(&world);
+}
+
+/* Between CHALLENGE and PROOF the secret goes: the proof is worth nothing any more. */
+static void a_hello_under_way_is_judged_by_the_new_table(void **state)
+{
+	struct world world;
+	struct raw_client late;
+	struct auth_secret old;
+
+	world_begin_unsealed(&world);
+	old = world.rig.tenants->rows[MALLORY].secrets[0];
+	raw_client_open(&late, world.rig.port, rig_poll, &world.rig);
+	raw_client_preface(&late, WIRE_MODE_NEW, 0, 0);
+	assert_int_equal(raw_client_challenge(&late, "mallory", &old, 0), 0);
+	auth_session_key(&old, &late.transcript, &late.key);
+	table_replace(&world, "mallory " SECRET("f") "\n");
+	assert_int_equal(raw_client_prove(&late, &old), -ERR_AUTH);
+	raw_client_close(&late);
+	world_end(&world);
+}
+
+/* An unfinished put of a session that is revoked goes with it. */
+static void a_revoked_session_leaves_nothing_behind(void **state)
+{
+	struct world world;
+	static const uint8_t block[2 * MiB];
+	const struct raw_client_put put = { .key = rig_key(7),
+					    .bytes = block,
+					    .size = sizeof(block) };
+
+	world_begin_unsealed(&world);
+	(void)raw_client_put(&world.clients[MALLORY], &put, 1, 0, NS_PER_S);
+	RIG_UNTIL(&world.rig, rig_metrics(&world.rig).ops == 1);
+	table_replace(&world, "alice " SECRET("a") "\n");
+	RIG_UNTIL(&world.rig, rig_metrics(&world.rig).ops == 0);
+	assert_int_equal(rig_metrics(&world.rig).sessions, 1);
+	world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +397,10 @@ int main(void)
 		cmocka_unit_test(rights_are_looked_at_at_every_operation),
 		cmocka_unit_test(a_shared_domain_is_shared),
 		cmocka_unit_test(a_tenant_has_its_own_limit_of_sessions),
+		cmocka_unit_test(a_rotation_disturbs_nobody),
+		cmocka_unit_test(rights_and_limits_change_at_once),
+		cmocka_unit_test(a_hello_under_way_is_judged_by_the_new_table),
+		cmocka_unit_test(a_revoked_session_leaves_nothing_behind),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
