@@ -35,6 +35,7 @@ struct client_target {
 	uint32_t host_count;
 	char tenant[WIRE_TENANT_MAX];
 	struct auth_secret secret;
+	bool is_tls; /* TLS, or no connection */
 };
 
 struct client_opts {

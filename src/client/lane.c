@@ -2,7 +2,8 @@
 /*
  * One connection to the server, from connect to WELCOME, and the transport's upcalls.
  *
- *   1. connect; the transport sends the preface: NEW for lane 0, JOIN for the others
+ *   1. connect; the transport sends the preface: NEW for lane 0, JOIN for the others; then TLS,
+ *      where the target wants it: with it or not at all
  *   2. HELLO with tenant, nonce and the secret's id
  *   3. CHALLENGE: the server's nonce and proof, checked here; lane 0 derives the session key
  *   4. PROOF; from the next frame on both directions carry MACs
@@ -56,7 +57,7 @@ static int lane_secure(struct client_lane *lane)
 	struct auth_mac *in = NULL;
 	int rc;
 
-	if ((xprt->caps & XPRT_CAP_MAC) != 0) {
+	if ((xprt->caps & XPRT_CAP_MAC) != 0 && !lane_client(lane)->opts.target.is_tls) {
 		rc = auth_mac_create(key, &lane->transcript, WIRE_C2S, &out);
 		if (rc < 0)
 			return rc;
@@ -180,6 +181,16 @@ static void user_opened(struct xprt_lane *xlane)
 	(void)lane_advance(lane);
 }
 
+static bool user_tls_key(struct xprt_lane *xlane, char identity[AUTH_TLS_IDENTITY_MAX],
+			 uint8_t key_out[AUTH_SECRET_SIZE])
+{
+	const struct client_target *target = &lane_client(lane_of(xlane))->opts.target;
+
+	auth_tls_identity(target->tenant, &target->secret, identity);
+	auth_tls_key(&target->secret, key_out);
+	return true;
+}
+
 static int user_frame(struct xprt_lane *xlane, const struct xprt_frame *frame)
 {
 	struct client_lane *lane = lane_of(xlane);
@@ -244,6 +255,7 @@ static const struct xprt_user client_xprt_user = {
 	.accepted = user_accepted,
 	.opened = user_opened,
 	.frame = user_frame,
+	.tls_key = user_tls_key,
 	.locate = user_locate,
 	.landed = user_landed,
 	.writable = user_writable,
@@ -262,6 +274,7 @@ static void preface_init(const struct client_lane *lane, struct wire_preface *pr
 		.version_min = WIRE_VERSION_MIN,
 		.version_max = WIRE_VERSION,
 		.mode = WIRE_MODE_NEW,
+		.flags = lane_client(lane)->opts.target.is_tls ? WIRE_PREFACE_TLS : 0,
 		.reactor = session->is_any_asked ? REACTOR_ANY : session->reactor,
 	};
 	if (lane_is_new(lane))
@@ -294,6 +307,8 @@ int lane_connect(struct client_lane *lane, const char *address)
 	int rc;
 
 	ASSERT(lane->lane == NULL);
+	if (client->opts.target.is_tls && (client->xprt->caps & XPRT_CAP_TLS) == 0)
+		return -ERR_UNSUPPORTED;
 	lane->refused = 0;
 	lane->ghost_count = 0;
 	preface_init(lane, &lane->transcript.preface);

@@ -187,28 +187,54 @@ static int parse_value(struct part part, char *to, size_t to_size, const char *w
 	return 0;
 }
 
+static int parse_tls(struct url *url, char *message)
+{
+	if (strcmp(url->tls, "required") == 0)
+		snprintf(url->tls, sizeof(url->tls), "1");
+	if (strcmp(url->tls, "0") != 0 && strcmp(url->tls, "1") != 0)
+		return fail(message, -ERR_URL, "tls= in the URL is 1 (or required), or 0");
+	return 0;
+}
+
+/* The nearest right name to a wrong one. */
+static int unknown_parameter(const char *name, char *message)
+{
+	static const char *const known[] = { "keyfile", "tls" };
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		if (text_distance(name, known[i]) < MIN(strlen(known[i]), 4))
+			return fail(message, -ERR_URL,
+				    "the URL has a parameter '%s': did you mean '%s'?", name,
+				    known[i]);
+	}
+	return fail(message, -ERR_URL,
+		    "the URL has an unknown parameter '%s'; there are 'keyfile' and 'tls'", name);
+}
+
 static int parse_parameter(struct part part, struct url *url, char *message)
 {
-	static const char *const known = "keyfile"; /* the only one: the nearest right one */
 	const char *equals = memchr(part.at, '=', part.size);
 	struct part name = part;
+	bool is_tls;
 	char text[32];
+	char *value;
+	int rc;
 
 	if (equals != NULL)
 		name.size = (size_t)(equals - part.at);
 	snprintf(text, sizeof(text), "%.*s", (int)MIN(name.size, sizeof(text) - 1), name.at);
-	if (strcmp(text, known) != 0)
-		return fail(message, -ERR_URL,
-			    text_distance(text, known) <= 3
-				    ? "the URL has a parameter '%s': did you mean '%s'?"
-				    : "the URL has an unknown parameter '%s'; there is only '%s'",
-			    text, known);
+	is_tls = strcmp(text, "tls") == 0;
+	if (!is_tls && strcmp(text, "keyfile") != 0)
+		return unknown_parameter(text, message);
 	if (equals == NULL)
-		return fail(message, -ERR_URL, "write %s=PATH in the URL", known);
-	if (url->keyfile[0] != '\0')
-		return fail(message, -ERR_URL, "the URL has %s= twice", known);
-	return parse_value((struct part) { equals + 1, part.size - name.size - 1 }, url->keyfile,
-			   sizeof(url->keyfile), known, message);
+		return fail(message, -ERR_URL, "write %s in the URL",
+			    is_tls ? "tls=1" : "keyfile=PATH");
+	value = is_tls ? url->tls : url->keyfile;
+	if (value[0] != '\0')
+		return fail(message, -ERR_URL, "the URL has %s= twice", text);
+	rc = parse_value((struct part) { equals + 1, part.size - name.size - 1 }, value,
+			 is_tls ? sizeof(url->tls) : sizeof(url->keyfile), text, message);
+	return rc == 0 && is_tls ? parse_tls(url, message) : rc;
 }
 
 int url_parse(const char *text, struct url *url_out, char message_out[URL_MESSAGE_SIZE])
@@ -400,6 +426,8 @@ static int url_complete(struct url *url, char *message)
 	memcpy(url->keyfile, preset.keyfile, sizeof(url->keyfile));
 	if (url->tenant[0] == '\0')
 		memcpy(url->tenant, preset.tenant, sizeof(url->tenant));
+	if (url->tls[0] == '\0')
+		memcpy(url->tls, preset.tls, sizeof(url->tls));
 	return 0;
 }
 
@@ -429,6 +457,7 @@ int url_resolve(const char *text, struct client_target *target_out,
 
 	/* Not left to the resolver: it may prefer ::1, where a server on 127.0.0.1 does not listen.
 	 */
+	target.is_tls = url.tls[0] == '1';
 	target.host_count = url.host_count;
 	for (uint32_t i = 0; i < url.host_count; i++) {
 		struct client_host *host = &target.hosts[i];

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a client URL to a target: ctxkv://[TENANT@]HOST[:PORT][,HOST[:PORT]]…[?keyfile=PATH].
+ * From a client URL to a target:
+ * ctxkv://[TENANT@]HOST[:PORT][,HOST[:PORT]]…[?keyfile=PATH][&tls=1].
+ *
+ * tls=1 (or tls=required): under TLS or not at all; tls=0: in the clear.
  *
  * What the URL leaves out (all of it, the key file, the tenant) comes from the URL that 'ctxkv
  * setup' wrote, one line in $XDG_CONFIG_HOME/ctxkv/client.url (~/.config/ctxkv/client.url); the
@@ -19,6 +22,7 @@ struct url {
 	struct client_host hosts[HOST_MAX];
 	uint32_t host_count;
 	char keyfile[512];
+	char tls[16]; /* "0" or "1" */
 };
 
 /* Pure. -ERR_URL, and what is wrong in message_out. */

@@ -174,6 +174,7 @@ static void limits_set(struct start *start)
 	struct reactor_opts *opts = &start->server_opts.reactor;
 
 	opts->weight = (uint32_t)options->weight;
+	opts->tls = (enum reactor_tls)options->tls;
 	opts->verify = (enum store_verify)options->verify;
 	opts->buffer_bytes = options->buffers;
 	opts->session_max = (uint32_t)options->sessions_max;

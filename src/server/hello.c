@@ -116,7 +116,8 @@ static int conn_refuse(struct conn *conn, int code, const char *text)
 
 /* --- the preface --- */
 
-/* The session that a JOIN names, while it is here. All lanes of a session are of one transport. */
+/* The session that a JOIN names, while it is here. All lanes of a session are of one transport,
+ * under TLS or not. */
 static struct session *conn_join_session(const struct conn *conn)
 {
 	const struct wire_preface *preface = &conn->transcript.preface;
@@ -126,14 +127,22 @@ static struct session *conn_join_session(const struct conn *conn)
 	    preface->reactor != conn->reactor->opts.index)
 		return NULL;
 	session = session_find(conn->reactor, preface->session);
-	return session != NULL && session->xprt == conn->lane->ops ? session : NULL;
+	if (session == NULL || session->xprt != conn->lane->ops ||
+	    session->is_tls != conn_is_tls(conn))
+		return NULL;
+	return session;
 }
 
-static int conn_check(const struct reactor *reactor, const struct wire_preface *preface)
+static int conn_check(const struct reactor *reactor, const struct xprt_lane *lane,
+		      const struct wire_preface *preface)
 {
+	bool has_tls = (lane->ops->caps & XPRT_CAP_TLS) != 0;
+	bool is_tls = (preface->flags & WIRE_PREFACE_TLS) != 0;
 	int rc = wire_check_preface(preface);
 
-	if (rc == 0 && (preface->flags & WIRE_PREFACE_TLS) != 0)
+	if (rc == 0 && is_tls && (!has_tls || reactor->opts.tls == REACTOR_TLS_OFF))
+		return -ERR_UNSUPPORTED;
+	if (rc == 0 && !is_tls && has_tls && reactor->opts.tls == REACTOR_TLS_REQUIRED)
 		return -ERR_UNSUPPORTED;
 	if (rc == 0 && reactor->is_finishing)
 		return -ERR_CLOSING;
@@ -187,7 +196,7 @@ int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
 		return 0;
 	reactor->metrics.connections++;
 	if (rc == 0)
-		rc = conn_check(reactor, preface);
+		rc = conn_check(reactor, lane, preface);
 	if (rc < 0) {
 		reactor->metrics.refusals++;
 		return rc;
@@ -205,6 +214,26 @@ int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
 	}
 	lane->ctx = conn;
 	return 0;
+}
+
+/* --- TLS: the tenant's secret as PSK --- */
+
+bool conn_tls_key(struct xprt_lane *lane, char identity[AUTH_TLS_IDENTITY_MAX],
+		  uint8_t key_out[AUTH_SECRET_SIZE])
+{
+	struct conn *conn = lane->ctx;
+	const struct auth_secret *secret = NULL;
+	char tenant[WIRE_TENANT_MAX];
+	uint8_t id[8];
+
+	CHECK_OBJ(conn, CONN_MAGIC);
+	if (!auth_tls_identity_parse(identity, tenant, id))
+		return false;
+	(void)tenants_find(conn->reactor->opts.tenants, tenant, id, &secret);
+	if (secret == NULL)
+		return false;
+	auth_tls_key(secret, key_out);
+	return true;
 }
 
 /* --- HELLO --- */
@@ -328,7 +357,7 @@ static int conn_secure(const struct conn *conn, const struct auth_key *key)
 	struct auth_mac *in = NULL;
 	int rc;
 
-	if ((lane->ops->caps & XPRT_CAP_MAC) == 0)
+	if ((lane->ops->caps & XPRT_CAP_MAC) == 0 || conn_is_tls(conn))
 		return 0;
 	rc = auth_mac_create(key, &conn->transcript, WIRE_S2C, &out);
 	if (rc < 0)
@@ -358,6 +387,8 @@ static struct session *conn_session(struct conn *conn, int *code_out)
 	auth_session_key(conn->secret, &conn->transcript, &key);
 	*code_out = -ERR_BUSY;
 	session = session_create(conn->reactor, conn->tenant, conn->lane->ops, &key);
+	if (session != NULL)
+		session->is_tls = conn_is_tls(conn);
 	if (session != NULL)
 		memcpy(session->secret_id, conn->transcript.hello.secret_id,
 		       sizeof(session->secret_id));

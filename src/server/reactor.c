@@ -56,6 +56,7 @@ static const struct xprt_user reactor_user = {
 	.accepted = conn_accepted,
 	.opened = never_opened,
 	.frame = conn_frame,
+	.tls_key = conn_tls_key,
 	.locate = never_locate,
 	.landed = never_landed,
 	.writable = conn_writable,
@@ -123,6 +124,7 @@ static void conn_closed(struct xprt_lane *lane, int why)
 	struct conn *conn = conn_of(lane);
 
 	conn->reactor->metrics.lanes_lost += conn->state == CONN_OPEN;
+	conn->reactor->metrics.tls_failures += conn->state == CONN_HELLO && conn_is_tls(conn);
 	if (conn->state == CONN_OPEN)
 		session_lane_gone(conn->session, conn);
 	else
@@ -202,6 +204,7 @@ void reactor_opts_init(struct reactor_opts *opts)
 		.reactor_count = 1,
 		.verify = STORE_VERIFY_MEDIUM,
 		.buffer_bytes = 256 * MiB,
+		.tls = REACTOR_TLS_ON,
 		.session_max = 256,
 		.lane_max = WIRE_LANE_MAX,
 		.request_max = 256,

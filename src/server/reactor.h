@@ -21,6 +21,9 @@
 struct mailbox;
 struct reactor;
 
+/* TLS on connections of transports that have it: refused, taken when asked for, asked of all. */
+enum reactor_tls { REACTOR_TLS_OFF = 0, REACTOR_TLS_ON, REACTOR_TLS_REQUIRED };
+
 struct reactor_listen {
 	const struct xprt_ops *ops;
 	const char *address;
@@ -56,6 +59,7 @@ struct reactor_opts {
 	/* Reactor 0 has the doors and hands connections over; the others have lanes only. */
 	const struct reactor_listen *listens;
 	uint32_t listen_count;
+	enum reactor_tls tls;
 	enum store_verify verify;
 	uint64_t buffer_bytes; /* for blocks under way; a quarter is at least the largest block */
 	uint32_t session_max;

@@ -59,6 +59,7 @@ struct session {
 	const struct tenant *tenant;
 	uint8_t secret_id[8]; /* that it proved itself with */
 	const struct xprt_ops *xprt;
+	bool is_tls; /* all its lanes are, or none */
 	struct xprt_group group;
 	uint32_t lane_count;
 	struct env_timer idle_timer; /* no lanes: the end comes */
@@ -133,6 +134,13 @@ struct request {
 int conn_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
 		  const struct wire_preface *preface);
 int conn_hello_frame(struct conn *conn, const struct xprt_frame *frame);
+bool conn_tls_key(struct xprt_lane *lane, char identity[AUTH_TLS_IDENTITY_MAX],
+		  uint8_t key_out[AUTH_SECRET_SIZE]);
+static inline bool conn_is_tls(const struct conn *conn)
+{
+	return (conn->transcript.preface.flags & WIRE_PREFACE_TLS) != 0;
+}
+
 void conn_free(struct conn *conn);
 /* The table of tenants goes: it is asked again at PROOF. */
 void conn_forget_tenant(struct conn *conn);

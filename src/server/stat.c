@@ -112,17 +112,17 @@ uint32_t stat_text(struct reactor *reactor, const struct session *session, char 
 	int used;
 
 	reactor_get_metrics(reactor, &metrics);
-	used = snprintf(buf, buf_size,
-			"version %d\nincarnation %016" PRIx64 "\ntransport %s\nback_end %s\n"
-			"verify %s\nreactor %u\nreactors %u\nshards %u\nmemory_mode %d\nblock_max "
-			"%u\ntenant %s\n"
-			"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
-			WIRE_VERSION, reactor->opts.incarnation, session->xprt->name,
-			reactor->env->ops->name, verify[reactor->opts.verify], reactor->opts.index,
-			reactor->opts.reactor_count, reactor->opts.table_count,
-			reactor->opts.shard_count > 0 && reactor->slots[0].is_memory,
-			reactor->block_max, session->tenant->name, session->id, session->lane_count,
-			reactor->is_draining);
+	used = snprintf(
+		buf, buf_size,
+		"version %d\nincarnation %016" PRIx64 "\ntransport %s\ntls %d\nback_end %s\n"
+		"verify %s\nreactor %u\nreactors %u\nshards %u\nmemory_mode %d\nblock_max "
+		"%u\ntenant %s\n"
+		"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
+		WIRE_VERSION, reactor->opts.incarnation, session->xprt->name, session->is_tls,
+		reactor->env->ops->name, verify[reactor->opts.verify], reactor->opts.index,
+		reactor->opts.reactor_count, reactor->opts.table_count,
+		reactor->opts.shard_count > 0 && reactor->slots[0].is_memory, reactor->block_max,
+		session->tenant->name, session->id, session->lane_count, reactor->is_draining);
 	ASSERT(used > 0);
 	ASSERT((uint32_t)used < buf_size);
 	used += (int)stat_savings(reactor, session, buf + used, buf_size - (uint32_t)used);

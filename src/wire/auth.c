@@ -12,7 +12,10 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "../base/text.h"
 
 #define LABEL_MAX   32
 #define SIGNED_SIZE offsetof(struct wire_header, mac)
@@ -69,6 +72,38 @@ void auth_secret_id(const struct auth_secret *secret, uint8_t id_out[8])
 	message_init(&message, "ctxkv secret id");
 	message_sign(&message, secret->bytes, digest);
 	memcpy(id_out, digest, 8);
+}
+
+void auth_tls_key(const struct auth_secret *secret, uint8_t key_out[AUTH_SECRET_SIZE])
+{
+	struct message message;
+
+	message_init(&message, "ctxkv tls psk");
+	message_sign(&message, secret->bytes, key_out);
+}
+
+void auth_tls_identity(const char *tenant, const struct auth_secret *secret,
+		       char identity_out[AUTH_TLS_IDENTITY_MAX])
+{
+	uint8_t id[8];
+	char hex[17];
+
+	ASSERT(strlen(tenant) < WIRE_TENANT_MAX);
+	auth_secret_id(secret, id);
+	snprintf(identity_out, AUTH_TLS_IDENTITY_MAX, "%s:%s", tenant,
+		 text_format_hex(hex, sizeof(hex), id, sizeof(id)));
+}
+
+bool auth_tls_identity_parse(const char *identity, char tenant_out[WIRE_TENANT_MAX],
+			     uint8_t secret_id_out[8])
+{
+	size_t size = strcspn(identity, ":");
+
+	if (size == 0 || size >= WIRE_TENANT_MAX || strlen(identity) != size + 1 + 16)
+		return false;
+	memcpy(tenant_out, identity, size);
+	tenant_out[size] = '\0';
+	return text_parse_hex(identity + size + 1, secret_id_out, 8) == 0;
 }
 
 void auth_proof(const void *key, enum auth_role role, const struct auth_transcript *transcript,

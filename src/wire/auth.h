@@ -9,6 +9,7 @@
  *                 client nonce | server nonce), d = 1 client to server, 2 server to client
  *   K           = the tenant's secret (NEW), the session key (JOIN)
  *   secret id   = first 8 bytes of HMAC(secret, "ctxkv secret id")
+ *   TLS         = PSK HMAC(secret, "ctxkv tls psk"), identity TENANT ":" hex of the secret id
  *
  * The server proves itself first: secrets are 32 random bytes, not to be guessed from its proof. An
  * unknown tenant or secret id is answered with a proof under a random key, like any other.
@@ -25,7 +26,8 @@
 
 #include "wire.h"
 
-#define AUTH_SECRET_SIZE 32
+#define AUTH_SECRET_SIZE      32
+#define AUTH_TLS_IDENTITY_MAX (WIRE_TENANT_MAX + 1 + 16) /* with the NUL */
 
 struct auth_secret {
 	uint8_t bytes[AUTH_SECRET_SIZE];
@@ -43,6 +45,13 @@ struct auth_transcript {
 };
 
 enum auth_role { AUTH_SERVER = 1, AUTH_CLIENT = 2 };
+
+/* The PSK of TLS, and the name it goes by. Parse: false when text is no such name. */
+void auth_tls_key(const struct auth_secret *secret, uint8_t key_out[AUTH_SECRET_SIZE]);
+void auth_tls_identity(const char *tenant, const struct auth_secret *secret,
+		       char identity_out[AUTH_TLS_IDENTITY_MAX]);
+bool auth_tls_identity_parse(const char *identity, char tenant_out[WIRE_TENANT_MAX],
+			     uint8_t secret_id_out[8]);
 
 void auth_secret_id(const struct auth_secret *secret, uint8_t id_out[8]);
 /* key: the secret (NEW) or the session key (JOIN), 32 bytes either way. */

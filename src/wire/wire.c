@@ -459,8 +459,6 @@ int wire_check_preface(const struct wire_preface *preface)
 		return -ERR_VERSION;
 	if ((preface->flags & ~WIRE_PREFACE_TLS) != 0)
 		return -ERR_PROTOCOL;
-	if ((preface->flags & WIRE_PREFACE_TLS) != 0)
-		return -ERR_UNSUPPORTED;
 	switch (preface->mode) {
 	case WIRE_MODE_NEW:
 		return preface->session == 0 ? 0 : -ERR_PROTOCOL;

@@ -13,7 +13,9 @@ const struct xprt_ops *xprt_find(const char *name)
 	return NULL;
 }
 
-#define CAPS_ALL (XPRT_CAP_DIRECT | XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC)
+#define CAPS_ALL                                                                                   \
+	(XPRT_CAP_DIRECT | XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC |          \
+	 XPRT_CAP_TLS)
 
 const char *xprt_ops_check(const struct xprt_ops *ops)
 {

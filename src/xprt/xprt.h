@@ -42,6 +42,7 @@ enum xprt_cap {
 	XPRT_CAP_CLOSE_FENCES = 1u
 				<< 2, /* after close() nothing lands, even from a silent server */
 	XPRT_CAP_MAC = 1u << 3,       /* frames carry MACs once secured */
+	XPRT_CAP_TLS = 1u << 4,       /* a preface with WIRE_PREFACE_TLS has TLS under its lane */
 };
 
 #define XPRT_MOVE_IOV_MAX 17 /* pieces of a move: at most WIRE_DATA_MAX bytes */
@@ -88,7 +89,8 @@ struct xprt_user {
 	 * that code and the lane is gone, without closed(). It may also detach() the lane. */
 	int (*accepted)(struct xprt_listener *listener, struct xprt_lane *lane,
 			const struct wire_preface *preface);
-	/* Client: connect() succeeded; the preface is on its way. */
+	/* Client: connect() succeeded; the preface is on its way, TLS is up where it asked for it.
+	 */
 	void (*opened)(struct xprt_lane *lane);
 	/* A control frame (every kind but DATA_* and, on a tcp client, GRANT). Server: also one of
 	 * a kind that is not known, whose body is not checked. rc < 0: the lane is broken by it (a
@@ -106,6 +108,13 @@ struct xprt_user {
 	 * granted piece of a put has been handed to the kernel. */
 	void (*landed)(struct xprt_lane *lane, enum wire_kind kind, uint64_t request, uint32_t item,
 		       uint64_t offset, uint32_t size);
+	/*
+	 * XPRT_CAP_TLS. Client: the identity and key of a lane that connects. Server: the key of
+	 * that identity; false: nobody's. From the middle of a handshake: it calls nothing of the
+	 * transport.
+	 */
+	bool (*tls_key)(struct xprt_lane *lane, char identity[AUTH_TLS_IDENTITY_MAX],
+			uint8_t key_out[AUTH_SECRET_SIZE]);
 	/* send() may be tried again after it returned -EAGAIN. */
 	void (*writable)(struct xprt_lane *lane);
 	void (*closed)(struct xprt_lane *lane, int why);

@@ -112,12 +112,16 @@ static void simulated_destroy(struct env **env)
 }
 
 const struct pair_kind pair_kinds[] = {
-	{ "tcp", &xprt_tcp, posix_create, env_posix_destroy, "127.0.0.1:0" },
-	{ "tcp over stingy sockets", &xprt_tcp, stingy_create, env_posix_destroy, "127.0.0.1:0" },
-	{ "tcp over Unix sockets", &xprt_tcp, posix_create, env_posix_destroy, NULL },
+	{ "tcp", &xprt_tcp, posix_create, env_posix_destroy, "127.0.0.1:0", false },
+	{ "tcp over stingy sockets", &xprt_tcp, stingy_create, env_posix_destroy, "127.0.0.1:0",
+	  false },
+	{ "tcp over Unix sockets", &xprt_tcp, posix_create, env_posix_destroy, NULL, false },
+	{ "tcp under TLS", &xprt_tcp, posix_create, env_posix_destroy, "127.0.0.1:0", true },
+	{ "tcp under TLS over stingy sockets", &xprt_tcp, stingy_create, env_posix_destroy,
+	  "127.0.0.1:0", true },
 	{ "tcp over simulated sockets", &xprt_tcp, simulated_create, simulated_destroy,
-	  "10.0.0.1:9900" },
-	{ "loop", &xprt_loop, simulated_create, simulated_destroy, "here" },
+	  "10.0.0.1:9900", false },
+	{ "loop", &xprt_loop, simulated_create, simulated_destroy, "here", false },
 };
 const size_t pair_kind_count = ARRAY_LEN(pair_kinds);
 
@@ -175,6 +179,21 @@ static int on_frame(struct xprt_lane *lane, const struct xprt_frame *frame)
 		assert_null(*slot);
 	}
 	return end->frame_rc;
+}
+
+static bool on_tls_key(struct xprt_lane *lane, char identity[AUTH_TLS_IDENTITY_MAX],
+		       uint8_t key_out[AUTH_SECRET_SIZE])
+{
+	const struct pair *pair = lane->ctx;
+	bool is_server = lane->user == &pair_server_user;
+
+	memset(key_out, 0, AUTH_SECRET_SIZE);
+	key_out[0] = pair->tls_keys[is_server];
+	if (!is_server)
+		snprintf(identity, AUTH_TLS_IDENTITY_MAX, "the client");
+	else
+		assert_string_equal(identity, "the client");
+	return !is_server || !pair->is_tls_nobody;
 }
 
 static void on_writable(struct xprt_lane *lane)
@@ -238,6 +257,7 @@ const struct xprt_user pair_server_user = {
 	.accepted = on_accepted,
 	.opened = never_opened,
 	.frame = on_frame,
+	.tls_key = on_tls_key,
 	.locate = never_locate,
 	.landed = never_landed,
 	.writable = on_writable,
@@ -305,6 +325,7 @@ const struct xprt_user pair_client_user = {
 	.accepted = never_accepted,
 	.opened = on_opened,
 	.frame = on_frame,
+	.tls_key = on_tls_key,
 	.locate = on_locate,
 	.landed = on_landed,
 	.writable = on_writable,
@@ -366,6 +387,7 @@ struct xprt_lane *pair_dial(struct pair *pair, const char *address, uint32_t ind
 		.version_min = WIRE_VERSION_MIN,
 		.version_max = WIRE_VERSION,
 		.mode = WIRE_MODE_JOIN,
+		.flags = pair->kind->is_tls ? WIRE_PREFACE_TLS : 0,
 		.reactor = 0xffff,
 		.incarnation = 1,
 		.session = index + 1,

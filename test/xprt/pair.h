@@ -19,6 +19,7 @@ struct pair_kind {
 	int (*env_create)(struct env **env_out);
 	void (*env_destroy)(struct env **env);
 	const char *address; /* NULL: a Unix socket of this process */
+	bool is_tls;         /* the client asks for it */
 };
 
 extern const struct pair_kind pair_kinds[];
@@ -74,6 +75,8 @@ struct pair {
 	uint32_t lane_max;
 	int accept_rc;        /* what accepted() returns */
 	bool is_before_hello; /* accepted() sets no group */
+	uint8_t tls_keys[2];  /* what the client's and the server's key is made of */
+	bool is_tls_nobody;   /* the server knows no identity */
 };
 
 /* A move of the server with its memory. */

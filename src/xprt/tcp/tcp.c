@@ -69,6 +69,7 @@ void tcp_lane_break(struct tcp_lane *lane, int why)
 static void lane_release(struct tcp_lane *lane)
 {
 	lane_shut(lane);
+	tcp_tls_end(lane);
 	tcp_big_put(lane, &lane->rx.big);
 	tcp_tx_fini(lane);
 	list_del(&lane->wait_node);
@@ -214,7 +215,8 @@ static void lane_connected(struct tcp_lane *lane, uint32_t events)
 	}
 	lane->is_connecting = false;
 	lane->lane.progress_ns = env_now_ns(env);
-	lane->lane.user->opened(&lane->lane);
+	if (lane->tls == NULL)
+		lane->lane.user->opened(&lane->lane); /* else when TLS is up */
 }
 
 static void lane_ready(struct env_sock *sock, void *ctx, uint32_t events)
@@ -292,11 +294,19 @@ static int tcp_connect(struct env *env, const char *address, const struct wire_p
 	lane->tx.buf = client->tx;
 	lane->tx.size = sizeof(client->tx);
 	snprintf(lane->peer, sizeof(lane->peer), "%s", address);
-	tcp_tx_raw(lane, preface, sizeof(*preface));
+	if ((preface->flags & WIRE_PREFACE_TLS) == 0) {
+		tcp_tx_raw(lane, preface, sizeof(*preface));
+	} else {
+		rc = tcp_tls_begin(lane, preface);
+		if (rc < 0)
+			goto err_close_sock;
+	}
 	tcp_lane_watch(lane);
 	*out = &lane->lane;
 	return 0;
 
+err_close_sock:
+	env->ops->sock_close(env, sock);
 err_free_client:
 	env->ops->free(env, client);
 err_free_lane:
@@ -334,7 +344,7 @@ static void tcp_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_siz
 const struct xprt_ops xprt_tcp = {
 	.name = "tcp",
 	.transport = WIRE_XPRT_TCP,
-	.caps = XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC,
+	.caps = XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC | XPRT_CAP_TLS,
 	.listen_size = tcp_listen_size,
 	.listen = tcp_listen,
 	.unlisten = tcp_unlisten,

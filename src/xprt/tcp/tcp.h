@@ -7,6 +7,7 @@
  *   tcp_tx.c      bytes that leave: control frames and DATA frames in stream order
  *   tcp_move.c    server: pushes, pulls and their GRANTs
  *   tcp_put.c     client: DATA_PUT frames that answer GRANTs, forget
+ *   tcp_tls.c     TLS between the socket and the two above, for lanes that ask for it
  *   tcp_iov.c     pieces of memory
  * Each begins with its story. This header is private to them.
  *
@@ -69,6 +70,7 @@ struct tcp_rx {
 	enum tcp_rx_state state;
 	bool is_paused;  /* by the user */
 	bool is_stalled; /* reading waits: for the user, a big buffer, or room for grants */
+	bool is_refused; /* TLS was answered in the clear: only a REFUSE is taken */
 	bool is_known;   /* kind of the frame under way; else it is skipped */
 	uint8_t *buf;
 	uint32_t size;
@@ -135,6 +137,7 @@ struct tcp_lane {
 	const char *fault; /* what the peer did wrong, for the log */
 	uint32_t watched;
 	struct env_sock *sock; /* NULL once broken or closed */
+	struct tcp_tls *tls;   /* NULL: in the clear */
 	struct env_task task;
 	struct auth_mac *mac_in;
 	struct auth_mac *mac_out;
@@ -274,6 +277,18 @@ void tcp_put_next(struct tcp_lane *lane);
 bool tcp_put_span(struct tcp_lane *lane, uint32_t offset);
 void tcp_puts_hand_over(struct tcp_lane *lane); /* unanswered grants go to other lanes */
 void tcp_forget(struct xprt_group *group, uint64_t request);
+
+/* tcp_tls.c */
+/* From here on the socket speaks TLS. preface: the client's, sent before it; the server's: NULL. */
+int tcp_tls_begin(struct tcp_lane *lane, const struct wire_preface *preface);
+void tcp_tls_end(struct tcp_lane *lane);
+/* As sock_recv and sock_send. Bytes that were sent may wait here: tcp_tls_flush() first. */
+ssize_t tcp_tls_recv(struct tcp_lane *lane, const struct iovec *iov, uint32_t iov_count);
+ssize_t tcp_tls_send(struct tcp_lane *lane, const struct iovec *iov, uint32_t iov_count);
+/* 0: nothing waits; -EAGAIN: OUT is watched; or why the lane is broken. */
+int tcp_tls_flush(struct tcp_lane *lane);
+/* Bytes are here that the socket does not tell of. */
+bool tcp_tls_has_more(const struct tcp_lane *lane);
 
 /* tcp_iov.c */
 /* Pieces of src that cover size bytes from byte skip on; how many, and their sum (less than size

@@ -76,17 +76,26 @@ void tcp_big_put(struct tcp_lane *lane, uint8_t **big)
 
 /* --- listener --- */
 
+static const char *refuse_text(int why, const struct wire_preface *preface)
+{
+	if (why != -ERR_UNSUPPORTED)
+		return err_str(why);
+	return (preface->flags & WIRE_PREFACE_TLS) != 0
+		       ? "this server does not speak TLS (tls: off)"
+		       : "this server wants TLS: tls=1 in the URL";
+}
+
 /*
  * Answer a connection that is not wanted. It waits among those without a preface until its peer has
  * closed it: what is closed with bytes unread (its HELLO, say) is reset, and the REFUSE with it.
  */
-static void lane_refuse(struct tcp_lane *lane, int why)
+static void lane_refuse(struct tcp_lane *lane, int why, const struct wire_preface *preface)
 {
 	struct tcp_listener *listener = lane->listener;
 	struct wire_refuse refuse = { .code = why };
 	struct wire_header header;
 
-	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", err_str(why));
+	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", refuse_text(why, preface));
 	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
 	if (tcp_tx_frame(lane, &header, &refuse) < 0) {
 		tcp_lane_break(lane, why);
@@ -98,6 +107,17 @@ static void lane_refuse(struct tcp_lane *lane, int why)
 	list_add_tail(&listener->prefaces, &lane->node);
 	listener->preface_count++;
 	tick_arm(listener);
+}
+
+static void lane_announce(struct tcp_lane *lane, const struct wire_preface *preface)
+{
+	int rc = 0;
+
+	lane->is_announced = true;
+	if ((preface->flags & WIRE_PREFACE_TLS) != 0)
+		rc = tcp_tls_begin(lane, NULL);
+	if (rc < 0)
+		tcp_lane_break(lane, rc);
 }
 
 void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface)
@@ -119,9 +139,9 @@ void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface
 	if (lane->is_closed)
 		return;
 	if (rc < 0)
-		lane_refuse(lane, rc);
+		lane_refuse(lane, rc, preface);
 	else
-		lane->is_announced = true;
+		lane_announce(lane, preface);
 }
 
 static void lane_drop(struct tcp_lane *lane, int why, const char *fault)

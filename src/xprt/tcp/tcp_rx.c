@@ -314,6 +314,8 @@ static int rx_header(struct tcp_lane *lane)
 	if (rc < 0 && rc != -ERR_UNSUPPORTED)
 		return rx_fault(lane, "sent a frame whose header is not allowed");
 	rx->is_known = rc == 0;
+	if (rx->is_refused && rx->header.kind != WIRE_REFUSE)
+		return rx_fault(lane, "answered in the clear where TLS was asked for");
 	return is_data(&rx->header) ? rx_data_begin(lane) : rx_control_begin(lane);
 }
 
@@ -396,7 +398,8 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	struct iovec iov[TCP_IOV_MAX];
 	uint64_t inner;
 	uint32_t count = rx_pieces(lane, iov, &inner);
-	ssize_t got = env->ops->sock_recv(env, lane->sock, iov, count);
+	ssize_t got = lane->tls == NULL ? env->ops->sock_recv(env, lane->sock, iov, count)
+					: tcp_tls_recv(lane, iov, count);
 
 	if (got == 0)
 		return -ERR_PEER;
@@ -428,5 +431,12 @@ void tcp_rx_run(struct tcp_lane *lane)
 			return;
 		}
 		budget -= TCP_CALL_COST + got;
+	}
+	/* Out of budget: the socket is ready in the next turn of the loop, unless TLS has it all.
+	 */
+	if (tcp_lane_is_open(lane) && lane->tls != NULL && !lane->rx.is_stalled &&
+	    tcp_tls_has_more(lane)) {
+		lane->rx.is_stalled = true;
+		tcp_lane_wake(lane);
 	}
 }

@@ -307,7 +307,9 @@ static void tx_sent(struct tcp_lane *lane, uint64_t size)
 static ssize_t tx_write(struct tcp_lane *lane, const struct gather *gather)
 {
 	struct env *env = lane->lane.env;
-	ssize_t sent = env->ops->sock_send(env, lane->sock, gather->iov, gather->iov_count);
+	ssize_t sent = lane->tls == NULL ? env->ops->sock_send(env, lane->sock, gather->iov,
+							       gather->iov_count)
+					 : tcp_tls_send(lane, gather->iov, gather->iov_count);
 
 	if (sent > 0) {
 		lane->lane.bytes_out += (uint64_t)sent;
@@ -317,10 +319,25 @@ static ssize_t tx_write(struct tcp_lane *lane, const struct gather *gather)
 	return sent;
 }
 
+/* What waits in TLS, or its handshake. */
+static void tx_flush_tls(struct tcp_lane *lane)
+{
+	int rc;
+
+	if (lane->is_connecting || lane->tx.is_blocked || lane->tx.broken != 0)
+		return;
+	rc = tcp_tls_flush(lane);
+	if (rc < 0 && rc != -EAGAIN)
+		lane->tx.broken = rc;
+}
+
 void tcp_tx_flush(struct tcp_lane *lane)
 {
 	int64_t budget = TCP_BUDGET;
 	struct gather gather;
+
+	if (lane->tls != NULL)
+		tx_flush_tls(lane);
 
 	while (tcp_lane_is_open(lane) && !lane->is_connecting && !lane->tx.is_blocked &&
 	       lane->tx.broken == 0) {

@@ -18,18 +18,22 @@ static const struct {
 	const char *tenant;
 	const char *hosts; /* each with its port */
 	const char *keyfile;
+	const char *tls; /* NULL: not named */
 } good[] = {
-	{ "ctxkv://localhost", "", "localhost 0", "" },
-	{ "ctxkv://localhost/", "", "localhost 0", "" },
+	{ "ctxkv://localhost", "", "localhost 0", "", NULL },
+	{ "ctxkv://localhost/", "", "localhost 0", "", NULL },
 	{ "ctxkv://team-a@db.example.org:9901?keyfile=/etc/k", "team-a", "db.example.org 9901",
-	  "/etc/k" },
-	{ "ctxkv://a.b_c@10.0.0.1:1", "a.b_c", "10.0.0.1 1", "" },
-	{ "ctxkv://10.0.0.1:65535/?keyfile=k", "", "10.0.0.1 65535", "k" },
-	{ "ctxkv://[::1]:9900", "", "::1 9900", "" },
-	{ "ctxkv://t@[fe80::2]", "t", "fe80::2 0", "" },
-	{ "ctxkv://t@a:1,b,[::1]:2?keyfile=k", "t", "a 1,b 0,::1 2", "k" },
-	{ "ctxkv://a,a", "", "a 0,a 0", "" },
-	{ "ctxkv://h?keyfile=/a%20b%26c%3fd", "", "h 0", "/a b&c?d" },
+	  "/etc/k", NULL },
+	{ "ctxkv://a.b_c@10.0.0.1:1", "a.b_c", "10.0.0.1 1", "", NULL },
+	{ "ctxkv://10.0.0.1:65535/?keyfile=k", "", "10.0.0.1 65535", "k", NULL },
+	{ "ctxkv://[::1]:9900", "", "::1 9900", "", NULL },
+	{ "ctxkv://t@[fe80::2]", "t", "fe80::2 0", "", NULL },
+	{ "ctxkv://t@a:1,b,[::1]:2?keyfile=k", "t", "a 1,b 0,::1 2", "k", NULL },
+	{ "ctxkv://a,a", "", "a 0,a 0", "", NULL },
+	{ "ctxkv://h?tls=1", "", "h 0", "", "1" },
+	{ "ctxkv://h?tls=required&keyfile=k", "", "h 0", "k", "1" },
+	{ "ctxkv://h?keyfile=k&tls=0", "", "h 0", "k", "0" },
+	{ "ctxkv://h?keyfile=/a%20b%26c%3fd", "", "h 0", "/a b&c?d", NULL },
 };
 
 static const struct {
@@ -64,6 +68,12 @@ static const struct {
 	{ "ctxkv://h?KeyFile=x", "did you mean 'keyfile'" },
 	{ "ctxkv://h?compression=on", "unknown parameter 'compression'" },
 	{ "ctxkv://h?", "unknown parameter" },
+	{ "ctxkv://h?tls", "write tls=1" },
+	{ "ctxkv://h?tls=", "empty" },
+	{ "ctxkv://h?tls=yes", "tls= in the URL is 1" },
+	{ "ctxkv://h?tls=1&tls=1", "twice" },
+	{ "ctxkv://h?tls=0123456789abcdef", "too long" },
+	{ "ctxkv://h?tsl=1", "did you mean 'tls'" },
 	{ "ctxkv://h?keyfile", "keyfile=PATH" },
 	{ "ctxkv://h?keyfile=", "empty" },
 	{ "ctxkv://h?keyfile=a&keyfile=b", "twice" },
@@ -92,6 +102,7 @@ static void good_urls_are_taken_apart(void **state)
 		if (url_parse(good[i].text, &url, message) != 0)
 			fail_msg("%s: %s", good[i].text, message);
 		assert_string_equal(url.tenant, good[i].tenant);
+		assert_string_equal(url.tls, good[i].tls != NULL ? good[i].tls : "");
 		assert_string_equal(hosts_text(&url), good[i].hosts);
 		assert_string_equal(url.keyfile, good[i].keyfile);
 	}
