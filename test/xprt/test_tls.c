@@ -329,7 +329,7 @@ static void no_other_answer_in_the_clear_is_taken(void **state)
 	struct {
 		struct wire_header header;
 		struct wire_challenge challenge;
-	} answer = { .challenge = { .version = 1 } };
+	} answer = { .challenge = { .version = 1, .incarnation = 1 } }; /* a good one */
 	struct pair pair;
 	char address[64];
 	struct raw raw;

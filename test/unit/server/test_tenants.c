@@ -232,6 +232,34 @@ static void a_shared_domain_is_shared(void **state)
 	world_end(&world);
 }
 
+/* Ids of leases are no secret: somebody else's is not there. */
+static void a_lease_is_its_tenants(void **state)
+{
+	static struct raw_client_frame frame;
+	const struct wire_key key = rig_key(1);
+	struct world world;
+	struct raw_client *alice = &world.clients[ALICE];
+	struct raw_client *mallory = &world.clients[MALLORY];
+	uint64_t lease;
+
+	world_begin(&world);
+	assert_int_equal(ask_status(alice, ASK_PUT, key), 0);
+	(void)raw_client_lease(alice, &key, 1, 0, 60000);
+	assert_true(raw_client_recv(alice, &frame));
+	lease = ((struct wire_bitmap *)(void *)frame.body)->lease;
+	assert_int_not_equal(lease, 0);
+	assert_int_equal(
+		raw_client_finish(mallory, raw_client_renew(mallory, lease, 0), NULL, NULL, NULL),
+		-ERR_MISS);
+	mallory->lease = lease;
+	assert_int_equal(ask_status(mallory, ASK_GET, key), -ERR_MISS);
+	name_domain(mallory, "alice");
+	assert_int_equal(ask_status(mallory, ASK_GET, key), -ERR_DENIED);
+	assert_int_equal(
+		raw_client_finish(alice, raw_client_renew(alice, lease, 0), NULL, NULL, NULL), 0);
+	world_end(&world);
+}
+
 static void a_tenant_has_its_own_limit_of_sessions(void **state)
 {
 	struct world world;
@@ -396,6 +424,7 @@ int main(void)
 		cmocka_unit_test(another_tenants_domain_is_denied_at_every_operation),
 		cmocka_unit_test(rights_are_looked_at_at_every_operation),
 		cmocka_unit_test(a_shared_domain_is_shared),
+		cmocka_unit_test(a_lease_is_its_tenants),
 		cmocka_unit_test(a_tenant_has_its_own_limit_of_sessions),
 		cmocka_unit_test(a_rotation_disturbs_nobody),
 		cmocka_unit_test(rights_and_limits_change_at_once),
