@@ -3,9 +3,11 @@
 on without it where it was asked for, and a wrong peer gets nothing."""
 import datetime
 import os
+import re
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 from cryptography import x509
@@ -69,7 +71,8 @@ def url(server, port=None, tls="1", keyfile=None):
 
 
 def failures(server):
-    return server.counter("ctxkv_tls_failures_total")
+    text = server.run("stat", "--url", url(server)).stdout
+    return int(re.search(r"^ctxkv_tls_failures_total (\d+)", text, re.M)[1])
 
 
 def test_blocks_of_every_size_pass_and_nobody_reads_them(made):
@@ -92,6 +95,19 @@ def test_blocks_of_every_size_pass_and_nobody_reads_them(made):
     text = made.run("stat", "--url", url(made)).stdout
     assert "\ntls 1\n" in text and "\ntls 0\n" not in text
     assert "\ntls 0\n" in made.run("stat", "--url", made.url()).stdout
+    assert failures(made) == 0
+
+
+def test_a_connection_is_handed_over_before_its_handshake(made):
+    """Each reactor makes its own handshakes: the one that listens has read the preface only."""
+    made.start("--reactors", "2", "--tls", "required")
+    with Client(url(made), lanes=2) as client:
+        for number in range(20):
+            key = key_of("handed over", number)
+            end = time.monotonic() + 10
+            while client.put({key: block_of(key, 50_000)})[0][0] != 0:
+                assert time.monotonic() < end  # its session is just being made
+            assert client.get([key], 50_000) == [block_of(key, 50_000)]
     assert failures(made) == 0
 
 
