@@ -40,6 +40,7 @@ int cmd_bench(struct options *options, const struct opt_set *set);
 int cmd_replay(struct options *options, const struct opt_set *set);
 int cmd_stat(struct options *options, const struct opt_set *set);
 int cmd_tenant(struct options *options, const struct opt_set *set);
+int cmd_admin(struct options *options, const struct opt_set *set);
 int cmd_version(struct options *options, const struct opt_set *set);
 
 /* Use, text, examples and options of one command; the manual page ctxkv(1). */

@@ -133,12 +133,12 @@ static int dump_prepare(struct dump *dump)
 	const struct options *options = dump->drive->options;
 
 	dump->has_key = options->key[0] != '\0';
-	dump->has_ns = options->ns[0] != '\0';
+	dump->has_ns = options->namespace[0] != '\0';
 	if (dump->has_key && (strlen(options->key) != 2 * sizeof(dump->key) ||
 			      text_parse_hex(options->key, dump->key, sizeof(dump->key)) < 0))
 		return cmd_fail(DRIVE_FAILED, "key takes 64 hex digits");
-	if (dump->has_ns && (strlen(options->ns) != 2 * sizeof(dump->ns) ||
-			     text_parse_hex(options->ns, dump->ns, sizeof(dump->ns)) < 0))
+	if (dump->has_ns && (strlen(options->namespace) != 2 * sizeof(dump->ns) ||
+			     text_parse_hex(options->namespace, dump->ns, sizeof(dump->ns)) < 0))
 		return cmd_fail(DRIVE_FAILED, "namespace takes 32 hex digits");
 	if (options->output[0] != '\0' && !dump->has_key)
 		return cmd_fail(DRIVE_FAILED, "output goes with --key");

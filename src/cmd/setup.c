@@ -3,6 +3,7 @@
  * setup: make media ready (or choose memory mode), and write into the configuration directory
  *   server.yaml  the server's configuration, every option with its sentence
  *   secrets      the tenants' secrets, mode 0600 (or --secrets FILE: an existing one is used)
+ *   admin-token  what the admin endpoint asks for, mode 0600 (or --admin-token FILE: is used)
  *   client.url   the URL that clients on this host use when none is given
  * The media come last: a setup that fails over a file has erased nothing. One that fails at a later
  * medium leaves those before it set up; start refuses them, since the others are missing.
@@ -20,6 +21,8 @@
 #include "../server/server.h"
 #include "../wire/keyfile.h"
 #include "cmd.h"
+
+#define TOKEN_SIZE 32 /* bytes of a new admin token */
 
 struct setup {
 	struct options *options;
@@ -126,6 +129,30 @@ static int secrets_write(struct setup *setup)
 	return secrets_make(setup);
 }
 
+static int token_write(struct setup *setup)
+{
+	char *path = setup->options->admin_token;
+	char hex[2 * TOKEN_SIZE + 1];
+	uint8_t token[TOKEN_SIZE];
+	FILE *file = NULL;
+	int rc;
+
+	if (path[0] != '\0') {
+		if (access(path, R_OK) < 0)
+			return cmd_fail(-errno, "cannot read %s: %s", path, err_str(errno));
+		printf("token      %s (kept)\n", path);
+		return 0;
+	}
+	snprintf(path, OPT_TEXT_MAX, "%.490s/admin-token", setup->dir);
+	rc = file_open_new(setup, path, &file);
+	if (rc < 0)
+		return rc;
+	setup->env->ops->random(setup->env, token, sizeof(token));
+	fprintf(file, "%s\n", text_format_hex(hex, sizeof(hex), token, sizeof(token)));
+	printf("token      %s (of the admin endpoint)\n", path);
+	return file_close(file, path);
+}
+
 static int config_write(struct setup *setup)
 {
 	FILE *file = NULL;
@@ -222,6 +249,8 @@ static int setup_run(struct setup *setup)
 
 	if (rc == 0)
 		rc = secrets_write(setup);
+	if (rc == 0)
+		rc = token_write(setup);
 	if (rc == 0)
 		rc = config_write(setup);
 	if (rc == 0)

@@ -185,6 +185,8 @@ static void ready(struct start *start, uint64_t begin_ns)
 	atomic_store_explicit(&start->heartbeat->reactor_count, start->server_opts.reactor_count,
 			      memory_order_relaxed);
 	state_set(start, HEARTBEAT_READY);
+	if (start->admin != NULL)
+		admin_set_server(start->admin, start->server);
 	start_print(start, clock_ns() - begin_ns);
 	notify_send("READY=1\nSTATUS=serving");
 }
@@ -198,6 +200,8 @@ static int stop(struct start *start)
 	notify_send("STOPPING=1\nSTATUS=finishing what is under way");
 	if (pthread_create(&thread, NULL, stop_watch, start) != 0)
 		log_warn("a second SIGINT will not be seen");
+	if (start->admin != NULL)
+		admin_clear_server(start->admin);
 	rc = server_stop(start->server);
 	if (rc < 0)
 		cmd_fail(rc, "the store was not closed cleanly: %s; the next start recovers",
@@ -213,6 +217,9 @@ static int run(struct start *start)
 
 	if (rc == 0)
 		rc = start_opts_make(start);
+	if (rc < 0)
+		return rc;
+	rc = start_admin_begin(start);
 	if (rc < 0)
 		return rc;
 	rc = server_create(&start->server_opts, &start->server, message);
@@ -243,6 +250,7 @@ static int serve(void *ctx, struct heartbeat *heartbeat)
 	if (rc < 0)
 		return cmd_fail(EXIT_FAILED, "cannot begin: %s", err_str(rc));
 	rc = run(start);
+	admin_stop(&start->admin);
 	server_destroy(&start->server);
 	tenants_destroy(start->env, &start->tenants);
 	env_posix_destroy(&start->env);

@@ -5,6 +5,7 @@
 
 #include <sched.h>
 
+#include "../admin/admin.h"
 #include "../env/choose.h"
 #include "../server/server.h"
 #include "cmd.h"
@@ -29,6 +30,7 @@ struct start {
 	char io_message[SERVER_REACTOR_MAX][ENV_TEXT_SIZE];
 	char media[OPT_TEXT_MAX]; /* cut into server_opts.media */
 	struct server *server;
+	struct admin *admin; /* NULL: none is wanted */
 	int signal_fd;
 	bool is_stopping;
 };
@@ -36,6 +38,11 @@ struct start {
 /* --- start_opts.c: the options as the server wants them. 0, or negative after a message --- */
 
 int start_opts_make(struct start *start);
+
+/* --- start_admin.c: the admin endpoint --- */
+
+int start_admin_begin(struct start *start);
+void start_admin_print(const struct start *start);
 
 /* --- start_print.c --- */
 

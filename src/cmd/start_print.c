@@ -140,6 +140,7 @@ void start_print(const struct start *start, uint64_t ready_ns)
 	reactors_print(start, &info);
 	memory_print(&info, &whole);
 	watchdog_print(start);
+	start_admin_print(start);
 	printf("ready      %s in %s, recovery %s\n", name,
 	       text_format_duration(buf[0], 32, ready_ns),
 	       text_format_duration(buf[1], 32, whole.recovery_ns));

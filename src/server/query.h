@@ -19,6 +19,7 @@
 #include "../store/store.h"
 #include "../tbl/metrics.h"
 #include "../wire/wire.h"
+#include "saving.h"
 
 struct reactor;
 struct tenants;
@@ -28,6 +29,8 @@ enum query_kind {
 	QUERY_METRICS,  /* one row: struct metrics */
 	QUERY_SESSIONS, /* rows: struct session_row */
 	QUERY_SHARDS,   /* rows: struct shard_row */
+	QUERY_USERS,    /* rows: struct tenant_row */
+	QUERY_SAVINGS,  /* rows: struct saving_row */
 	QUERY_DRAIN,    /* no new puts, the clients are told; gets go on. No rows */
 	QUERY_DROP,     /* in.drop: a namespace, or one key. Finished when it is durable */
 	QUERY_TENANTS,  /* in.tenants takes the place of the table: reactor_set_tenants() */
@@ -62,6 +65,20 @@ struct shard_row {
 	uint16_t reserved;
 	enum shard_state state;
 	struct shard_stats stats; /* MISSING: zero */
+};
+
+#define TENANT_USED_UNKNOWN UINT64_MAX
+
+/* A tenant, as this reactor sees it. */
+struct tenant_row {
+	char name[WIRE_TENANT_MAX];
+	uint64_t quota_bytes; /* of the whole server; 0: none */
+	uint64_t used_bytes;  /* payload in this reactor's shards that it put first, or: */
+	uint64_t session_count;
+	uint32_t session_max;
+	uint32_t domain_count; /* it has rights on, besides its own */
+	uint32_t secret_count;
+	uint8_t rights; /* enum wire_right on its own domain */
 };
 
 struct query_drop {
@@ -117,6 +134,8 @@ typedef void (*query_handler)(struct reactor *reactor, struct reactor_query *que
 void query_metrics(struct reactor *reactor, struct reactor_query *query);  /* stat.c */
 void query_sessions(struct reactor *reactor, struct reactor_query *query); /* query.c */
 void query_shards(struct reactor *reactor, struct reactor_query *query);   /* query.c */
+void query_users(struct reactor *reactor, struct reactor_query *query);    /* query_meters.c */
+void query_savings(struct reactor *reactor, struct reactor_query *query);  /* query_meters.c */
 void query_drain(struct reactor *reactor, struct reactor_query *query);    /* query.c */
 void query_drop(struct reactor *reactor, struct reactor_query *query);     /* query_drop.c */
 void query_tenants(struct reactor *reactor, struct reactor_query *query);  /* tenancy.c */

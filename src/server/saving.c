@@ -144,6 +144,12 @@ uint32_t saving_rows(const struct saving *saving, const uint8_t *tenant_id, stru
 	return count;
 }
 
+const struct saving_row *saving_row_at(const struct saving *saving, uint32_t slot)
+{
+	ASSERT(slot < SAVING_ROWS);
+	return list_is_empty(&saving->slots[slot].bucket) ? NULL : &saving->slots[slot].row;
+}
+
 uint32_t saving_merge(struct saving_row *rows, uint32_t count, uint32_t row_max,
 		      const struct saving_row *more)
 {

@@ -69,6 +69,9 @@ struct saving_row *saving_find(struct saving *saving, const uint8_t tenant_id[16
 uint32_t saving_rows(const struct saving *saving, const uint8_t *tenant_id, struct saving_row *out,
 		     uint32_t row_max);
 
+/* The row of a slot below SAVING_ROWS; NULL: it has none. */
+const struct saving_row *saving_row_at(const struct saving *saving, uint32_t slot);
+
 /* Add more to the row of the same tenant and namespace among count rows, or append it (never beyond
  * row_max: then it is left out). Returns the new count. */
 uint32_t saving_merge(struct saving_row *rows, uint32_t count, uint32_t row_max,

@@ -72,6 +72,7 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	metrics_add_buffers(metrics_out, &reactor->inline_buffers);
 	metrics_add_buffers(metrics_out, &reactor->receive_buffers);
 	metrics_add_buffers(metrics_out, &reactor->read_buffers);
+	metrics_out->draining = reactor->is_draining;
 	metrics_out->leases = reactor->leases.used;
 	metrics_out->ops = reactor->ops.used;
 	metrics_out->ops_max = reactor->ops.used_max;

@@ -20,8 +20,8 @@ const struct opt opt_table[] = {
 };
 const size_t opt_count = ARRAY_LEN(opt_table);
 
-const char *const opt_where_names[] = { "setup", "start",  "bench", "replay", "stat",  "version",
-					"drive", "doctor", "doc",   "cost",   "tenant" };
+const char *const opt_where_names[] = { "setup", "start",  "bench", "replay", "stat",   "version",
+					"drive", "doctor", "doc",   "cost",   "tenant", "admin" };
 const size_t opt_where_count = ARRAY_LEN(opt_where_names);
 
 /* A default outside its own range does not compile. */

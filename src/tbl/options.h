@@ -26,6 +26,7 @@ enum opt_where {
 	IN_DOC = 1u << 8,
 	IN_COST = 1u << 9,
 	IN_TENANT = 1u << 10,
+	IN_ADMIN = 1u << 11,
 };
 
 /* The command of bit i. */

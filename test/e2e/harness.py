@@ -20,6 +20,7 @@ LIBRARY = BUILD / "src" / "client" / "libctxkv.so"
 
 MISS, DEADLINE, UNREACHABLE, PEER, AUTH, TOO_LARGE = 2001, 2004, 2005, 2020, 2042, 2040
 PROBE, LEASE, GET, PUT, DROP, RENEW = 1, 2, 3, 4, 5, 6
+REPORT = 7
 DURABLE = 1
 EXISTED, WAS_DURABLE = 1, 2
 
@@ -49,7 +50,8 @@ class Server:
         self.io = io
         paths = ",".join(map(str, self.media))
         medium = ["--memory", memory] if memory else ["--media", paths, "--size", size]
-        self.run("setup", *medium, "--dir", self.folder, "--listen", "127.0.0.1:0", *extra_setup)
+        self.run("setup", *medium, "--dir", self.folder, "--listen", "127.0.0.1:0",
+                 "--admin-listen", "127.0.0.1:0", *extra_setup)
 
     @staticmethod
     def run(*arguments, check=True, timeout=60):
@@ -277,6 +279,12 @@ class Client:
 
     def renew(self, lease, duration_ms):
         return self.run(RENEW, [], lease=lease, duration_ms=duration_ms)[0]
+
+    def report(self, tokens_loaded, tokens_recomputed, load_s, prefill_s):
+        op = Op(opcode=REPORT)
+        op.ns[:] = self.ns
+        op.report[:] = [tokens_loaded, tokens_recomputed, int(load_s * 1e9), int(prefill_s * 1e9)]
+        return self.library.ctxkv_run(self.handle, ctypes.byref(op))
 
     def drop(self, keys):
         _, items = self.run(DROP, keys)

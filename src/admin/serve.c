@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a request to its reply: a table of routes, who may, and what each does. Knows nothing of
+ * HTTP's bytes, so that tests call it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/log.h"
+#include "admin_priv.h"
+#include "scrape.h"
+#include "status.h"
+
+enum {
+	HTTP_OK = 200,
+	HTTP_ACCEPTED = 202,
+	HTTP_BAD_REQUEST = 400,
+	HTTP_UNAUTHORIZED = 401,
+	HTTP_FORBIDDEN = 403,
+	HTTP_NOT_FOUND = 404,
+	HTTP_NOT_ALLOWED = 405,
+	HTTP_CONFLICT = 409,
+	HTTP_UNAVAILABLE = 503,
+};
+
+/* --- replies --- */
+
+static bool reply_json(struct admin_reply *reply, unsigned status, json_t *object)
+{
+	char *text = object != NULL ? json_dumps(object, JSON_INDENT(1)) : NULL;
+
+	json_decref(object);
+	if (text == NULL)
+		return false;
+	reply->status = status;
+	reply->type = "application/json";
+	reply->text = text;
+	reply->size = strlen(text);
+	return true;
+}
+
+static bool reply_error(struct admin_reply *reply, unsigned status, const char *why)
+{
+	return reply_json(reply, status, json_pack("{s:s}", "error", why));
+}
+
+static bool reply_state(struct admin_reply *reply, unsigned status, enum admin_state state)
+{
+	return reply_json(reply, status, json_pack("{s:s}", "state", admin_state_names[state]));
+}
+
+/* --- reading; the lock is held --- */
+
+static bool serve_page(struct admin *admin, const struct admin_request *request,
+		       struct admin_reply *reply)
+{
+	reply->status = HTTP_OK;
+	reply->type = "text/html; charset=utf-8";
+	reply->fixed = admin_page;
+	reply->size = admin_page_size;
+	return true;
+}
+
+/* Alive: the reactors turn. A server that starts is, too. */
+static bool serve_health(struct admin *admin, const struct admin_request *request,
+			 struct admin_reply *reply)
+{
+	view_fill(admin->view, admin->server, admin->state_without, 0);
+	return reply_state(reply, admin->view->silent_count == 0 ? HTTP_OK : HTTP_UNAVAILABLE,
+			   admin->view->state);
+}
+
+/* Wants traffic. */
+static bool serve_ready(struct admin *admin, const struct admin_request *request,
+			struct admin_reply *reply)
+{
+	enum admin_state state;
+
+	view_fill(admin->view, admin->server, admin->state_without, 0);
+	state = admin->view->state;
+	return reply_state(
+		reply, state == ADMIN_READY || state == ADMIN_DEGRADED ? HTTP_OK : HTTP_UNAVAILABLE,
+		state);
+}
+
+static bool serve_status(struct admin *admin, const struct admin_request *request,
+			 struct admin_reply *reply)
+{
+	view_fill(admin->view, admin->server, admin->state_without, VIEW_PART_ALL);
+	return reply_json(reply, HTTP_OK, status_json(admin->view));
+}
+
+static bool serve_sessions(struct admin *admin, const struct admin_request *request,
+			   struct admin_reply *reply)
+{
+	view_fill(admin->view, admin->server, admin->state_without, VIEW_PART_SESSIONS);
+	return reply_json(reply, HTTP_OK, status_sessions_json(admin->view));
+}
+
+static bool serve_tenants(struct admin *admin, const struct admin_request *request,
+			  struct admin_reply *reply)
+{
+	view_fill(admin->view, admin->server, admin->state_without, VIEW_PART_TENANTS);
+	return reply_json(reply, HTTP_OK, status_tenants_json(admin->view));
+}
+
+static bool serve_metrics(struct admin *admin, const struct admin_request *request,
+			  struct admin_reply *reply)
+{
+	FILE *out = open_memstream(&reply->text, &reply->size);
+	bool is_whole;
+
+	if (out == NULL)
+		return false;
+	view_fill(admin->view, admin->server, admin->state_without,
+		  VIEW_PART_TENANTS | VIEW_PART_SAVINGS);
+	scrape_print(out, admin->view);
+	is_whole = ferror(out) == 0;
+	if (fclose(out) != 0 || !is_whole) {
+		free(reply->text);
+		reply->text = NULL;
+		return false;
+	}
+	reply->status = HTTP_OK;
+	reply->type = "text/plain; version=0.0.4; charset=utf-8";
+	return true;
+}
+
+/* --- changing; the lock is held, the token was right --- */
+
+static bool serve_drain(struct admin *admin, const struct admin_request *request,
+			struct admin_reply *reply)
+{
+	int rc;
+
+	if (admin->server == NULL)
+		return reply_error(reply, HTTP_CONFLICT, "there is no server that could drain");
+	rc = server_drain(admin->server, ADMIN_COMMAND_NS);
+	log_info("admin drain %s", rc < 0 ? err_str(rc) : "begun");
+	if (rc < 0)
+		return reply_error(reply, HTTP_UNAVAILABLE, err_str(rc));
+	return reply_state(reply, HTTP_OK, ADMIN_DRAINING);
+}
+
+/* A namespace from every reactor; a key from the one that has its shard. */
+static int drop_everywhere(struct admin *admin, const struct query_drop *drop, uint32_t count)
+{
+	int rc = drop->is_namespace ? 0 : -ERR_CHANGED;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct server_query query = { .kind = QUERY_DROP,
+					      .reactor = i,
+					      .in.drop = *drop,
+					      .timeout_ns = ADMIN_COMMAND_NS / count };
+		int one = server_query(admin->server, &query);
+
+		if (one == -ERR_CHANGED && !drop->is_namespace)
+			continue; /* another reactor's */
+		if (one < 0 || rc == -ERR_CHANGED)
+			rc = one;
+	}
+	return rc;
+}
+
+static bool serve_drop(struct admin *admin, const struct admin_request *request,
+		       struct admin_reply *reply)
+{
+	struct server_info info;
+	struct query_drop drop;
+	char message[256];
+	int rc;
+
+	if (admin_drop_parse(request->body, request->body_size, &drop, message) < 0)
+		return reply_error(reply, HTTP_BAD_REQUEST, message);
+	if (admin->server == NULL)
+		return reply_error(reply, HTTP_CONFLICT, "there is no server that could drop");
+	server_get_info(admin->server, &info);
+	rc = drop_everywhere(admin, &drop, info.reactor_count);
+	log_info("admin drop of a %s: %s", drop.is_namespace ? "namespace" : "key",
+		 rc < 0 ? err_str(rc) : "done");
+	if (rc < 0)
+		return reply_error(reply, HTTP_UNAVAILABLE, err_str(rc));
+	return reply_json(reply, HTTP_OK, json_pack("{s:b}", "dropped", 1));
+}
+
+static bool serve_reload(struct admin *admin, const struct admin_request *request,
+			 struct admin_reply *reply)
+{
+	char message[256] = "";
+	int rc;
+
+	if (admin->opts.reload == NULL || admin->server == NULL)
+		return reply_error(reply, HTTP_CONFLICT, "there is nothing to reload");
+	rc = admin->opts.reload(admin->opts.ctx, message);
+	if (rc < 0)
+		return reply_error(reply, HTTP_CONFLICT,
+				   message[0] != '\0' ? message : err_str(rc));
+	return reply_json(reply, HTTP_ACCEPTED, json_pack("{s:s}", "reload", "begun"));
+}
+
+/* --- routes --- */
+
+static const struct route {
+	const char *path;
+	bool is_change; /* POST, and needs the token */
+	bool is_open;   /* the same for everybody: needs no token anywhere */
+	bool (*serve)(struct admin *admin, const struct admin_request *request,
+		      struct admin_reply *reply);
+} routes[] = {
+	{ "/", false, true, serve_page },
+	{ "/metrics", false, false, serve_metrics },
+	{ "/v1/drain", true, false, serve_drain },
+	{ "/v1/drop", true, false, serve_drop },
+	{ "/v1/health", false, false, serve_health },
+	{ "/v1/ready", false, false, serve_ready },
+	{ "/v1/reload", true, false, serve_reload },
+	{ "/v1/sessions", false, false, serve_sessions },
+	{ "/v1/status", false, false, serve_status },
+	{ "/v1/tenants", false, false, serve_tenants },
+};
+
+static const struct route *route_find(const char *path)
+{
+	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+		if (strcmp(routes[i].path, path) == 0)
+			return &routes[i];
+	}
+	return NULL;
+}
+
+static bool method_fits(const struct route *route, const char *method)
+{
+	if (route->is_change)
+		return strcmp(method, "POST") == 0;
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+}
+
+/* NULL: he may. Else why not, and the status. */
+static const char *refusal(const struct admin *admin, const struct route *route,
+			   const struct admin_request *request, unsigned *status_out)
+{
+	bool needs_token = route->is_change || !admin->is_loopback;
+
+	*status_out = HTTP_FORBIDDEN;
+	if (needs_token && !route->is_open) {
+		if (!admin->has_token)
+			return "this server has no admin token: name a file with one (admin-token)";
+		*status_out = HTTP_UNAUTHORIZED;
+		if (request->authorization == NULL)
+			return "this needs the admin token: Authorization: Bearer TOKEN";
+		if (!admin_token_is_in(request->authorization, admin->token)) {
+			log_warn("admin token wrong for %s", route->path);
+			return "the admin token is not this server's";
+		}
+		return NULL;
+	}
+	if (admin->is_loopback && (request->host == NULL || !admin_host_is_plain(request->host)))
+		return "address this server as localhost or by its address";
+	return NULL;
+}
+
+static bool reply_refusal(struct admin_reply *reply, unsigned status, const char *why)
+{
+	if (status == HTTP_UNAUTHORIZED) {
+		reply->header = "WWW-Authenticate";
+		reply->value = "Bearer";
+	}
+	return reply_error(reply, status, why);
+}
+
+bool admin_serve(struct admin *admin, const struct admin_request *request,
+		 struct admin_reply *reply)
+{
+	const struct route *route = route_find(request->path);
+	const char *why;
+	unsigned status;
+	bool is_served;
+
+	if (route == NULL)
+		return reply_error(reply, HTTP_NOT_FOUND,
+				   "no such page; docs/operating/admin.md lists them");
+	if (!method_fits(route, request->method)) {
+		reply->header = "Allow";
+		reply->value = route->is_change ? "POST" : "GET, HEAD";
+		return reply_error(reply, HTTP_NOT_ALLOWED, "this page takes another method");
+	}
+	why = refusal(admin, route, request, &status);
+	if (why != NULL)
+		return reply_refusal(reply, status, why);
+	pthread_mutex_lock(&admin->lock);
+	is_served = route->serve(admin, request, reply);
+	pthread_mutex_unlock(&admin->lock);
+	return is_served;
+}
