@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "env_fake.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -554,6 +555,14 @@ static void fake_blk_undeclare(struct env *env, void *base)
 {
 }
 
+static void fake_resolve(struct env *env, struct env_resolve *resolve)
+{
+	struct env_fake *fake = fake_of(env);
+
+	ASSERT(fake->resolve == NULL);
+	fake->resolve = resolve;
+}
+
 static const struct env_ops fake_ops = {
 	.name = "fake",
 	.alloc = fake_alloc,
@@ -581,6 +590,7 @@ static const struct env_ops fake_ops = {
 	.blk_submit = fake_blk_submit,
 	.blk_declare = fake_blk_declare,
 	.blk_undeclare = fake_blk_undeclare,
+	.resolve = fake_resolve,
 };
 
 /* --- the test's side --- */
@@ -592,6 +602,21 @@ void env_fake_init(struct env_fake *fake, uint64_t seed)
 	};
 	list_init(&fake->tasks);
 	list_init(&fake->ios);
+}
+
+void env_fake_answer(struct env_fake *fake, const char *const *addresses, uint32_t count)
+{
+	struct env_resolve *resolve = fake->resolve;
+
+	ASSERT(resolve != NULL);
+	ASSERT(count <= ENV_ADDRESS_MAX);
+	fake->resolve = NULL;
+	resolve->result = count == 0 ? -EHOSTUNREACH : 0;
+	resolve->count = count;
+	for (uint32_t i = 0; i < count; i++)
+		snprintf(resolve->addresses[i], sizeof(resolve->addresses[i]), "%s", addresses[i]);
+	resolve->done(resolve);
+	env_fake_settle(fake);
 }
 
 void env_fake_fini(struct env_fake *fake)

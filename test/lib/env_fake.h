@@ -51,7 +51,8 @@ struct env_fake {
 	bool is_cut;
 	uint64_t flushes; /* completed */
 	uint64_t held;
-	uint64_t taken; /* bytes of allocations and maps, ever */
+	uint64_t taken;              /* bytes of allocations and maps, ever */
+	struct env_resolve *resolve; /* a name that waits for env_fake_answer() */
 	/* Its own. */
 	bool is_sealed;
 	bool is_woken;
@@ -84,6 +85,9 @@ void env_fake_poke(struct env_fake_disk *disk, const void *buf, size_t size, uin
  * the test afterwards, or before.
  */
 void env_fake_power_cut(struct env_fake *fake);
+
+/* The name that is waited for has these addresses; none: it does not exist. */
+void env_fake_answer(struct env_fake *fake, const char *const *addresses, uint32_t count);
 
 /* poll() until nothing is queued (timers may be set). */
 void env_fake_settle(struct env_fake *fake);

@@ -9,352 +9,7 @@
 #include <string.h>
 
 #include "../../../src/base/hash.h"
-#include "../../../src/client/client_priv.h"
-#include "../../lib/env_fake.h"
-#include "../../lib/t.h"
-
-#define FRAME_MAX 64
-#define LANES     4
-
-struct sent {
-	struct wire_header header;
-	uint8_t *body;
-	uint8_t *payload;
-	uint32_t lane;
-};
-
-struct fake_lane {
-	struct xprt_lane lane;
-	struct wire_preface preface;
-	bool is_open;
-};
-
-static struct world {
-	struct env_fake fake;
-	struct env *env;
-	struct client *client;
-	struct fake_lane lanes[LANES * 4];
-	uint32_t lane_count; /* ever connected */
-	struct sent sent[FRAME_MAX];
-	uint32_t sent_count;
-	bool is_full; /* send says -EAGAIN */
-	uint32_t closes;
-	uint32_t forgets;
-	uint32_t events;
-	struct wire_welcome welcome;
-} w;
-
-/* --- the transport --- */
-
-static int fake_connect(struct env *env, const char *address, const struct wire_preface *preface,
-			const struct xprt_user *user, void *ctx, struct xprt_lane **out)
-{
-	struct fake_lane *lane = &w.lanes[w.lane_count];
-
-	assert_true(w.lane_count < ARRAY_LEN(w.lanes));
-	assert_int_equal(wire_check_preface(preface), 0);
-	assert_string_equal(address, "the server");
-	w.lane_count++;
-	*lane = (struct fake_lane) { .preface = *preface, .is_open = true };
-	lane->lane.user = user;
-	lane->lane.env = env;
-	lane->lane.ctx = ctx;
-	*out = &lane->lane;
-	return 0;
-}
-
-static int fake_send(struct xprt_lane *xlane, struct wire_header *header, const void *body,
-		     const struct iovec *payload, uint32_t payload_count)
-{
-	struct fake_lane *lane = CONTAINER_OF(xlane, struct fake_lane, lane);
-	struct sent *sent = &w.sent[w.sent_count];
-	uint32_t at = 0;
-
-	assert_true(lane->is_open);
-	if (w.is_full)
-		return -EAGAIN;
-	assert_true(w.sent_count < FRAME_MAX);
-	w.sent_count++;
-	sent->header = *header;
-	sent->lane = (uint32_t)(lane - w.lanes);
-	sent->body = aligned_alloc(8, round_up(header->body_size + 1, 8));
-	memcpy(sent->body, body, header->body_size);
-	sent->payload = malloc(header->payload_size + 1);
-	for (uint32_t i = 0; i < payload_count; i++) {
-		memcpy(sent->payload + at, payload[i].iov_base, payload[i].iov_len);
-		at += (uint32_t)payload[i].iov_len;
-	}
-	assert_int_equal(at, header->payload_size);
-	/* Whatever the core sends is a frame that a server takes. */
-	assert_int_equal(wire_check_header(&sent->header, WIRE_C2S), 0);
-	assert_int_equal(wire_check_body(&sent->header, sent->body), 0);
-	return 0;
-}
-
-static void fake_close(struct xprt_lane **xlane)
-{
-	struct fake_lane *lane = CONTAINER_OF(*xlane, struct fake_lane, lane);
-
-	assert_true(lane->is_open);
-	lane->is_open = false;
-	w.closes++;
-	*xlane = NULL;
-}
-
-static void fake_secure(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in)
-{
-	assert_null(out);
-	assert_null(in);
-}
-
-static void fake_forget(struct xprt_group *group, uint64_t request)
-{
-	w.forgets++;
-}
-
-static int fake_declare(struct xprt_lane *lane, struct xprt_region *region)
-{
-	region->declare = (struct wire_declare) {
-		.region = region->id,
-		.kind = WIRE_REGION_LOOP,
-		.access = 3,
-		.size = region->size,
-		.address = (uintptr_t)region->base,
-	};
-	return 0;
-}
-
-static void fake_undeclare(struct xprt_lane *lane, struct xprt_region *region)
-{
-}
-
-static const struct xprt_ops fake_sync = {
-	.name = "fake",
-	.transport = WIRE_XPRT_TCP,
-	.caps = XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES,
-	.connect = fake_connect,
-	.send = fake_send,
-	.close = fake_close,
-	.secure = fake_secure,
-	.forget = fake_forget,
-};
-
-static const struct xprt_ops fake_direct = {
-	.name = "fake direct",
-	.transport = WIRE_XPRT_LOOP,
-	.caps = XPRT_CAP_DIRECT | XPRT_CAP_CLOSE_FENCES,
-	.seg_max = WIRE_SEG_MAX,
-	.connect = fake_connect,
-	.send = fake_send,
-	.close = fake_close,
-	.secure = fake_secure,
-	.declare = fake_declare,
-	.undeclare = fake_undeclare,
-};
-
-/* --- the server's part --- */
-
-static void settle(void)
-{
-	env_fake_settle(&w.fake);
-}
-
-static void pass_ns(uint64_t ns)
-{
-	w.fake.now_ns += ns;
-	w.env->ops->poll(w.env, 0);
-	settle();
-}
-
-static void sent_clear(void)
-{
-	for (uint32_t i = 0; i < w.sent_count; i++) {
-		free(w.sent[i].body);
-		free(w.sent[i].payload);
-	}
-	w.sent_count = 0;
-}
-
-static int deliver(uint32_t lane, enum wire_kind kind, uint64_t request, uint16_t count,
-		   uint8_t flags, uint32_t credit, const void *body, uint32_t body_size)
-{
-	struct xprt_lane *xlane = &w.lanes[lane].lane;
-	struct wire_header header;
-	struct xprt_frame frame = { &header, body, NULL };
-	int rc;
-
-	wire_header_init(&header, kind, request, count, body_size);
-	header.flags = flags;
-	header.credit = credit;
-	rc = xlane->user->frame(xlane, &frame);
-	settle();
-	return rc;
-}
-
-static int reply(const struct sent *to, const struct wire_result *results, uint16_t count,
-		 bool is_last, uint32_t credit)
-{
-	return deliver(to->lane, WIRE_REPLY, to->header.request, count,
-		       is_last ? WIRE_FLAG_LAST : 0, credit, results, count * sizeof(*results));
-}
-
-/* Every item of a request: done with this status and size. */
-static int reply_all(const struct sent *to, int status, uint32_t size, uint32_t credit)
-{
-	struct wire_result results[64] = { { 0 } };
-	uint16_t count = MAX(to->header.count, 1);
-
-	for (uint32_t i = 0; i < count; i++)
-		results[i] = (struct wire_result) { .item = i, .status = status, .size = size };
-	return reply(to, results, count, true, credit);
-}
-
-static void land(const struct sent *to, uint32_t item, uint64_t offset, const void *bytes,
-		 uint32_t size, int count_expected)
-{
-	struct xprt_lane *xlane = &w.lanes[to->lane].lane;
-	struct iovec iov[8];
-	const uint8_t *from = bytes;
-	int count = xlane->user->locate(xlane, WIRE_DATA_GET, to->header.request, item, offset,
-					size, iov, 8);
-
-	assert_int_equal(count, count_expected);
-	for (int i = 0; i < count; i++) {
-		memcpy(iov[i].iov_base, from, iov[i].iov_len);
-		from += iov[i].iov_len;
-	}
-	if (count > 0)
-		xlane->user->landed(xlane, WIRE_DATA_GET, to->header.request, item, offset, size);
-	settle();
-}
-
-/* The lane's hello, from HELLO to WELCOME. */
-static void hello(uint32_t index)
-{
-	struct fake_lane *lane = &w.lanes[index];
-	const void *secret = w.client->opts.target.secret.bytes;
-	struct auth_transcript transcript = { .preface = lane->preface };
-	struct {
-		struct wire_welcome welcome;
-		struct wire_shard shard;
-	} body = { .welcome = w.welcome };
-	uint8_t proof[32];
-	const void *key = index == 0 || lane->preface.mode == WIRE_MODE_NEW
-				  ? secret
-				  : w.client->sessions[0].key.bytes;
-
-	sent_clear();
-	lane->lane.user->opened(&lane->lane);
-	assert_int_equal(w.sent_count, 1);
-	assert_int_equal(w.sent[0].header.kind, WIRE_HELLO);
-	memcpy(&transcript.hello, w.sent[0].body, sizeof(transcript.hello));
-	transcript.challenge = (struct wire_challenge) { .version = 1, .incarnation = 9 };
-	memset(transcript.challenge.nonce, (int)index, sizeof(transcript.challenge.nonce));
-	auth_proof(key, AUTH_SERVER, &transcript, transcript.challenge.proof);
-	assert_int_equal(deliver(index, WIRE_CHALLENGE, 0, 0, 0, 0, &transcript.challenge,
-				 sizeof(transcript.challenge)),
-			 0);
-	assert_int_equal(w.sent_count, 2);
-	assert_int_equal(w.sent[1].header.kind, WIRE_PROOF);
-	auth_proof(key, AUTH_CLIENT, &transcript, proof);
-	assert_memory_equal(w.sent[1].body, proof, sizeof(proof));
-	sent_clear();
-	assert_int_equal(deliver(index, WIRE_WELCOME, 0, 1, 0, 0, &body, sizeof(body)), 0);
-}
-
-static void on_event(void *ctx, struct ctxkv_op *op, uint32_t what)
-{
-	w.events++;
-	op->user = (void *)((uintptr_t)op->user | what);
-}
-
-static const struct client_opts core_opts = {
-	.target = { .hosts = { { .host = "the server", .is_numeric = true } },
-		    .host_count = 1,
-		    .tenant = "tester" },
-	.inflight_max = 32,
-	.probe_timeout_ns = NS_PER_S,
-	.timeout_ns = 10 * NS_PER_S,
-	.connect_timeout_ns = 2 * NS_PER_S,
-	.release_wait_ns = 100 * NS_PER_MS,
-	.event = on_event,
-};
-
-static void begin(const struct xprt_ops *xprt, uint32_t lanes)
-{
-	struct client_opts opts = core_opts;
-
-	memset(&w, 0, sizeof(w));
-	env_fake_init(&w.fake, 42);
-	w.fake.now_ns = NS_PER_S;
-	w.env = &w.fake.env;
-	opts.xprt = xprt;
-	opts.lanes = lanes;
-	memset(opts.target.secret.bytes, 7, sizeof(opts.target.secret.bytes));
-	assert_int_equal(client_create(w.env, &opts, &w.client), 0);
-	w.welcome = (struct wire_welcome) {
-		.session = 1234,
-		.incarnation = 9,
-		.block_max = 4 * MiB,
-		.credit = 256 * KiB,
-		.weight = 100,
-		.request_max = 64,
-		.reactor_count = 1,
-		.lane_max = WIRE_LANE_MAX,
-	};
-}
-
-static void connect_all(uint32_t lanes)
-{
-	client_connect(w.client);
-	pass_ns(1);
-	assert_int_equal(w.lane_count, 1);
-	for (uint32_t i = 0; i < lanes; i++)
-		hello(i);
-	assert_int_equal(w.lane_count, lanes);
-}
-
-static void end(void)
-{
-	client_destroy(&w.client);
-	assert_null(w.client);
-	sent_clear();
-	assert_int_equal(w.fake.held, 0);
-	env_fake_fini(&w.fake);
-}
-
-/* --- ops --- */
-
-struct test_op {
-	struct ctxkv_op op;
-	struct ctxkv_item items[64];
-	struct ctxkv_iov iovs[64];
-};
-
-/* All items over the same memory: nothing of it is looked at here but by the checksum test. */
-static uint8_t memory[256 * KiB];
-
-static void submit(struct test_op *test, uint32_t opcode, uint32_t count, uint64_t size)
-{
-	memset(test, 0, sizeof(*test));
-	test->op.opcode = opcode;
-	test->op.items = test->items;
-	test->op.item_count = count;
-	for (uint32_t i = 0; i < count; i++) {
-		test->items[i].key.bytes[0] = (uint8_t)i;
-		test->iovs[i] = (struct ctxkv_iov) { memory, size };
-		test->items[i].iov = &test->iovs[i];
-		test->items[i].iov_count = size > 0;
-	}
-	assert_int_equal(client_submit(w.client, &test->op), 0);
-}
-
-static uint32_t told(const struct test_op *test)
-{
-	return (uint32_t)(uintptr_t)test->op.user;
-}
-
-#define BOTH (CTXKV_RESULT | CTXKV_RELEASE)
+#include "core_rig.h"
 
 /* --- tests --- */
 
@@ -402,7 +57,7 @@ static void small_puts_share_frames_within_the_credit(void **state)
 	uint32_t cost;
 
 	begin(&fake_sync, 1);
-	w.welcome.credit = given;
+	w.peers[0].welcome.credit = given;
 	connect_all(1);
 	submit(&put, CTXKV_OP_PUT, 10, 30000);
 	submit(&probe, CTXKV_OP_PROBE, 3, 0);
@@ -438,7 +93,7 @@ static void large_puts_wait_for_grants_and_need_no_credit(void **state)
 	struct xprt_lane *xlane;
 
 	begin(&fake_sync, 1);
-	w.welcome.credit = 0;
+	w.peers[0].welcome.credit = 0;
 	connect_all(1);
 	submit(&put, CTXKV_OP_PUT, 2, 70000);
 	assert_int_equal(w.sent_count, 1);
@@ -473,7 +128,7 @@ static void every_unit_is_sent_once(void **state)
 	uint32_t at = 0;
 
 	begin(&fake_sync, 1);
-	w.welcome.credit = 8192;
+	w.peers[0].welcome.credit = 8192;
 	connect_all(1);
 	for (uint32_t i = 0; i < CTXKV_ITEM_MAX; i++)
 		memcpy(items[i].key.bytes, &i, sizeof(i));
@@ -511,7 +166,7 @@ static void a_run_is_found_whatever_bitmap_comes_first(void **state)
 				  .item_count = CTXKV_ITEM_MAX };
 
 	begin(&fake_sync, 1);
-	w.welcome.credit = 20000;
+	w.peers[0].welcome.credit = 20000;
 	connect_all(1);
 	assert_int_equal(client_submit(w.client, &probe), 0);
 	/* One frame for the credit, the other keys in frames that need none. */
@@ -586,7 +241,7 @@ static void bytes_of_an_item_that_has_its_outcome_have_no_place(void **state)
 static void a_wrong_checksum_is_a_miss(void **state)
 {
 	begin(&fake_sync, 1);
-	w.welcome.verify = WIRE_VERIFY_ALL;
+	w.peers[0].welcome.verify = WIRE_VERIFY_ALL;
 	connect_all(1);
 	for (int is_wrong = 0; is_wrong < 2; is_wrong++) {
 		struct wire_result result = { .size = 8, .flags = WIRE_RESULT_CRC };
@@ -646,7 +301,7 @@ static void requests_given_up_count_until_their_last_answer(void **state)
 	struct test_op gets[3];
 
 	begin(&fake_sync, 1);
-	w.welcome.request_max = 2;
+	w.peers[0].welcome.request_max = 2;
 	connect_all(1);
 	submit(&gets[0], CTXKV_OP_GET, 1, 100);
 	first = w.sent[0];
@@ -676,7 +331,7 @@ static void a_lost_session_ends_what_was_sent_and_keeps_the_rest(void **state)
 	struct test_op kept;
 
 	begin(&fake_sync, 1);
-	w.welcome.request_max = 1;
+	w.peers[0].welcome.request_max = 1;
 	connect_all(1);
 	submit(&sent_get, CTXKV_OP_GET, 1, 100);
 	submit(&kept, CTXKV_OP_GET, 1, 100);
