@@ -401,6 +401,8 @@ static void answer_last(struct client_lane *lane, const struct wire_header *head
 		request->has_last = true;
 	else if (lane->ghost_count > 0)
 		lane->ghost_count--;
+	if (request == NULL && lane_client(lane)->is_region_short)
+		sessions_pump_later(lane_client(lane));
 }
 
 int answer_frame(struct client_lane *lane, const struct xprt_frame *frame)

@@ -381,6 +381,7 @@ struct client {
 	struct list regions;
 	struct list free_regions;
 	uint32_t region_id;
+	bool is_region_short; /* a part waits until a region can be taken back, wherever that is */
 
 	struct ctxkv_stat stat;
 	bool is_ending;
@@ -443,6 +444,8 @@ void spread_init(struct client *client);
 void session_pump(struct session *session);
 /* The same, soon. */
 void session_pump_later(struct session *session);
+/* All of them that have something to send. */
+void sessions_pump_later(struct client *client);
 struct request *client_request_find(struct client *client, uint64_t id);
 void client_request_free(struct client *client, struct request *request);
 /* The request is over: forget it in the transport, free its slot. */

@@ -138,6 +138,7 @@ static int region_find(struct session *session, const struct ctxkv_iov *iov,
 	}
 	if (list_is_empty(&client->free_regions)) {
 		rc = regions_make_room(client);
+		client->is_region_short = rc < 0;
 		if (rc < 0)
 			return rc;
 	}

@@ -77,9 +77,10 @@ static void slot_give(struct client *client, struct request *request)
 	list_add_tail(&client->free_requests, &request->node);
 }
 
-/* A slot that all may use is free after there was none. */
-static void sessions_pump_later(struct client *client)
+/* Something that all share is free after it was not. */
+void sessions_pump_later(struct client *client)
 {
+	client->is_region_short = false;
 	for (uint32_t i = 0; i < client->opts.session_max; i++) {
 		if (session_is_up(&client->sessions[i]) &&
 		    session_has_waiting(&client->sessions[i]))
@@ -93,7 +94,7 @@ void client_request_free(struct client *client, struct request *request)
 
 	slot_give(client, request);
 	session_pump_later(session); /* room for another */
-	if (client->shared_used + 1 == client->shared_max)
+	if (client->shared_used + 1 == client->shared_max || client->is_region_short)
 		sessions_pump_later(client);
 }
 

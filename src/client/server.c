@@ -222,7 +222,8 @@ struct session *server_session_of(struct client_server *server, uint16_t reactor
 	if (session == NULL && is_reachable) {
 		session = session_take(server, reactor);
 		server->sessions[reactor] = session;
-		*status_out = -ERR_BUSY; /* more sessions than this client may have */
+		if (session == NULL)
+			*status_out = -ERR_BUSY; /* more than this client may have */
 		return session;
 	}
 	if (session != NULL && session_is_up(session))

@@ -1,25 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server, its clients and what they ask: see cluster_main.c. */
+/* Servers, their clients and what they ask: see cluster_main.c. */
 #ifndef SIM_CLUSTER_H
 #define SIM_CLUSTER_H
 
 #include "../../src/client/client.h"
+#include "../../src/server/mailbox.h"
 #include "../../src/server/reactor.h"
 #include "model.h"
 
-#define CLIENT_MAX     5
+#define CLIENT_MAX     10
+#define SERVERS_MAX    5
+#define REACTORS_MAX   3
 #define OP_ITEM_MAX    6
 #define QUARANTINE_MAX 64
 #define ARENA_SIZE     GiB /* of addresses, not of memory */
 
 struct cluster;
 
-/* One process of the server; all NULL while there is none. */
-struct server {
+/* A reactor of a server with its medium and shard. All but the disk NULL while there is no process.
+ */
+struct part {
 	struct sim_env *env;
+	struct sim_disk *disk;
 	struct medium *medium;
 	struct shard *shard;
 	struct reactor *reactor;
+	struct mailbox mailbox;
+};
+
+struct server {
+	struct cluster *cluster;
+	uint32_t number;
+	char address[32]; /* where it is now */
+	uint32_t moves;
+	bool is_up;
+	bool is_gone;   /* for good */
+	bool is_listed; /* the name server knows it */
+	uint64_t restart_ns;
+	uint32_t weight;
+	struct part parts[REACTORS_MAX];
+	struct reactor_shard table[REACTORS_MAX];
+	struct mailbox *mailboxes[REACTORS_MAX];
 	struct tenants *tenants;
 };
 
@@ -49,6 +70,7 @@ struct user {
 	struct ctxkv_region *region;
 	struct quarantine quarantine[QUARANTINE_MAX];
 	uint32_t quarantine_next;
+	int last_status; /* of the first item of its last op */
 };
 
 struct cluster {
@@ -57,16 +79,22 @@ struct cluster {
 	struct sim_env *ctl;
 	struct sim_event act;
 	bool is_act_due;
-	struct sim_disk *disk;
-	struct server server;
+	struct server servers[SERVERS_MAX];
+	uint32_t server_count; /* that have been there so far */
+	uint32_t reactor_count;
+	bool has_names; /* members come from the name server */
 	struct user users[CLIENT_MAX];
 	uint32_t user_count;
+	struct user auditors[SERVERS_MAX]; /* at the end: clients of one server alone */
+	uint32_t run_size; /* identities that have a place together; 0: each its own */
 	/* What the run is like. */
 	const struct xprt_ops *xprt;
 	struct reactor_opts reactor_opts;
 	struct shard_opts shard_opts;
-	struct shard_memory memory;
+	struct shard_memory memory; /* of a reactor */
 	bool is_memory;
+	uint64_t disk_size;
+	uint64_t disk_delay_ns;
 	uint32_t block_max;
 	uint32_t ns_count;
 	uint32_t durable_rate;
@@ -74,9 +102,8 @@ struct cluster {
 	uint32_t actions_left;
 	uint32_t trouble; /* permyriad of actions that are some kind of it */
 	/* State. */
-	uint64_t life; /* of the server: restarts and cuts count */
-	uint64_t restart_ns;
-	bool is_calm; /* at the end: every operation must succeed */
+	uint64_t life; /* of all servers: restarts and cuts count */
+	bool is_calm;  /* at the end: every operation must succeed */
 	uint64_t forgotten;
 	uint64_t missed;
 	/* To see that a run does something. */
@@ -85,19 +112,45 @@ struct cluster {
 
 /* --- cluster_server.c --- */
 
+/* One more, with empty media. */
+struct server *server_add(struct cluster *cluster);
+
 /* The server comes up; it dies in its recovery when the disk does. */
-void server_start(struct cluster *cluster);
+void server_start(struct server *server);
 
 /* It stops at any moment: killed, or with the whole host. */
-void server_kill(struct cluster *cluster, bool is_power_loss);
+void server_kill(struct server *server, bool is_power_loss);
 
 /* It stops in order, as far as that is possible in time. */
-void server_stop(struct cluster *cluster);
+void server_stop(struct server *server);
+
+/* Its media come up elsewhere: another address, the same server. */
+void server_move(struct server *server);
+
+bool server_has_dead_disk(const struct server *server);
 
 /* Everything is back where it belongs: no session, no buffer, no operation. */
-void server_check_idle(struct cluster *cluster);
+void server_check_idle(const struct server *server);
 
-uint64_t server_forgotten(const struct cluster *cluster);
+uint64_t servers_forgotten(const struct cluster *cluster);
+
+/* --- cluster_members.c --- */
+
+/* What the name server says: the addresses of those that are listed. */
+void members_names_cb(void *ctx, struct env_resolve *resolve);
+
+/* Give a client the members: by name, or one by one. */
+void members_target(const struct cluster *cluster, struct client_target *target);
+
+/* Somebody leaves for good, comes, or moves. */
+void members_change(struct cluster *cluster);
+
+/* Whether the client knows all that are there, and nobody else. */
+bool members_are_known(const struct cluster *cluster, const struct user *user);
+
+/* At rest: whatever is on the server that has its place is found by every client, and nothing else.
+ */
+void members_audit(struct cluster *cluster);
 
 /* --- cluster_user.c --- */
 
@@ -109,5 +162,11 @@ void user_stop(struct user *user, bool is_killed, bool is_silent);
 /* Ask something; false: the client takes no more just now. */
 bool user_act(struct user *user);
 void user_ask(struct user *user, enum ctxkv_opcode opcode, uint32_t ident);
+void user_place(const struct cluster *cluster, uint32_t ident, uint8_t place_out[16]);
+
+/* --- cluster_main.c --- */
+
+/* Until no operation is under way. */
+void finish_ops(struct cluster *cluster);
 
 #endif

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sim: a server and its clients, the real reactor, store, transports and client core, over the
- * simulated disk and network. Transport loop (one-sided) or tcp, a medium or memory, all limits by
- * the seed.
+ * sim: servers and their clients, the real reactors, stores, transports and client core, over the
+ * simulated disks and network. Transport loop (one-sided) or tcp, media or memory, one server or
+ * three, of one reactor or several, all limits by the seed.
  *
  *   1. Actions: clients ask; in between there is trouble: kills, power loss, orderly restarts,
- * cuts, freezes, of the server and of clients, at any event.
+ * cuts, freezes, of servers and of clients, at any event; where members come from the name server,
+ *      servers that leave for good, come, and come back elsewhere.
  *   2. Calm: faults stop, everybody is there again. All clients must connect, and every operation
- *      must succeed now.
+ *      must succeed now. Several servers: whatever is at the server that has its place, every
+ *      client finds, and nothing else.
  *   3. The end: clients go, the server is at rest with nothing left over, it stops in order.
  *
  * Oracles: bytes (model.h), deadlines, no byte in a released buffer (cluster_user.c), misses
- * against what the store forgot, nothing left over.
+ * against what the store forgot (one server) or against what is there (several), nothing left over.
+ * Where places may move (several servers and trouble) a block may stand at two, one of them older
+ * or dropped meanwhile: the model is lenient then, as docs/failure-modes.md says.
  */
 #include "cluster.h"
 #include "run.h"
@@ -63,11 +67,10 @@ static void choose_store(struct cluster *cluster)
 		.group_delay_ns = rng_log(rng, 1, 5 * NS_PER_MS),
 		.verify = (enum store_verify)rng_below(rng, 3),
 	};
-	cluster->disk = sim_disk_create(cluster->sim, "medium",
-					round_up(DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET +
-							 segments * disk_segment_size(room),
-						 DISK_EXTENT_ALIGN));
-	cluster->disk->faults.delay_max_ns = rng_log(rng, 10 * NS_PER_US, 200 * NS_PER_MS);
+	cluster->disk_size = round_up(DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET +
+					      segments * disk_segment_size(room),
+				      DISK_EXTENT_ALIGN);
+	cluster->disk_delay_ns = rng_log(rng, 10 * NS_PER_US, 200 * NS_PER_MS);
 }
 
 static void choose_server(struct cluster *cluster)
@@ -78,7 +81,7 @@ static void choose_server(struct cluster *cluster)
 	reactor_opts_init(opts);
 	opts->verify = cluster->shard_opts.verify;
 	opts->buffer_bytes = 8 * MiB;
-	opts->session_max = 16;
+	opts->session_max = 32;
 	opts->lane_max = (uint32_t)rng_range(rng, 1, 4);
 	opts->request_max = (uint32_t)rng_log(rng, 2, 64);
 	opts->operation_max = (uint32_t)rng_log(rng, CLIENT_MAX * OP_ITEM_MAX, 256);
@@ -89,17 +92,14 @@ static void choose_users(struct cluster *cluster)
 {
 	struct rng *rng = &cluster->sim->rng;
 
-	cluster->user_count = (uint32_t)rng_range(rng, 1, CLIENT_MAX);
+	cluster->user_count = (uint32_t)(cluster->server_count > 1 ? rng_range(rng, 8, CLIENT_MAX)
+								   : rng_range(rng, 1, 5));
 	for (uint32_t i = 0; i < cluster->user_count; i++) {
 		struct user *user = &cluster->users[i];
 
 		user_init(user, cluster, i + 1);
 		user->opts = (struct client_opts) {
-			.target = { .hosts = { { .host = "server",
-						 .port = WIRE_PORT,
-						 .is_numeric = rng_chance(rng, 5000) } },
-				    .host_count = 1,
-				    .tenant = "t1" },
+			.target = { .tenant = "t1" },
 			.xprt = cluster->xprt,
 			.lanes = (uint32_t)rng_range(rng, 1, 4),
 			.inflight_max = (uint32_t)rng_log(rng, 2, 64),
@@ -108,11 +108,24 @@ static void choose_users(struct cluster *cluster)
 			.connect_timeout_ns = rng_log(rng, 100 * NS_PER_MS, 2 * NS_PER_S),
 			.release_wait_ns = rng_log(rng, NS_PER_MS, NS_PER_S),
 		};
-		if (cluster->xprt == &xprt_loop)
-			user->opts.target.hosts[0].is_numeric = true;
+		members_target(cluster, &user->opts.target);
 		for (uint32_t b = 0; b < AUTH_SECRET_SIZE; b++)
 			user->opts.target.secret.bytes[b] = (uint8_t)b;
 	}
+}
+
+static void choose_shape(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+	uint32_t servers = rng_chance(rng, 5000) ? 3 : 1;
+
+	cluster->reactor_count =
+		rng_chance(rng, 5000) ? 1 : (uint32_t)rng_range(rng, 2, REACTORS_MAX);
+	cluster->has_names = rng_chance(rng, 5000);
+	cluster->run_size = (uint32_t)rng_below(rng, 9);
+	cluster->model.is_lenient = servers > 1 && cluster->trouble > 0;
+	for (uint32_t i = 0; i < servers; i++)
+		(void)server_add(cluster); /* the cluster has it */
 }
 
 static void choose(struct cluster *cluster)
@@ -129,35 +142,27 @@ static void choose(struct cluster *cluster)
 	sim->net_delay_max_ns = rng_log(rng, 20 * NS_PER_US, 50 * NS_PER_MS);
 	sim->net_window = (uint32_t)rng_log(rng, 4 * KiB, 256 * KiB);
 	sim->reset_rate = rng_chance(rng, 7000) ? 0 : (uint32_t)rng_log(rng, 1, 100);
+	sim->names = members_names_cb;
+	sim->names_ctx = cluster;
 	choose_store(cluster);
 	choose_server(cluster);
+	choose_shape(cluster);
 	choose_users(cluster);
 }
 
-static void setup(struct cluster *cluster)
-{
-	struct sim_env *env = sim_env_create(cluster->sim, "setup", 0);
-	struct medium_spec spec = { .path = cluster->disk->path,
-				    .size = cluster->disk->size,
-				    .segment_room = cluster->memory.segment_room,
-				    .block_max = cluster->block_max,
-				    .is_sparse = true };
-	struct medium_info info;
-	char message[256] = "";
-	int rc = medium_setup(&env->env, &spec, &info, message);
-
-	if (rc < 0)
-		sim_fail(cluster->sim, "setup: %s", message);
-	sim_env_destroy(&env);
-}
-
 /* --- trouble --- */
+
+static struct server *some_server(struct cluster *cluster)
+{
+	return &cluster->servers[rng_below(&cluster->sim->rng, cluster->server_count)];
+}
 
 static void freeze(struct cluster *cluster)
 {
 	struct sim *sim = cluster->sim;
 	uint64_t size_ns = rng_log(&sim->rng, NS_PER_MS, 10 * NS_PER_S);
 	uint32_t who = (uint32_t)rng_below(&sim->rng, cluster->user_count + 2);
+	struct server *server = some_server(cluster);
 
 	if (who < cluster->user_count) {
 		struct user *user = &cluster->users[who];
@@ -166,8 +171,14 @@ static void freeze(struct cluster *cluster)
 			return;
 		sim_env_freeze(user->env, sim->now_ns + size_ns);
 		user->late_ns += size_ns;
-	} else if (cluster->server.env != NULL) {
-		sim_env_freeze(cluster->server.env, sim->now_ns + size_ns);
+	} else if (server->is_up) {
+		/* One reactor, or the whole process. */
+		uint64_t one = rng_below(&sim->rng, cluster->reactor_count + 1);
+
+		for (uint32_t i = 0; i < cluster->reactor_count; i++) {
+			if (one == i || one == cluster->reactor_count)
+				sim_env_freeze(server->parts[i].env, sim->now_ns + size_ns);
+		}
 	}
 	sim_note(sim, "freeze of %u for %.3f s", who, (double)size_ns / 1e9);
 }
@@ -176,22 +187,34 @@ static void cut(struct cluster *cluster)
 {
 	struct sim *sim = cluster->sim;
 	uint64_t until_ns = sim->now_ns + rng_log(&sim->rng, NS_PER_MS, 10 * NS_PER_S);
-	uint32_t node = (uint32_t)rng_range(&sim->rng, 1, cluster->user_count);
+	uint32_t server = some_server(cluster)->number;
+	uint32_t node = SERVERS_MAX + (uint32_t)rng_range(&sim->rng, 1, cluster->user_count);
 	uint64_t choice = rng_below(&sim->rng, 3); /* one way, the other, both */
 
 	if (choice != 1)
-		sim->cut_until_ns[0][node] = until_ns;
+		sim->cut_until_ns[server][node] = until_ns;
 	if (choice != 0)
-		sim->cut_until_ns[node][0] = until_ns;
-	sim_note(sim, "cut of client %u until %.6f", node, (double)until_ns / 1e9);
+		sim->cut_until_ns[node][server] = until_ns;
+	sim_note(sim, "cut of client %u from server %u until %.6f", node - SERVERS_MAX, server,
+		 (double)until_ns / 1e9);
+}
+
+static void disk_trouble(struct cluster *cluster, struct server *server)
+{
+	struct rng *rng = &cluster->sim->rng;
+	struct sim_disk *disk = server->parts[rng_below(rng, cluster->reactor_count)].disk;
+
+	if (!cluster->is_memory && !disk->is_dead && server->is_up)
+		disk->dies_in = rng_log(rng, 1, 50);
 }
 
 static void trouble(struct cluster *cluster)
 {
 	struct rng *rng = &cluster->sim->rng;
 	struct user *user = &cluster->users[rng_below(rng, cluster->user_count)];
+	struct server *server = some_server(cluster);
 
-	switch (rng_below(rng, 7)) {
+	switch (rng_below(rng, cluster->server_count > 1 ? 8 : 7)) {
 	case 0:
 		cut(cluster);
 		break;
@@ -203,20 +226,22 @@ static void trouble(struct cluster *cluster)
 			user_stop(user, rng_chance(rng, 6000), rng_chance(rng, 5000));
 		break;
 	case 3:
-		if (cluster->server.env != NULL)
-			server_kill(cluster, rng_chance(rng, 5000));
+		if (server->is_up)
+			server_kill(server, rng_chance(rng, 5000));
 		break;
 	case 4:
-		if (cluster->server.env != NULL)
-			server_stop(cluster);
+		if (server->is_up)
+			server_stop(server);
 		break;
 	case 5:
-		if (!cluster->is_memory && !cluster->disk->is_dead && cluster->server.env != NULL)
-			cluster->disk->dies_in = rng_log(rng, 1, 50);
+		disk_trouble(cluster, server);
 		break;
-	default:
+	case 6:
 		if (user->env == NULL)
 			user_start(user);
+		break;
+	default:
+		members_change(cluster);
 		break;
 	}
 }
@@ -259,10 +284,14 @@ static void step(struct cluster *cluster)
 		sim->now_ns += NS_PER_MS;
 	if (cluster->is_act_due)
 		act(cluster);
-	if (cluster->disk->is_dead && cluster->server.env != NULL)
-		server_kill(cluster, rng_chance(&sim->rng, 5000));
-	if (cluster->server.env == NULL && sim->now_ns >= cluster->restart_ns)
-		server_start(cluster);
+	for (uint32_t i = 0; i < cluster->server_count; i++) {
+		struct server *server = &cluster->servers[i];
+
+		if (server->is_up && server_has_dead_disk(server))
+			server_kill(server, rng_chance(&sim->rng, 5000));
+		if (!server->is_up && !server->is_gone && sim->now_ns >= server->restart_ns)
+			server_start(server);
+	}
 }
 
 static bool has_ops(const struct cluster *cluster)
@@ -271,16 +300,19 @@ static bool has_ops(const struct cluster *cluster)
 		if (!list_is_empty(&cluster->users[i].ops))
 			return true;
 	}
+	for (uint32_t i = 0; i < SERVERS_MAX; i++) {
+		const struct user *auditor = &cluster->auditors[i];
+
+		if (auditor->env != NULL && !list_is_empty(&auditor->ops))
+			return true;
+	}
 	return false;
 }
 
 static bool are_connected(const struct cluster *cluster)
 {
 	for (uint32_t i = 0; i < cluster->user_count; i++) {
-		struct ctxkv_stat stat = { .size = sizeof(stat) };
-
-		client_get_stat(cluster->users[i].client, &stat);
-		if (!stat.is_connected)
+		if (!members_are_known(cluster, &cluster->users[i]))
 			return false;
 	}
 	return true;
@@ -294,7 +326,7 @@ static void run_for(struct cluster *cluster, uint64_t size_ns)
 		step(cluster);
 }
 
-static void finish_ops(struct cluster *cluster)
+void finish_ops(struct cluster *cluster)
 {
 	uint64_t until_ns = cluster->sim->now_ns + COME_BACK_NS;
 
@@ -313,8 +345,14 @@ static void calm_down(struct cluster *cluster)
 	sim_note(sim, "calm");
 	sim->has_faults = false;
 	sim->net_delay_max_ns = MIN(sim->net_delay_max_ns, NS_PER_MS);
-	cluster->disk->dies_in = 0;
-	cluster->restart_ns = 0;
+	for (uint32_t i = 0; i < cluster->server_count; i++) {
+		struct server *server = &cluster->servers[i];
+
+		for (uint32_t r = 0; r < cluster->reactor_count; r++)
+			server->parts[r].disk->dies_in = 0;
+		server->restart_ns = 0;
+		server->is_listed = !server->is_gone;
+	}
 	for (uint32_t i = 0; i < cluster->user_count; i++) {
 		if (cluster->users[i].env == NULL)
 			user_start(&cluster->users[i]);
@@ -351,6 +389,7 @@ static void calm_ask(struct cluster *cluster)
 		user_ask(&cluster->users[0], CTXKV_OP_GET, ident);
 		finish_ops(cluster);
 	}
+	members_audit(cluster);
 }
 
 static void end(struct cluster *cluster)
@@ -362,25 +401,35 @@ static void end(struct cluster *cluster)
 		user_fini(&cluster->users[i]);
 	}
 	run_for(cluster, REST_NS);
-	server_check_idle(cluster);
-	server_stop(cluster);
-	if (cluster->server.env != NULL)
-		sim_fail(sim, "the server does not stop");
+	for (uint32_t i = 0; i < cluster->server_count; i++) {
+		struct server *server = &cluster->servers[i];
+
+		if (server->is_gone)
+			continue;
+		server_check_idle(server);
+		server_stop(server);
+		server->is_gone = true;
+		if (server->is_up)
+			sim_fail(sim, "server %u does not stop", i);
+	}
 }
 
 static void scenario(struct sim *sim)
 {
 	struct cluster cluster = { .sim = sim, .life = 1 };
 
-	choose(&cluster);
 	xprt_loop_delay_set(loop_delay_cb);
 	model_init(&cluster.model, sim, (uint32_t)rng_log(&sim->rng, 4, 60));
+	choose(&cluster);
 	cluster.ctl = sim_env_create(sim, "world", SIM_NODE_MAX - 1);
-	sim_note(sim, "%s, memory %d, %u clients, block_max %u, room %" PRIu64 ", verify %d",
-		 cluster.xprt->name, cluster.is_memory, cluster.user_count, cluster.block_max,
-		 cluster.memory.segment_room, (int)cluster.shard_opts.verify);
-	setup(&cluster);
-	server_start(&cluster);
+	sim_note(sim,
+		 "%s, %u servers of %u reactors, memory %d, %u clients, block_max %u, room %" PRIu64
+		 ", verify %d",
+		 cluster.xprt->name, cluster.server_count, cluster.reactor_count, cluster.is_memory,
+		 cluster.user_count, cluster.block_max, cluster.memory.segment_room,
+		 (int)cluster.shard_opts.verify);
+	for (uint32_t i = 0; i < cluster.server_count; i++)
+		server_start(&cluster.servers[i]);
 	for (uint32_t i = 0; i < cluster.user_count; i++)
 		user_start(&cluster.users[i]);
 	cluster.is_act_due = true;

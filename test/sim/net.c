@@ -559,9 +559,13 @@ void sim_resolve(struct env *env, struct env_resolve *resolve)
 
 	ASSERT(answer != NULL);
 	answer->resolve = resolve;
-	snprintf(resolve->addresses[0], sizeof(resolve->addresses[0]), "%.50s:%u", resolve->host,
-		 resolve->port);
-	resolve->count = 1;
+	if (self->sim->names != NULL) {
+		self->sim->names(self->sim->names_ctx, resolve);
+	} else {
+		snprintf(resolve->addresses[0], sizeof(resolve->addresses[0]), "%.50s:%u",
+			 resolve->host, resolve->port);
+		resolve->count = 1;
+	}
 	resolve->result =
 		self->sim->has_faults && rng_chance(&self->sim->rng, 200) ? -EHOSTUNREACH : 0;
 	sim_env_schedule(self, &answer->event, rng_log(&self->sim->rng, NS_PER_US, 100 * NS_PER_MS),

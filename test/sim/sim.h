@@ -29,7 +29,7 @@
 #include "../../src/env/timers.h"
 #include "rng.h"
 
-#define SIM_NODE_MAX 8
+#define SIM_NODE_MAX 24
 
 struct sim;
 struct sim_env;
@@ -71,6 +71,9 @@ struct sim {
 	uint32_t net_window; /* bytes in flight in a direction of a connection */
 	uint32_t reset_rate; /* permyriad of sends that find the connection broken */
 	uint64_t cut_until_ns[SIM_NODE_MAX][SIM_NODE_MAX]; /* from, to */
+	/* Names: fills in what the name server says; NULL: a name is its own address. */
+	void (*names)(void *ctx, struct env_resolve *resolve);
+	void *names_ctx;
 };
 
 struct sim_env {

@@ -207,6 +207,7 @@ static void keys_go_to_the_reactor_of_their_shard(void **state)
 {
 	struct test_op probe;
 	const struct wire_key *key;
+	uint32_t count;
 
 	begin_servers(1);
 	w.peers[0].shard_count = 2;
@@ -224,7 +225,8 @@ static void keys_go_to_the_reactor_of_their_shard(void **state)
 	assert_int_equal(w.lanes[1].preface.mode, WIRE_MODE_NEW);
 	assert_int_equal(w.sent_count, 1);
 	key = wire_items(&w.sent[0].header, w.sent[0].body);
-	for (uint32_t i = 0; i < w.sent[0].header.count; i++)
+	count = w.sent[0].header.count;
+	for (uint32_t i = 0; i < count; i++)
 		assert_int_equal(place_shard(&key[i], 2), 0);
 	answer_bits(&w.sent[0], 0, 0, 0);
 	hello(1);
@@ -233,6 +235,7 @@ static void keys_go_to_the_reactor_of_their_shard(void **state)
 	key = wire_items(&w.sent[0].header, w.sent[0].body);
 	for (uint32_t i = 0; i < w.sent[0].header.count; i++)
 		assert_int_equal(place_shard(&key[i], 2), 1);
+	assert_int_equal(count + w.sent[0].header.count, 64);
 	answer_bits(&w.sent[0], 0, 0, 0);
 	assert_int_equal(told(&probe), BOTH);
 	end();
