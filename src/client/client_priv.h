@@ -321,7 +321,8 @@ struct ctxkv_region {
 	struct list node; /* client's regions or free_regions */
 	struct xprt_region region;
 	struct ctxkv_region_info info;
-	bool is_implicit;                       /* declared on the fly */
+	bool is_implicit; /* declared on the fly */
+	bool is_going;    /* some session has been told so: nobody uses it any more */
 	uint64_t sent[(SESSION_MAX + 63) / 64]; /* DIRECT: the sessions that know it */
 };
 

@@ -61,7 +61,8 @@ static int region_send(struct session *session, struct ctxkv_region *region)
 	return 0;
 }
 
-/* -EAGAIN: not all servers could be told yet; it stays until they are. */
+/* -EAGAIN: not all servers could be told yet; it goes when they are, and is not used meanwhile: a
+ * server that was told is not told of it again. */
 static int region_retract(struct client *client, struct ctxkv_region *region)
 {
 	struct wire_undeclare undeclare = { .region = region->region.id };
@@ -79,6 +80,7 @@ static int region_retract(struct client *client, struct ctxkv_region *region)
 			return rc;
 		client->xprt->undeclare(region_lane(session), &region->region);
 		sent_set(region, session, false);
+		region->is_going = true;
 	}
 	return 0;
 }
@@ -91,8 +93,11 @@ static int regions_make_room(struct client *client)
 	list_for_each_safe (node, &client->regions) {
 		struct ctxkv_region *region = list_entry(node, struct ctxkv_region, node);
 
-		if (region->is_implicit && region_retract(client, region) == 0)
-			region_free(client, region);
+		if (!region->is_implicit)
+			continue;
+		if (region_retract(client, region) < 0)
+			break; /* the oldest go first, and whole */
+		region_free(client, region);
 	}
 	return list_is_empty(&client->free_regions) ? -ENOSPC : 0;
 }
@@ -110,6 +115,7 @@ static struct ctxkv_region *region_take(struct client *client, void *base, uint6
 		.id = ++client->region_id,
 	};
 	region->is_implicit = false;
+	region->is_going = false;
 	memset(region->sent, 0, sizeof(region->sent));
 	list_add_tail(&client->regions, &region->node);
 	return region;
@@ -128,6 +134,8 @@ static int region_find(struct session *session, const struct ctxkv_iov *iov,
 
 		region = list_entry(node, struct ctxkv_region, node);
 		base = (uintptr_t)region->region.base;
+		if (region->is_going)
+			continue;
 		if ((uintptr_t)iov->base < base ||
 		    (uintptr_t)iov->base - base > region->region.size)
 			continue;
@@ -184,7 +192,8 @@ int region_flush(struct session *session)
 	list_for_each (node, &client->regions) {
 		struct ctxkv_region *region = list_entry(node, struct ctxkv_region, node);
 
-		if (!is_sent(region, session) && region_send(session, region) < 0)
+		if (!region->is_going && !is_sent(region, session) &&
+		    region_send(session, region) < 0)
 			return -EAGAIN;
 	}
 	return 0;

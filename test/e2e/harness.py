@@ -171,6 +171,20 @@ class Opts(ctypes.Structure):
                 ("log", ctypes.c_void_p), ("log_ctx", ctypes.c_void_p)]
 
 
+class ServerRow(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint64), ("address", ctypes.c_char * 128),
+                ("uuid", ctypes.c_uint8 * 16), ("state", ctypes.c_uint32),
+                ("weight", ctypes.c_uint32), ("reactors", ctypes.c_uint32),
+                ("shards", ctypes.c_uint32), ("sessions", ctypes.c_uint32),
+                ("requests", ctypes.c_uint32), ("connects", ctypes.c_uint64),
+                ("block_max", ctypes.c_uint64), ("capacity", ctypes.c_uint64),
+                ("failing_ns", ctypes.c_uint64), ("retry_ns", ctypes.c_uint64),
+                ("leaves_ns", ctypes.c_uint64), ("last_error", ctypes.c_int64)]
+
+
+SERVER_STATES = ("unknown", "up", "out", "away", "draining", "alias", "gone")
+
+
 def load_library():
     library = ctypes.CDLL(str(LIBRARY))
     library.ctxkv_strerror.restype = ctypes.c_char_p
@@ -179,6 +193,7 @@ def load_library():
                                    ctypes.c_char_p, ctypes.c_size_t]
     library.ctxkv_close.argtypes = [ctypes.c_void_p]
     library.ctxkv_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ctxkv_get_servers.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
     library.ctxkv_namespace.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
     library.ctxkv_domain.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
     assert ctypes.sizeof(Item) == 160 and ctypes.sizeof(Op) == 192
@@ -285,6 +300,14 @@ class Client:
         op.ns[:] = self.ns
         op.report[:] = [tokens_loaded, tokens_recomputed, int(load_s * 1e9), int(prefill_s * 1e9)]
         return self.library.ctxkv_run(self.handle, ctypes.byref(op))
+
+    def servers(self):
+        """{address: (state, row)} of ctxkv_get_servers()."""
+        rows = (ServerRow * 16)()
+        rows[0].size = ctypes.sizeof(ServerRow)
+        count = self.library.ctxkv_get_servers(self.handle, rows, len(rows))
+        assert 0 <= count <= len(rows)
+        return {row.address.decode(): (SERVER_STATES[row.state], row) for row in rows[:count]}
 
     def drop(self, keys):
         _, items = self.run(DROP, keys)
