@@ -76,7 +76,7 @@ def test_a_dead_server_costs_its_blocks_and_others_take_its_places(servers):
         lost = {key: blocks[key] for key in alone[1]}
         begin = time.monotonic()
         assert {status for status, _ in client.put(lost)} == {-UNREACHABLE}
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 2.5  # not the deadline
         # A drop cannot be promised while somebody may have the block.
         assert client.drop([key_of("none")]) == [-UNREACHABLE]
 
