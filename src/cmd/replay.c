@@ -25,8 +25,6 @@
 #include "content.h"
 #include "replay.h"
 
-#define RUN_TOKENS 16384 /* one place for so many tokens */
-
 struct replay {
 	struct replay_plan plan;
 	struct trace trace;
@@ -69,7 +67,7 @@ static void item_name(const struct worker *worker, const struct trace_request *r
 {
 	const struct replay_plan *plan = &worker->replay->plan;
 	const uint32_t *ids = worker->replay->trace.ids + request->first;
-	uint64_t run = index * plan->block_tokens / RUN_TOKENS * RUN_TOKENS / TRACE_BLOCK_TOKENS;
+	uint64_t run = trace_place_id(index / plan->parts);
 	struct hash128 place = hash128(&ids[run], sizeof(ids[run]), 0);
 
 	memset(item, 0, sizeof(*item));

@@ -25,6 +25,19 @@ struct trace {
 	uint64_t id_count;
 };
 
+/*
+ * Which of a request's ids names the place of its index-th: runs of 16K tokens have a place
+ * together, so that a prefix needs few servers; but for the first id, which has its own: what all
+ * prompts begin with would else bring the first 16K tokens of all of them to one server
+ * (docs/decisions/0007-places-of-runs.md).
+ */
+#define TRACE_RUN_IDS (16384 / TRACE_BLOCK_TOKENS)
+
+static inline uint64_t trace_place_id(uint64_t index)
+{
+	return index == 0 ? 0 : (index - 1) / TRACE_RUN_IDS * TRACE_RUN_IDS + 1;
+}
+
 /* Plain, or zstd when the name ends in .zst. 0, or negative with a sentence in message_out. */
 int trace_load(const char *path, struct trace *trace_out, char message_out[256]) MUST_USE;
 void trace_free(struct trace *trace);

@@ -2,11 +2,13 @@
 """Several servers with one secrets file: a block is where its place is, a dead server costs its own
 blocks only, and after 60 s others have its places until it is back. docs/operating/several-servers.md.
 """
+import json
+import subprocess
 import time
 
 import pytest
 
-from harness import UNREACHABLE, Client, Server, block_of, key_of
+from harness import BINARY, TOP, UNREACHABLE, Client, Server, block_of, key_of
 
 SIZE = 50_000
 COUNT = 240
@@ -124,3 +126,19 @@ def test_a_server_with_another_secret_is_out_and_the_others_go_on(tmp_path, serv
             assert check(client, keys, 1000) == set(keys)
     finally:
         stranger.end()
+
+
+def test_a_replay_over_three_servers_outlives_one(servers):
+    """What was loaded is right to the last byte, and the dead server's prefixes alone are missed."""
+    process = subprocess.Popen(
+        [BINARY, "replay", TOP / "traces" / "mooncake_conversation.jsonl.zst", "--scale", "2560",
+         "--requests", "1200", "--json", "--url", url_of(servers[:3])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    was_running = process.poll() is None
+    servers[2].kill()
+    out, err = process.communicate(timeout=240)
+    assert was_running and process.returncode == 0, err
+    result = json.loads(out)
+    assert result["wrong_blocks"] == 0
+    assert result["hit_rate"] > 0.3 * result["ideal_hit_rate"]
