@@ -52,6 +52,7 @@ static void begin_up(uint32_t count)
 static void aim(struct ctxkv_item *item, uint32_t server)
 {
 	for (uint64_t i = 1;; i++) {
+		assert_true(i < 100000); /* else it has no places */
 		memset(item->place, 0, sizeof(item->place));
 		memcpy(item->place, &i, sizeof(i));
 		if (place_server(&w.client->get_map, item->place) == server)
@@ -333,7 +334,8 @@ static void places_move_after_60_s_and_come_back_at_once(void **state)
 	aim(&its, 1);
 	kill_server(1, 1);
 	died_ns = w.client->servers[1].failing_ns;
-	for (;;) {
+	for (int seconds = 0;; seconds++) {
+		assert_true(seconds < 100);
 		assert_int_equal(client_get_servers(w.client, rows, sizeof(rows[0]), 2), 2);
 		if (rows[1].state != CTXKV_SERVER_OUT)
 			break;
