@@ -129,16 +129,19 @@ def test_a_server_with_another_secret_is_out_and_the_others_go_on(tmp_path, serv
 
 
 def test_a_replay_over_three_servers_outlives_one(servers):
-    """What was loaded is right to the last byte, and the dead server's prefixes alone are missed."""
+    """What was loaded is right to the last byte, and puts to the dead server are dropped, in time.
+    How many hits are left depends on whether it had the block that all prompts begin with:
+    docs/decisions/0007-places-of-runs.md."""
     process = subprocess.Popen(
         [BINARY, "replay", TOP / "traces" / "mooncake_conversation.jsonl.zst", "--scale", "2560",
-         "--requests", "1200", "--json", "--url", url_of(servers[:3])],
+         "--requests", "6000", "--json", "--url", url_of(servers[:3])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    time.sleep(1)
     was_running = process.poll() is None
     servers[2].kill()
     out, err = process.communicate(timeout=240)
     assert was_running and process.returncode == 0, err
     result = json.loads(out)
     assert result["wrong_blocks"] == 0
-    assert result["hit_rate"] > 0.3 * result["ideal_hit_rate"]
+    assert result["put_failures"] > 0
+    assert result["put_blocks"] > result["put_failures"]
