@@ -73,14 +73,26 @@ uint64_t buddy_pages_size(uint64_t size)
 
 void buddy_init(struct buddy *buddy, void *arena, uint64_t size, void *pages)
 {
+	buddy_init_part(buddy, arena, size, pages, 0, size);
+}
+
+void buddy_init_part(struct buddy *buddy, void *arena, uint64_t arena_size, void *pages,
+		     uint64_t offset, uint64_t size)
+{
+	uint64_t first = offset / BUDDY_PIECE_MIN;
+
 	ASSERT((uintptr_t)arena % BUDDY_PIECE_MIN == 0);
+	ASSERT(offset % BUDDY_PIECE_MAX == 0);
 	ASSERT(size % BUDDY_PIECE_MAX == 0);
-	*buddy = (struct buddy) { .arena = arena, .pages = pages, .size = size };
-	memset(pages, INSIDE, buddy_pages_size(size));
-	guards_set(buddy, 0, buddy_pages_size(size));
+	ASSERT(offset + size <= arena_size);
+	*buddy = (struct buddy) {
+		.arena = arena, .pages = pages, .arena_size = arena_size, .size = size
+	};
+	memset(buddy->pages + first, INSIDE, buddy_pages_size(size));
+	guards_set(buddy, first, buddy_pages_size(size));
 	for (uint32_t order = 0; order < BUDDY_ORDERS; order++)
 		list_init(&buddy->free[order]);
-	for (uint64_t at = size; at > 0; at -= BUDDY_PIECE_MAX)
+	for (uint64_t at = offset + size; at > offset; at -= BUDDY_PIECE_MAX)
 		free_add(buddy, (at - BUDDY_PIECE_MAX) / BUDDY_PIECE_MIN, BUDDY_ORDERS - 1);
 }
 
@@ -120,7 +132,7 @@ void buddy_give(struct buddy *buddy, void *piece)
 	uint64_t page = page_of(buddy, piece);
 	uint32_t order;
 
-	ASSERT(page < buddy_pages_size(buddy->size));
+	ASSERT(page < buddy_pages_size(buddy->arena_size));
 	ASSERT(piece == node_at(buddy, page));
 	ASSERT((buddy->pages[page] & TAKEN) != 0);
 	order = buddy->pages[page] & 0x3f;

@@ -7,44 +7,52 @@
  */
 #include "buffers.h"
 
-int buffers_init(struct buffers *pool, struct env *env, uint64_t size)
+int buffers_arena_init(struct buffers_arena *arena, struct env *env, uint64_t size)
 {
-	void *arena;
-	void *pages;
-
 	ASSERT(size % BUDDY_PIECE_MAX == 0);
-	*pool = (struct buffers) { .env = env };
-	list_init(&pool->waiters);
-	if (size == 0)
-		return 0;
-	arena = env->ops->map(env, size);
-	if (arena == NULL)
+	ASSERT(size > 0);
+	*arena = (struct buffers_arena) { .env = env, .size = size };
+	arena->memory = env->ops->map(env, size);
+	if (arena->memory == NULL)
 		return -ENOMEM;
-	pages = env->ops->alloc(env, buddy_pages_size(size));
-	if (pages == NULL) {
-		env->ops->unmap(env, arena, size);
+	arena->pages = env->ops->alloc(env, buddy_pages_size(size));
+	if (arena->pages == NULL) {
+		env->ops->unmap(env, arena->memory, size);
+		arena->memory = NULL;
 		return -ENOMEM;
 	}
-	buddy_init(&pool->buddy, arena, size, pages);
-	env->ops->blk_declare(env, arena, size);
+	env->ops->blk_declare(env, arena->memory, size);
 	return 0;
 }
 
-void buffers_fini(struct buffers *pool)
+void buffers_arena_fini(struct buffers_arena *arena)
 {
-	struct env *env = pool->env;
+	struct env *env = arena->env;
 
-	if (pool->buddy.size == 0)
+	if (arena->memory == NULL)
 		return;
-	env->ops->blk_undeclare(env, pool->buddy.arena);
-	env->ops->free(env, pool->buddy.pages);
-	env->ops->unmap(env, pool->buddy.arena, pool->buddy.size);
-	*pool = (struct buffers) { 0 };
+	env->ops->blk_undeclare(env, arena->memory);
+	env->ops->free(env, arena->pages);
+	env->ops->unmap(env, arena->memory, arena->size);
+	*arena = (struct buffers_arena) { 0 };
 }
 
-uint64_t buffers_memory_size(uint64_t size)
+uint64_t buffers_arena_memory_size(uint64_t size)
 {
-	return size == 0 ? 0 : size + buddy_pages_size(size);
+	return size + buddy_pages_size(size);
+}
+
+void buffers_arena_give(struct buffers_arena *arena, struct buddy *buddy, uint64_t size)
+{
+	buddy_init_part(buddy, arena->memory, arena->size, arena->pages, arena->given, size);
+	arena->given += size;
+}
+
+void buffers_init(struct buffers *pool, struct buffers_arena *arena, uint64_t size)
+{
+	*pool = (struct buffers) { .waits = 0 };
+	list_init(&pool->waiters);
+	buffers_arena_give(arena, &pool->buddy, size);
 }
 
 void buffers_quota_init(struct buffers_quota *quota, uint64_t max)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory for blocks under way, taken once and cut into fixed shares, so that no use of it can
- * starve another:
+ * Memory for blocks, taken once and cut into fixed shares, so that no use of it can starve another:
  *
  *   inline    payloads that came inside PUT frames; credit promises them their room
  *   receive   blocks that are pulled from clients, until the log has written them
  *   read      blocks that are read from the medium and pushed to clients
+ *   cache     the rest (cache.h), which takes over whole pieces of the others for free ones
  *
  * A block's buffers are reserved all at once, in order of arrival: who waits has nothing that
  * another waits for, so nobody waits for ever. A session has at most its quota of a share: what
@@ -28,8 +28,16 @@
 /* Pieces of the largest block, plus one: a range may begin and end inside strides. */
 #define BUFFER_PIECE_MAX (WIRE_BLOCK_MAX / BUFFER_MAX + 1)
 
-struct buffers {
+/* What the shares are parts of. */
+struct buffers_arena {
 	struct env *env;
+	void *memory; /* NULL: none */
+	void *pages;
+	uint64_t size;
+	uint64_t given;
+};
+
+struct buffers {
 	struct buddy buddy;
 	uint64_t waits;      /* wants that had to wait, ever */
 	struct list waiters; /* of buffers_want, in order of arrival */
@@ -62,9 +70,14 @@ struct buffers_want {
 	void (*granted)(struct buffers_want *want);
 };
 
-int buffers_init(struct buffers *pool, struct env *env, uint64_t size) MUST_USE;
-void buffers_fini(struct buffers *pool);
-uint64_t buffers_memory_size(uint64_t size); /* what init takes */
+int buffers_arena_init(struct buffers_arena *arena, struct env *env, uint64_t size) MUST_USE;
+void buffers_arena_fini(struct buffers_arena *arena);
+uint64_t buffers_arena_memory_size(uint64_t size); /* what init takes */
+/* The next size bytes of it. */
+void buffers_arena_give(struct buffers_arena *arena, struct buddy *buddy, uint64_t size);
+
+/* A share. */
+void buffers_init(struct buffers *pool, struct buffers_arena *arena, uint64_t size);
 
 void buffers_quota_init(struct buffers_quota *quota, uint64_t max);
 

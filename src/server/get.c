@@ -4,8 +4,8 @@
  *
  *   1. find the block, under a lease also when it has expired; a miss, another record than asked
  *      for, or a range outside it is answered
- *   2. bytes in memory (memory mode, or not yet written) are pinned and pushed from where they
- *      stand; for the others buffers for the whole range are reserved at once
+ *   2. bytes in memory (memory mode, not yet written, or in the cache) are pinned and pushed from
+ *      where they stand; for the others buffers for the whole range are reserved at once
  *   3. with buffers, the block is looked up again and its segment is pinned while the shard reads:
  *      a client that takes its time holds up neither other puts nor reclaim. Each piece is pushed
  *      as it comes
@@ -77,6 +77,7 @@ static void get_done_cb(struct shard_read *read, int rc)
 	ASSERT(op->u.get.is_reading);
 	op->u.get.is_reading = false;
 	op->u.get.read_rc = rc;
+	op->u.get.is_complete = rc == 0 && read->offset == 0 && read->size == read->ref.size;
 	op_wake(op);
 
 	/* A read has become free: who waited for one tries again, in order. */
@@ -207,6 +208,24 @@ static void get_start_read(struct op *op)
 	}
 }
 
+/* Likewise in the cache. A copy that went bad there is none: the medium has the block. */
+static void get_start_cached(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	struct cache *cache = &op->reactor->cache;
+
+	if (op->reactor->opts.verify == STORE_VERIFY_ALL) {
+		if (!cache_check(cache, get->cached, get->offset, op->size, &op->result.crc)) {
+			cache_unpin(cache, get->cached);
+			get->cached = NULL;
+			get_start_read(op);
+			return;
+		}
+		op->result.flags |= WIRE_RESULT_CRC;
+	}
+	op_state_set(op, OP_MOVING);
+}
+
 static void get_start(struct op *op)
 {
 	struct op_get *get = &op->u.get;
@@ -239,6 +258,8 @@ static void get_start(struct op *op)
 	op->size = MIN(op->size, ref->size - get->offset);
 	if ((ref->flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) != 0)
 		get_start_view(op);
+	else if ((get->cached = cache_find(&op->reactor->cache, op->slot, ref)) != NULL)
+		get_start_cached(op);
 	else
 		get_start_read(op);
 }
@@ -301,8 +322,13 @@ static bool get_next_view(struct op *op, struct xprt_move *move)
 	if (size == 0)
 		return false;
 	move->offset = op->issued;
-	move->iov_count = shard_view(op->slot->shard, &get->ref, get->offset + op->issued, size,
-				     move->iov, XPRT_MOVE_IOV_MAX);
+	if (get->cached != NULL)
+		move->iov_count =
+			cache_view(&op->reactor->cache, get->cached, get->offset + op->issued, size,
+				   move->iov, XPRT_MOVE_IOV_MAX);
+	else
+		move->iov_count = shard_view(op->slot->shard, &get->ref, get->offset + op->issued,
+					     size, move->iov, XPRT_MOVE_IOV_MAX);
 	for (uint32_t i = 0; i < move->iov_count; i++)
 		move->size += (uint32_t)move->iov[i].iov_len;
 	ASSERT(move->size > 0);
@@ -336,12 +362,26 @@ static void get_end(struct op *op)
 	get_count_miss(op, op->result.status);
 }
 
+/* What was read whole and is right, and is not cached: keep it. */
+static void get_keep(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	struct cache *cache = &op->reactor->cache;
+
+	if (get->cached != NULL)
+		cache_unpin(cache, get->cached);
+	get->cached = NULL;
+	if (get->is_complete && op->buffers.state == BUFFERS_HELD)
+		cache_take(cache, op->slot, &get->ref, &op->buffers);
+}
+
 static bool get_release(struct op *op)
 {
 	struct op_get *get = &op->u.get;
 
 	if (get->is_reading)
 		return false;
+	get_keep(op);
 	op_buffers_free(op);
 	get_unpin(op);
 	return true;

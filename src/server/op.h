@@ -22,6 +22,7 @@
 
 #define OP_MAGIC UINT32_C(0x504f5643)
 
+struct cache_entry;
 struct reactor;
 struct request;
 struct session;
@@ -62,9 +63,11 @@ struct op_get {
 	uint32_t piece_next;   /* first that is not all issued */
 	uint32_t piece_issued; /* bytes of it */
 	int read_rc;
+	struct cache_entry *cached; /* pinned; its bytes are pushed */
 	bool is_pinned;
-	bool is_read;    /* from the medium, in contrast to a view of memory */
-	bool is_reading; /* read is with the store */
+	bool is_read;     /* from the medium, in contrast to a view of memory */
+	bool is_reading;  /* read is with the store */
+	bool is_complete; /* the whole block was read, and passed its check */
 };
 
 struct op_put {

@@ -10,7 +10,8 @@
  *   3. pull it, 1 MiB a move
  *   4. commit, when the last byte is there: the store publishes the block and says when it is as
  *      safe as was asked for
- *   5. the result; buffers and op stay with the store until released()
+ *   5. the result; buffers and op stay with the store until released(), then the cache may keep
+ *      the bytes
  *
  * Inline bytes are copied while the frame is there: into the segment where step 1 gives one, else
  * into buffers of the inline share, which the client's credit stands for. So a follower that
@@ -317,10 +318,25 @@ static void put_end(struct op *op)
 		shard_put_abort(op->slot->shard, &put->put, op->result.status);
 }
 
+/* It has been written, and is in the index: keep what stands in the buffers. */
+static void put_keep(struct op *op)
+{
+	struct op_put *put = &op->u.put;
+	struct shard_ref ref;
+
+	if (!put->is_done || put->rc < 0 || put->put.existed_out ||
+	    op->buffers.state != BUFFERS_HELD)
+		return;
+	if (shard_find(op->slot->shard, &op->id, &ref) && ref.sequence == put->put.sequence_out &&
+	    (ref.flags & SHARD_REF_BUFFERED) == 0)
+		cache_take(&op->reactor->cache, op->slot, &ref, &op->buffers);
+}
+
 static bool put_release(struct op *op)
 {
 	if (op->u.put.is_begun)
 		return false;
+	put_keep(op);
 	op_buffers_free(op);
 	return true;
 }

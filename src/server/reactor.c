@@ -21,10 +21,12 @@
 #include "../base/text.h"
 #include "reactor_priv.h"
 
-/* Of the buffers: 1/8 inline payloads, 3/8 received blocks, the rest reads. */
-#define INLINE_PART      8
-#define RECEIVE_PART_NUM 3
-#define RECEIVE_PART_DEN 8
+/* Of the buffers: at most 1/8 inline payloads, 1/4 received blocks and 1/4 reads, as far as more
+ * makes them faster; the rest is the cache's. */
+#define INLINE_PART 8
+#define FLOW_PART   4
+#define FLOW_MAX    (256 * MiB)
+#define FLOW_BLOCKS 4 /* but so many of the largest in any case */
 /* Credit is bytes, buffers are rounded to powers of two. */
 #define INLINE_PER_CREDIT 2
 
@@ -35,6 +37,7 @@ struct plan {
 	uint64_t inline_size;
 	uint64_t receive_size;
 	uint64_t read_size;
+	uint64_t cache_size;
 	uint32_t conn_count;
 	uint32_t request_count;
 	uint32_t seg_max;
@@ -224,12 +227,21 @@ static void plan_buffers(struct plan *plan, const struct reactor_opts *opts)
 {
 	uint64_t all = round_down(opts->buffer_bytes, BUFFER_MAX);
 	uint64_t credit = (uint64_t)opts->session_max * SESSION_CREDIT * INLINE_PER_CREDIT;
+	uint64_t shares;
 
 	plan->inline_size = round_up(MIN(all / INLINE_PART, credit), BUFFER_MAX);
 	if (plan->is_memory)
 		return;
-	plan->receive_size = round_down(all / RECEIVE_PART_DEN * RECEIVE_PART_NUM, BUFFER_MAX);
-	plan->read_size = all - plan->inline_size - plan->receive_size;
+	plan->receive_size = MIN(all / FLOW_PART, MAX(FLOW_MAX, FLOW_BLOCKS * plan->block_max));
+	plan->receive_size = round_up(plan->receive_size, BUFFER_MAX);
+	plan->read_size = plan->receive_size;
+	shares = plan->inline_size + plan->receive_size + plan->read_size;
+	plan->cache_size = all - MIN(all, shares); /* 0: too small, plan_check() says so */
+}
+
+static uint64_t plan_buffer_size(const struct plan *plan)
+{
+	return plan->inline_size + plan->receive_size + plan->read_size + plan->cache_size;
 }
 
 static void plan_make(struct plan *plan, const struct reactor_opts *opts)
@@ -297,8 +309,8 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	sum += plan.request_count * sizeof(struct request);
 	sum += opts->operation_max * plan.op_size;
 	sum += leases_memory_size(opts);
-	sum += buffers_memory_size(plan.inline_size) + buffers_memory_size(plan.receive_size) +
-	       buffers_memory_size(plan.read_size);
+	sum += buffers_arena_memory_size(plan_buffer_size(&plan));
+	sum += cache_memory_size(plan.cache_size, plan_buffer_size(&plan));
 	for (uint32_t i = 0; i < opts->listen_count; i++)
 		sum += opts->listens[i].ops->listen_size(plan.conn_count);
 	return sum;
@@ -387,6 +399,7 @@ static void memory_free(struct reactor *reactor)
 	env->ops->free(env, reactor->request_memory);
 	env->ops->free(env, reactor->op_memory);
 	env->ops->free(env, reactor->lease_memory);
+	env->ops->free(env, reactor->cache_memory);
 }
 
 /* One by one; a NULL is told from what it was for. */
@@ -405,6 +418,8 @@ static int memory_take(struct reactor *reactor, const struct plan *plan)
 		{ (void **)&reactor->request_memory, plan->request_count * sizeof(struct request) },
 		{ (void **)&reactor->op_memory, opts->operation_max * plan->op_size },
 		{ &reactor->lease_memory, leases_memory_size(opts) },
+		{ &reactor->cache_memory,
+		  cache_memory_size(plan->cache_size, plan_buffer_size(plan)) },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
@@ -417,26 +432,18 @@ static int memory_take(struct reactor *reactor, const struct plan *plan)
 	return 0;
 }
 
-static void buffers_close(struct reactor *reactor)
-{
-	buffers_fini(&reactor->inline_buffers);
-	buffers_fini(&reactor->receive_buffers);
-	buffers_fini(&reactor->read_buffers);
-}
-
 static int buffers_open(struct reactor *reactor, const struct plan *plan)
 {
-	int rc;
+	int rc = buffers_arena_init(&reactor->buffers, reactor->env, plan_buffer_size(plan));
 
-	rc = buffers_init(&reactor->inline_buffers, reactor->env, plan->inline_size);
-	if (rc == 0)
-		rc = buffers_init(&reactor->receive_buffers, reactor->env, plan->receive_size);
-	if (rc == 0)
-		rc = buffers_init(&reactor->read_buffers, reactor->env, plan->read_size);
 	if (rc < 0)
-		buffers_close(reactor);
+		return rc;
+	buffers_init(&reactor->inline_buffers, &reactor->buffers, plan->inline_size);
+	buffers_init(&reactor->receive_buffers, &reactor->buffers, plan->receive_size);
+	buffers_init(&reactor->read_buffers, &reactor->buffers, plan->read_size);
+	cache_init(&reactor->cache, &reactor->buffers, plan->cache_size, reactor->cache_memory);
 	reactor->credit_free = (uint32_t)MIN(plan->inline_size / INLINE_PER_CREDIT, UINT32_MAX);
-	return rc;
+	return 0;
 }
 
 static void listeners_close(struct reactor *reactor)
@@ -534,7 +541,7 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 	return 0;
 
 err_close_buffers:
-	buffers_close(reactor);
+	buffers_arena_fini(&reactor->buffers);
 err_free_memory:
 	memory_free(reactor);
 err_free_reactor:
@@ -623,7 +630,7 @@ void reactor_destroy(struct reactor **reactor_ptr)
 	}
 	if (reactor->ops.used > 0)
 		log_warn("server destroyed with %u operations under way", reactor->ops.used);
-	buffers_close(reactor);
+	buffers_arena_fini(&reactor->buffers);
 	memory_free(reactor);
 	reactor->magic = 0;
 	env->ops->free(env, reactor);

@@ -5,6 +5,7 @@
 
 #include "../base/log.h"
 #include "../wire/place.h"
+#include "cache.h"
 #include "lease.h"
 #include "reactor.h"
 #include "saving.h"
@@ -50,10 +51,12 @@ struct reactor {
 	struct reactor_shard own_table[WIRE_SHARD_MAX]; /* where opts.table was NULL */
 	struct env_task mail_task;
 
-	/* Shares of the buffers. */
+	/* Buffers and their shares. */
+	struct buffers_arena buffers;
 	struct buffers inline_buffers;
 	struct buffers receive_buffers;
 	struct buffers read_buffers;
+	struct cache cache;
 	uint32_t credit_free; /* of the inline share, not promised to a session */
 
 	/* Pools and their memory. */
@@ -66,6 +69,7 @@ struct reactor {
 	struct request *request_memory;
 	uint8_t *op_memory;
 	void *lease_memory;
+	void *cache_memory;
 	uint32_t requests_reserved; /* told to sessions */
 	struct leases leases;
 

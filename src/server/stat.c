@@ -72,6 +72,14 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	metrics_add_buffers(metrics_out, &reactor->inline_buffers);
 	metrics_add_buffers(metrics_out, &reactor->receive_buffers);
 	metrics_add_buffers(metrics_out, &reactor->read_buffers);
+	metrics_out->cache_blocks = reactor->cache.used;
+	metrics_out->cache_copied = reactor->cache.copied;
+	metrics_out->cache_corrupt = reactor->cache.corrupt;
+	metrics_out->cache_evictions = reactor->cache.evictions;
+	metrics_out->cache_hits = reactor->cache.hits;
+	metrics_out->cache_misses = reactor->cache.misses;
+	metrics_out->cache_size = reactor->cache.buddy.size;
+	metrics_out->cache_used = reactor->cache.buddy.used;
 	metrics_out->draining = reactor->is_draining;
 	metrics_out->leases = reactor->leases.used;
 	metrics_out->ops = reactor->ops.used;

@@ -33,18 +33,21 @@ static void want_init(struct test_want *test)
 	list_init(&test->want.node);
 }
 
+static struct buffers_arena arena;
+
 static void pool_begin(struct env_fake *fake, struct buffers *pool, uint64_t size)
 {
 	granted_count = 0;
 	env_fake_init(fake, 1);
-	assert_int_equal(buffers_init(pool, &fake->env, size), 0);
+	assert_int_equal(buffers_arena_init(&arena, &fake->env, size), 0);
+	buffers_init(pool, &arena, size);
 }
 
 static void pool_end(struct env_fake *fake, struct buffers *pool)
 {
 	assert_int_equal(pool->buddy.used, 0);
 	assert_true(list_is_empty(&pool->waiters));
-	buffers_fini(pool);
+	buffers_arena_fini(&arena);
 	assert_int_equal(fake->held, 0);
 	env_fake_fini(fake);
 }
@@ -184,17 +187,16 @@ static void creation_survives_each_fault(void **state)
 {
 	for (uint64_t k = 1;; k++) {
 		struct env_fake fake;
-		struct buffers pool;
 		int rc;
 
 		env_fake_init(&fake, 1);
 		fake.fail_at = k;
-		rc = buffers_init(&pool, &fake.env, MiB);
+		rc = buffers_arena_init(&arena, &fake.env, MiB);
 		if (rc == 0) {
 			assert_true(fake.calls < k);
 			assert_int_equal(k, 3);
-			buffers_fini(&pool);
 		}
+		buffers_arena_fini(&arena);
 		assert_int_equal(fake.held, 0);
 		env_fake_fini(&fake);
 		if (rc == 0)
