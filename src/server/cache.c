@@ -351,6 +351,23 @@ struct cache_entry *cache_reserve(struct cache *cache, const struct shard_slot *
 	return NULL;
 }
 
+uint32_t cache_buffers(const struct cache *cache, const struct cache_entry *entry,
+		       struct iovec *iov)
+{
+	uint64_t left = round_up(entry->size, PAGE_SIZE);
+	uint32_t count = 0;
+
+	for (uint32_t chunk = entry->chunk; chunk != 0; chunk = cache->next_chunk[chunk - 1]) {
+		uint64_t size = MIN(left, BUFFER_MAX);
+
+		iov[count++] = (struct iovec) { chunk_data(cache, chunk), size };
+		left -= size;
+	}
+	if (left > 0)
+		iov[count++] = (struct iovec) { entry->tail, left };
+	return count;
+}
+
 void cache_discard(struct cache *cache, struct cache_entry *entry)
 {
 	ASSERT(entry->place == CACHE_LOOSE);

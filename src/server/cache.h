@@ -107,6 +107,9 @@ void cache_take(struct cache *cache, const struct shard_slot *slot, const struct
 /* Room for a block that is to be read, pinned and not found before cache_publish(); NULL: none. */
 struct cache_entry *cache_reserve(struct cache *cache, const struct shard_slot *slot,
 				  const struct shard_ref *ref);
+/* Its memory, whole pages. Returns how many pieces, at most BUFFER_PIECE_MAX. */
+uint32_t cache_buffers(const struct cache *cache, const struct cache_entry *entry,
+		       struct iovec *iov);
 /* It is complete: found from now on, and not turned out before the next. Unpins. */
 void cache_publish(struct cache *cache, struct cache_entry *entry);
 /* It could not be filled. Unpins. */

@@ -327,12 +327,13 @@ static bool lease_add(struct lease *lease, struct shard_slot *slot, const struct
 
 /* --- requests --- */
 
-/* Lease what the request's keys name, as far as limits go, and say which are there. */
+/* Lease and warm what the request's keys name, as far as limits go, and say which are there. */
 static void lease_fill(struct request *request, const struct wire_header *header,
 		       const struct wire_key *keys, struct lease *lease)
 {
 	struct reactor *reactor = request->session->reactor;
 	struct saving_row *saving = request_saving(request);
+	uint64_t warm_left = (request->flags & WIRE_REQ_WARM) != 0 ? warm_max(reactor) : 0;
 	bool is_wanted = true; /* a leading run, or all */
 	struct store_id id;
 	struct shard_ref ref;
@@ -352,6 +353,11 @@ static void lease_fill(struct request *request, const struct wire_header *header
 		}
 		request->bits[i / 8] |= (uint8_t)(1u << i % 8);
 		reactor->metrics.lease_found++;
+		if (is_wanted && warm_left > 0) {
+			uint64_t size = warm_add(reactor, slot, &id, &ref);
+
+			warm_left -= MIN(warm_left, size);
+		}
 		if (lease == NULL || !is_wanted)
 			continue;
 		if (lease_add(lease, slot, &id, &ref)) {

@@ -386,6 +386,7 @@ static void pools_init(struct reactor *reactor, const struct plan *plan)
 		pool_add(&reactor->requests, &reactor->request_memory[i].node);
 	op_memory_init(reactor, plan);
 	leases_init(reactor, reactor->lease_memory);
+	warm_init(reactor);
 }
 
 static void memory_free(struct reactor *reactor)
@@ -585,7 +586,7 @@ void reactor_finish(struct reactor *reactor)
 bool reactor_is_idle(const struct reactor *reactor)
 {
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
-	return reactor->ops.used == 0 && reactor->requests.used == 0;
+	return reactor->ops.used == 0 && reactor->requests.used == 0 && reactor->warm.active == 0;
 }
 
 static void pending_close(struct reactor *reactor)
@@ -603,6 +604,7 @@ void reactor_stop(struct reactor *reactor)
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	reactor->is_draining = true;
 	reactor->is_finishing = true;
+	warm_stop(reactor);
 	pending_close(reactor);
 	while (!list_is_empty(&reactor->sessions))
 		session_end(list_head(&reactor->sessions, struct session, node));

@@ -10,6 +10,7 @@
 #include "reactor.h"
 #include "saving.h"
 #include "session.h"
+#include "warm.h"
 
 #define REACTOR_MAGIC UINT32_C(0x54435243)
 
@@ -72,6 +73,7 @@ struct reactor {
 	void *cache_memory;
 	uint32_t requests_reserved; /* told to sessions */
 	struct leases leases;
+	struct warm warm;
 
 	struct list pending; /* conns in hello */
 	uint32_t pending_count;

@@ -387,6 +387,63 @@ static void what_was_read_is_read_from_it_next_time(void **state)
 	rig_stop(&rig);
 }
 
+static void warm(struct raw_client *client, uint32_t first, uint16_t count)
+{
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	struct wire_key keys[32];
+
+	assert_non_null(frame);
+	for (uint32_t i = 0; i < count; i++)
+		keys[i] = rig_key(first + i);
+	(void)raw_client_lease(client, keys, count, WIRE_REQ_WARM, 0);
+	assert_true(raw_client_recv(client, frame));
+	assert_int_equal(frame->header.kind, WIRE_BITMAP);
+	free(frame);
+}
+
+/* A hint has the leading run read, as far as half of the cache; nothing is held. */
+static void a_hint_reads_ahead(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct metrics before;
+
+	start(&rig, &client, STORE_VERIFY_ALL);
+	for (uint32_t i = 0; i < 30; i++)
+		put_block(&client, i, i == 1 ? 5000 : SIZE + 5000);
+	warm(&client, 0, 20);
+	RIG_UNTIL(&rig, rig_metrics(&rig).cache_warmed >= 3 && rig.reactor->warm.active == 0);
+	before = rig_metrics(&rig);
+	assert_true(before.cache_warmed <= 5);
+	assert_int_equal(before.leases, 0);
+	assert_int_equal(before.leases_shortened, 0);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(get_block(&client, i, i == 1 ? 5000 : SIZE + 5000), 0);
+	assert_int_equal(rig_metrics(&rig).store_read, before.store_read);
+	assert_int_equal(rig_metrics(&rig).cache_hits, before.cache_hits + 3);
+	/* Again: all there, nothing is read. */
+	warm(&client, 0, 2);
+	rig_run_ns(&rig, 20 * NS_PER_MS);
+	assert_int_equal(rig_metrics(&rig).store_read, before.store_read);
+	warm(&client, 500, 2); /* nothing is there */
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
+/* The server stops in the middle of it. */
+static void a_hint_does_not_outlive_the_server(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+
+	start(&rig, &client, STORE_VERIFY_MEDIUM);
+	for (uint32_t i = 0; i < 20; i++)
+		put_block(&client, i, SIZE);
+	warm(&client, 0, 10);
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
 /* A bit of the cached copy flips: with verify all the medium is asked. */
 static void a_copy_that_went_bad_is_not_served(void **state)
 {
@@ -427,6 +484,8 @@ int main(void)
 		cmocka_unit_test(chance_finds_nothing_wrong),
 		cmocka_unit_test(what_was_written_is_read_from_it),
 		cmocka_unit_test(what_was_read_is_read_from_it_next_time),
+		cmocka_unit_test(a_hint_reads_ahead),
+		cmocka_unit_test(a_hint_does_not_outlive_the_server),
 		cmocka_unit_test(a_copy_that_went_bad_is_not_served),
 	};
 
