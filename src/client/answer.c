@@ -74,13 +74,21 @@ static void get_finish(struct request *request, uint32_t unit)
 
 /* --- REPLY --- */
 
-/* Checked bytes in order. Only direct transports know the order of what has landed. */
-static void get_progress(struct client *client, struct ctxkv_item *item,
-			 const struct wire_result *result)
+/*
+ * Bytes that the server has checked, in order. Over tcp they came before this on the same lane.
+ * Where the client checks, too (verify is all), nothing counts before it has.
+ */
+static void get_progress(struct client *client, const struct session *session,
+			 struct ctxkv_item *item, const struct wire_result *result)
 {
-	uint64_t size = MIN((uint64_t)result->size, item_state(item)->room);
+	const struct item_state *state = item_state(item);
+	uint64_t size = MIN((uint64_t)result->size, state->room);
 
-	if (client_is_direct(client) && size > item->done_size)
+	if (session->welcome.verify == WIRE_VERIFY_ALL)
+		return;
+	if (!client_is_direct(client))
+		size = MIN(size, state->landed);
+	if (size > item->done_size)
 		__atomic_store_n(&item->done_size, size, __ATOMIC_RELEASE);
 }
 
@@ -93,7 +101,7 @@ static int get_result(struct request *request, uint32_t unit, const struct wire_
 	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0)
 		return -ERR_PROTOCOL;
 	if ((result->flags & WIRE_RESULT_PROGRESS) != 0) {
-		get_progress(client, item, result);
+		get_progress(client, request->session, item, result);
 		return 0;
 	}
 	if (result->status < 0) {

@@ -11,6 +11,9 @@
  *      as it comes
  *   4. when the read has its verdict and every push is done: the result, then the buffers go
  *
+ * Progress, where it is asked for: the shard reads in order and checks piece by piece, all pushes
+ * go over the request's lane, and what has landed from the beginning on is told there.
+ *
  * Failure: a block that does not pass its check, or cannot be read, is a miss with its cause; what
  * was pushed of it before is worth nothing, as the result says. A push that fails (its lane died)
  * ends the item with -ERR_PEER. The block was forgotten while it waited for buffers: a miss. Given
@@ -149,6 +152,7 @@ static void get_read_start(struct op *op)
 		.ref = get->ref,
 		.offset = get->offset,
 		.size = op->size,
+		.is_in_order = get->has_progress,
 		.buffers = op->buffers.iov,
 		.buffer_count = op->buffers.iov_count,
 		.piece = get_piece_cb,
@@ -282,6 +286,28 @@ static void get_finish(struct op *op)
 	op_answer(op, 0);
 }
 
+/* Bytes are handed on in order and checked: all that have landed in front of the first that has
+ * not can be told. */
+static void get_tell_progress(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	uint32_t prefix = get->has_progress ? op_landed_prefix(op) : 0;
+
+	if (prefix == get->progress || op->request == NULL)
+		return;
+	get->progress = prefix;
+	if (list_is_empty(&op->progress_node))
+		list_add_tail(&op->request->progress, &op->progress_node);
+	request_reply_later(op->request);
+}
+
+static void get_go_on(struct op *op)
+{
+	get_tell_progress(op);
+	if (op->issued < op->size)
+		op_offer_moves(op);
+}
+
 static void get_step(struct op *op)
 {
 	struct op_get *get = &op->u.get;
@@ -306,8 +332,8 @@ static void get_step(struct op *op)
 			op_give_up(op, get->read_rc);
 		else if (!get->is_reading && op->landed == op->size)
 			get_finish(op);
-		else if (op->issued < op->size)
-			op_offer_moves(op);
+		else
+			get_go_on(op);
 		break;
 	default:
 		ASSERT(false);
@@ -414,6 +440,7 @@ void get_request(struct request *request, const struct wire_header *header, cons
 		}
 		op->u.get.want = item->record;
 		op->u.get.lease = fixed->lease;
+		op->u.get.has_progress = (request->flags & WIRE_REQ_PROGRESS) != 0;
 		op->u.get.offset = item->offset;
 		op->size = item->size;
 		if (is_direct != (item->seg_count > 0) ||

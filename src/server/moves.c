@@ -118,6 +118,14 @@ static bool moves_have_room(const struct session *session, const struct op *op)
 	       !list_is_empty(&session->moves_free);
 }
 
+/* Who wants to know the progress gets all data on the lane that tells it, in order. */
+static struct xprt_lane *moves_lane(const struct session *session, const struct op *op)
+{
+	if (op->kind == &op_kind_get && op->u.get.has_progress)
+		return session->group.lanes[op->request->lane];
+	return xprt_group_pick(&session->group);
+}
+
 void moves_pump(struct session *session)
 {
 	uint64_t now_ns;
@@ -134,7 +142,7 @@ void moves_pump(struct session *session)
 			continue;
 		}
 		while (!list_is_empty(&op->wait_node) && moves_have_room(session, op)) {
-			struct xprt_lane *lane = xprt_group_pick(&session->group);
+			struct xprt_lane *lane = moves_lane(session, op);
 
 			if (lane == NULL)
 				return;

@@ -91,6 +91,7 @@ static void op_reset(struct op *op)
 	list_init(&op->session_node);
 	list_init(&op->run_node);
 	list_init(&op->wait_node);
+	list_init(&op->progress_node);
 	list_init(&op->moves);
 }
 
@@ -214,6 +215,7 @@ void op_answer(struct op *op, int status)
 		op->result.crc = 0;
 	}
 	list_del(&op->wait_node);
+	list_del(&op->progress_node);
 	op_state_set(op, OP_ANSWERED);
 	if (op->request == NULL)
 		return;
@@ -230,6 +232,7 @@ void op_give_up(struct op *op, int status)
 	op->result.status = status;
 	op_state_set(op, OP_ENDING);
 	list_del(&op->wait_node);
+	list_del(&op->progress_node);
 	if (op->buffers.state != BUFFERS_HELD)
 		buffers_free(&op->buffers);
 	moves_revoke(op);
@@ -240,6 +243,7 @@ void op_orphan(struct op *op)
 {
 	op_give_up(op, -ERR_PEER);
 	list_del(&op->node);
+	list_del(&op->progress_node);
 	op->request = NULL;
 	op_wake(op);
 }
@@ -261,6 +265,18 @@ void op_sent(struct op *op)
 	list_del(&op->node);
 	op->request = NULL;
 	op_wake(op);
+}
+
+uint32_t op_landed_prefix(const struct op *op)
+{
+	uint32_t prefix = op->issued;
+
+	list_for_each (pos, &op->moves) {
+		const struct op_move *move = list_entry(pos, struct op_move, node);
+
+		prefix = (uint32_t)MIN(prefix, move->move.offset);
+	}
+	return prefix;
 }
 
 void op_offer_moves(struct op *op)

@@ -64,6 +64,8 @@ struct op_get {
 	uint32_t piece_issued; /* bytes of it */
 	int read_rc;
 	struct cache_entry *cached; /* pinned; its bytes are pushed */
+	uint32_t progress;          /* bytes from the beginning that have landed, as last told */
+	bool has_progress;          /* the client wants to know */
 	bool is_pinned;
 	bool is_read;     /* from the medium, in contrast to a view of memory */
 	bool is_reading;  /* read is with the store */
@@ -118,11 +120,12 @@ struct op {
 	struct session *session; /* NULL: it is gone */
 	struct request *request; /* NULL: the reply is sent, or the session is gone */
 	struct shard_slot *slot;
-	struct list node;         /* the pool, request->items, or request->ready */
-	struct list session_node; /* session->ops */
-	struct list run_node;     /* reactor->woken */
-	struct list wait_node;    /* slot->room_waiters, slot->read_waiters or session->movers */
-	struct list moves;        /* op_move under way */
+	struct list node;          /* the pool, request->items, or request->ready */
+	struct list session_node;  /* session->ops */
+	struct list run_node;      /* reactor->woken */
+	struct list wait_node;     /* slot->room_waiters, slot->read_waiters or session->movers */
+	struct list progress_node; /* request->progress */
+	struct list moves;         /* op_move under way */
 	struct store_id id;
 	uint32_t size;     /* bytes to move */
 	uint32_t issued;   /* of these, given to moves */
@@ -171,6 +174,8 @@ void op_state_set(struct op *op, enum op_state state);
 void op_wait_begin(struct op *op);
 /* The result is known, no move is under way. */
 void op_answer(struct op *op, int status);
+/* Bytes from its beginning that have landed: no move under way is of them. */
+uint32_t op_landed_prefix(const struct op *op);
 /* There is something to move: the session's pump asks next_move(). */
 void op_offer_moves(struct op *op);
 

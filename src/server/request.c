@@ -113,6 +113,7 @@ static struct request *request_take(struct session *session, uint16_t lane,
 	list_init(&request->reply_node);
 	list_init(&request->items);
 	list_init(&request->ready);
+	list_init(&request->progress);
 	list_init(&request->node);
 	list_add_tail(request_bucket(session, request->id), &request->node);
 	session->request_count++;
@@ -142,6 +143,7 @@ void request_free(struct request *request)
 	CHECK_OBJ(request, REQUEST_MAGIC);
 	ASSERT(list_is_empty(&request->items));
 	ASSERT(list_is_empty(&request->ready));
+	ASSERT(list_is_empty(&request->progress));
 	reactor->env->ops->timer_clear(reactor->env, &request->timer);
 	list_del(&request->reply_node);
 	list_del(&request->node);
@@ -302,9 +304,10 @@ static int send_text(struct request *request)
 
 /* Results to send next. */
 struct reply {
-	uint32_t ready_count;   /* first so many of request->ready */
-	uint32_t refused_count; /* and of the refused */
-	uint32_t cancel_end;    /* CANCEL: bits below it are sent */
+	uint32_t progress_count; /* first so many of request->progress: no answers */
+	uint32_t ready_count;    /* first so many of request->ready */
+	uint32_t refused_count;  /* and of the refused */
+	uint32_t cancel_end;     /* CANCEL: bits below it are sent */
 	uint32_t count;
 	struct wire_result results[REPLY_RESULT_MAX];
 };
@@ -333,12 +336,31 @@ static void reply_add_cancelled(struct reply *reply, const struct request *reque
 	reply->cancel_end = i;
 }
 
+static void reply_add_progress(struct reply *reply, const struct request *request)
+{
+	list_for_each (pos, &request->progress) {
+		const struct op *op = list_entry(pos, struct op, progress_node);
+		struct wire_result *result = &reply->results[reply->count];
+
+		if (reply->count == REPLY_RESULT_MAX)
+			return;
+		*result = op->result;
+		result->size = op->u.get.progress;
+		result->crc = 0;
+		result->flags = WIRE_RESULT_PROGRESS;
+		reply->count++;
+		reply->progress_count++;
+	}
+}
+
 static void reply_fill(struct reply *reply, const struct request *request)
 {
+	reply->progress_count = 0;
 	reply->ready_count = 0;
 	reply->refused_count = 0;
 	reply->cancel_end = 0;
 	reply->count = 0;
+	reply_add_progress(reply, request);
 	list_for_each (pos, &request->ready) {
 		if (reply->count == REPLY_RESULT_MAX)
 			return;
@@ -359,12 +381,14 @@ static void reply_fill(struct reply *reply, const struct request *request)
 
 static void reply_sent(const struct reply *reply, struct request *request)
 {
+	for (uint32_t i = 0; i < reply->progress_count; i++)
+		list_del(request->progress.next);
 	for (uint32_t i = 0; i < reply->ready_count; i++)
 		op_sent(list_head(&request->ready, struct op, node));
 	for (uint32_t i = 0; i < reply->cancel_end; i++)
 		request->bits[i / 8] &= (uint8_t) ~(1u << i % 8);
 	request->refused_next += reply->refused_count;
-	request->sent_count += reply->count;
+	request->sent_count += reply->count - reply->progress_count;
 	ASSERT(request->sent_count <= request->item_count);
 }
 
@@ -381,7 +405,7 @@ static int send_results(struct request *request)
 			return 0;
 		wire_header_init(&header, WIRE_REPLY, request->id, (uint16_t)reply.count,
 				 reply.count * (uint32_t)sizeof(reply.results[0]));
-		if (request->sent_count + reply.count == request->item_count)
+		if (request->sent_count + reply.count - reply.progress_count == request->item_count)
 			header.flags |= WIRE_FLAG_LAST;
 		rc = session_send(request->session, request->lane, &header, reply.results);
 		if (rc < 0)

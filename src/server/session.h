@@ -111,8 +111,9 @@ struct request {
 	uint32_t flags;
 	uint32_t item_count;
 	uint32_t sent_count;
-	struct list items; /* ops under way */
-	struct list ready; /* ops ANSWERED, in the order it happened */
+	struct list items;    /* ops under way */
+	struct list ready;    /* ops ANSWERED, in the order it happened */
+	struct list progress; /* ops that are not, with something to tell of it */
 	/* Items [refused_next, refused_end) have no op and this result. */
 	uint32_t refused_next;
 	uint32_t refused_end;

@@ -251,6 +251,88 @@ static void stat_tells_in_text(void **state)
 	rig_stop(&rig);
 }
 
+/* What a get with PROGRESS is told: in order, only of bytes that came before it on its lane, and
+ * how often depends on the loop's turns. */
+static uint32_t progress_of(struct raw_client *client, const struct block *block, uint32_t offset)
+{
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	uint8_t *got = calloc(1, block->put.size);
+	uint32_t size = block->put.size - offset;
+	uint32_t landed = 0;
+	uint32_t told = 0;
+	uint32_t count = 0;
+	uint64_t request;
+
+	assert_non_null(frame);
+	assert_non_null(got);
+	client->get_flags = WIRE_REQ_PROGRESS;
+	request = raw_client_get(client, &block->put.key, 1, offset, size, 5 * NS_PER_S);
+	for (;;) {
+		const struct wire_result *result = (const void *)frame->body;
+		const struct wire_data *data = (const void *)frame->body;
+
+		assert_true(raw_client_recv(client, frame));
+		assert_int_equal(frame->header.request, request);
+		if (frame->header.kind == WIRE_DATA_GET) {
+			assert_int_equal(data->offset, landed);
+			memcpy(got + landed, frame->payload, frame->header.payload_size);
+			landed += frame->header.payload_size;
+			continue;
+		}
+		assert_int_equal(frame->header.kind, WIRE_REPLY);
+		assert_int_equal(frame->header.count, 1);
+		assert_int_equal(result->status, 0);
+		assert_int_equal(result->block_size, block->put.size);
+		assert_true(result->size <= landed);
+		assert_memory_equal(got + told, block->bytes + offset + told, result->size - told);
+		if ((result->flags & WIRE_RESULT_PROGRESS) == 0)
+			break;
+		assert_int_equal(frame->header.flags & WIRE_FLAG_LAST, 0);
+		assert_true(result->size > told);
+		told = result->size;
+		count++;
+	}
+	assert_int_equal(frame->header.flags & WIRE_FLAG_LAST, WIRE_FLAG_LAST);
+	assert_int_equal(landed, size);
+	client->get_flags = 0;
+	free(frame);
+	free(got);
+	return count;
+}
+
+static void progress_is_told_in_order_on_one_lane(void **state)
+{
+	for (int is_file = 0; is_file < 2; is_file++) {
+		struct block blocks[8];
+		struct raw_client client;
+		struct raw_client second;
+		uint32_t told = 0;
+		struct rig rig;
+
+		rig_init(&rig);
+		rig_start(&rig, is_file);
+		rig_client(&rig, &client);
+		raw_client_open(&second, rig.port, rig_poll, &rig);
+		assert_int_equal(raw_client_join(&second, &client, "alice", 1), 0);
+		/* The first ones are in no memory by the end. */
+		for (uint32_t i = 0; i < ARRAY_LEN(blocks); i++) {
+			blocks[i] = block_make(i, i == 1 ? 5000 : 4 * MiB, false);
+			assert_int_equal(put(&client, &blocks[i], WIRE_REQ_DURABLE, NULL), 0);
+		}
+		for (uint32_t i = 0; i < ARRAY_LEN(blocks); i++) {
+			told += progress_of(&client, &blocks[i], 0);
+			told += progress_of(&client, &blocks[i], 777);
+		}
+		if (is_file) /* from memory all may land in one turn */
+			assert_true(told > 0);
+		for (uint32_t i = 0; i < ARRAY_LEN(blocks); i++)
+			free(blocks[i].bytes);
+		raw_client_close(&second);
+		raw_client_close(&client);
+		rig_stop(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +343,7 @@ int main(void)
 		cmocka_unit_test(names_keep_blocks_apart),
 		cmocka_unit_test(probe_and_drop_see_what_is_there),
 		cmocka_unit_test(stat_tells_in_text),
+		cmocka_unit_test(progress_is_told_in_order_on_one_lane),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
