@@ -13,6 +13,8 @@
 #define REACTORS_MAX   3
 #define OP_ITEM_MAX    6
 #define QUARANTINE_MAX 64
+#define USER_LEASE_MAX 8
+#define LEASE_MS_MAX   10000u
 #define ARENA_SIZE     GiB /* of addresses, not of memory */
 
 struct cluster;
@@ -53,6 +55,21 @@ struct quarantine {
 	uint32_t ident;
 };
 
+/* What a LEASE gave: the first so many of its identities are held. */
+struct user_lease {
+	uint64_t handle; /* 0: none */
+	uint32_t idents[OP_ITEM_MAX];
+	uint32_t count;
+	uint32_t duration_ms;
+	uint32_t renewals; /* under way: nobody knows what it is until the last is answered */
+	uint64_t begin_ns; /* when it was asked */
+	uint64_t until_ns; /* it holds until then at least */
+	uint64_t asked;    /* tick */
+	uint64_t tick;     /* of its answer */
+	uint64_t life;
+	uint64_t connects;
+};
+
 struct user {
 	struct cluster *cluster;
 	uint32_t number;
@@ -71,6 +88,7 @@ struct user {
 	struct quarantine quarantine[QUARANTINE_MAX];
 	uint32_t quarantine_next;
 	int last_status; /* of the first item of its last op */
+	struct user_lease leases[USER_LEASE_MAX];
 };
 
 struct cluster {
@@ -107,7 +125,7 @@ struct cluster {
 	uint64_t forgotten;
 	uint64_t missed;
 	/* To see that a run does something. */
-	uint64_t hits, misses, stored, existed, drops, failures, restarts, kills;
+	uint64_t hits, misses, stored, existed, drops, failures, restarts, kills, leases;
 };
 
 /* --- cluster_server.c --- */
@@ -151,6 +169,23 @@ bool members_are_known(const struct cluster *cluster, const struct user *user);
 /* At rest: whatever is on the server that has its place is found by every client, and nothing else.
  */
 void members_audit(struct cluster *cluster);
+
+/* A block was found corrupt, or could not be read or written: what was leased may be missed. */
+bool servers_have_lied(const struct cluster *cluster);
+
+/* --- cluster_lease.c --- */
+
+void lease_clear(struct user *user);
+/* Ask for one, or renew one. */
+void lease_ask(struct user *user);
+/* What an op says of leases, and of progress. */
+void lease_fill(struct user *user, struct ctxkv_op *op);
+/* The answers; asked: begin_ns, asked, tick, life, connects. */
+void lease_granted(struct user *user, const struct ctxkv_op *op, const uint32_t *idents,
+		   const struct user_lease *asked);
+void lease_renewed(struct user *user, const struct ctxkv_op *op, const struct user_lease *asked);
+/* A get that began at tick misses. */
+void lease_check_miss(struct user *user, uint32_t ident, uint64_t tick, uint64_t connects);
 
 /* --- cluster_user.c --- */
 

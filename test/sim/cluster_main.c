@@ -86,6 +86,8 @@ static void choose_server(struct cluster *cluster)
 	opts->request_max = (uint32_t)rng_log(rng, 2, 64);
 	opts->operation_max = (uint32_t)rng_log(rng, CLIENT_MAX * OP_ITEM_MAX, 256);
 	opts->pending_max = 16;
+	opts->lease_max = (uint32_t)rng_log(rng, 4, 64);
+	opts->lease_block_max = (uint32_t)rng_log(rng, 4, 256);
 }
 
 static void choose_users(struct cluster *cluster)
@@ -372,6 +374,7 @@ static void calm_down(struct cluster *cluster)
 /* Nothing is wrong: whatever is asked must be done. */
 static void calm_ask(struct cluster *cluster)
 {
+	run_for(cluster, LEASE_MS_MAX * NS_PER_MS); /* nothing is leased any more */
 	cluster->timeout_max_ns = 10 * NS_PER_S;
 	cluster->is_calm = true;
 	for (uint32_t round = 0; round < CALM_ROUNDS; round++) {
@@ -441,9 +444,10 @@ static void scenario(struct sim *sim)
 	sim_note(sim,
 		 "%" PRIu64 " stored, %" PRIu64 " existed, %" PRIu64 " hits, %" PRIu64
 		 " misses, %" PRIu64 " failures, %" PRIu64 " drops, %" PRIu64 " kills, %" PRIu64
-		 " restarts, %" PRIu64 " forgotten, %" PRIu64 " missed",
+		 " restarts, %" PRIu64 " forgotten, %" PRIu64 " missed, %" PRIu64 " leases",
 		 cluster.stored, cluster.existed, cluster.hits, cluster.misses, cluster.failures,
-		 cluster.drops, cluster.kills, cluster.restarts, cluster.forgotten, cluster.missed);
+		 cluster.drops, cluster.kills, cluster.restarts, cluster.forgotten, cluster.missed,
+		 cluster.leases);
 	sim_env_destroy(&cluster.ctl);
 	model_fini(&cluster.model);
 }

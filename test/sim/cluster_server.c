@@ -23,6 +23,27 @@ static uint64_t part_forgotten(const struct part *part)
 	return stats.forgotten + stats.forgotten_index_full;
 }
 
+static bool part_has_lied(const struct part *part)
+{
+	struct shard_stats stats;
+
+	if (part->shard == NULL)
+		return true;
+	shard_get_stats(part->shard, &stats);
+	return stats.corrupt > 0 || stats.io_errors > 0 || stats.is_offline;
+}
+
+bool servers_have_lied(const struct cluster *cluster)
+{
+	bool has_lied = false;
+
+	for (uint32_t i = 0; i < cluster->server_count; i++) {
+		for (uint32_t j = 0; j < cluster->reactor_count; j++)
+			has_lied |= part_has_lied(&cluster->servers[i].parts[j]);
+	}
+	return has_lied;
+}
+
 static uint64_t server_forgotten(const struct server *server)
 {
 	uint64_t sum = 0;

@@ -29,6 +29,7 @@ struct cop {
 	uint64_t tick;
 	uint64_t wall_s;
 	uint64_t life;
+	uint64_t begin_ns;
 	uint64_t deadline_ns;
 	uint64_t late_ns; /* of its user and of blocking calls, when it began */
 	uint64_t connects;
@@ -154,6 +155,14 @@ static void on_put(struct cop *cop, uint32_t i)
 		model_unknown(&cluster->model, cop->idents[i], cop->versions[i]);
 }
 
+static uint64_t connects_of(struct user *user)
+{
+	struct ctxkv_stat stat = { .size = sizeof(stat) };
+
+	client_get_stat(user->client, &stat);
+	return stat.connects;
+}
+
 static void on_miss(struct cop *cop, uint32_t i)
 {
 	struct cluster *cluster = cop->user->cluster;
@@ -163,6 +172,8 @@ static void on_miss(struct cop *cop, uint32_t i)
 	/* Which of several servers was asked is the audit's matter, at the end. */
 	if (cluster->server_count > 1)
 		return;
+	if (cop->items[i].status == -ERR_MISS && cop->life == cluster->life && !cop->user->is_dying)
+		lease_check_miss(cop->user, cop->idents[i], cop->tick, connects_of(cop->user));
 	if ((cop->items[i].status != -ERR_MISS && cop->items[i].status != -ERR_CORRUPT) ||
 	    cop->life != cluster->life)
 		return;
@@ -200,8 +211,10 @@ static void on_get(struct cop *cop, uint32_t i)
 			 (unsigned long long)item->block_size, (unsigned long long)item->done_size);
 	for (uint32_t p = 0; p < 2; p++)
 		iov[p] = (struct iovec) { cop->iov[i][p].base, cop->iov[i][p].size };
-	model_check(&cluster->model, cop->idents[i], cop->tick, cop->wall_s,
-		    (uint32_t)item->block_size, item->offset, iov, size);
+	/* Under a lease it may have expired. */
+	model_check(&cluster->model, cop->idents[i], cop->tick,
+		    cop->op.lease != 0 ? 0 : cop->wall_s, (uint32_t)item->block_size, item->offset,
+		    iov, size);
 	cop->hash[i] = hash128(cop->bytes[i], size, 0);
 }
 
@@ -267,6 +280,24 @@ static void check_time(struct cop *cop)
 			 (double)(sim->now_ns - cop->deadline_ns) / 1e9);
 }
 
+static void on_lease(struct cop *cop)
+{
+	const struct cluster *cluster = cop->user->cluster;
+	const struct user_lease asked = { .begin_ns = cop->begin_ns,
+					  .asked = cop->tick,
+					  .tick = cluster->model.tick,
+					  .life = cop->life,
+					  .connects = cop->connects };
+
+	if (cop->user->is_dying || cop->life != cluster->life ||
+	    connects_of(cop->user) != cop->connects)
+		return;
+	if (cop->op.opcode == CTXKV_OP_LEASE)
+		lease_granted(cop->user, &cop->op, cop->idents, &asked);
+	else if (cop->op.opcode == CTXKV_OP_RENEW)
+		lease_renewed(cop->user, &cop->op, &asked);
+}
+
 /* Puts keep their places until they are written: with few of them the next may find none. */
 static bool is_fair_refusal(const struct cop *cop, int status)
 {
@@ -312,6 +343,7 @@ static void on_result(struct cop *cop)
 	}
 	if (cop->op.opcode == CTXKV_OP_DROP)
 		on_drop(cop);
+	on_lease(cop);
 }
 
 /* Between result and release a delivered block, and what a put was given, stay as they are. */
@@ -470,12 +502,15 @@ void user_ask(struct user *user, enum ctxkv_opcode opcode, uint32_t ident)
 	cop->tick = model_tick(&cluster->model);
 	cop->life = cluster->life;
 	cop->late_ns = user->late_ns + sim->blocked_ns;
+	cop->begin_ns = sim->now_ns;
 	cop->deadline_ns = sim->now_ns + cop->op.timeout_ns;
 	cop->connects = stat.connects;
 	cop->was_calm = cluster->is_calm;
 	cop->idents[0] = ident;
 	list_add_tail(&user->ops, &cop->node);
-	if (!is_all)
+	if (!cluster->is_calm)
+		lease_fill(user, &cop->op);
+	if (!is_all && opcode != CTXKV_OP_RENEW)
 		make_items(cop, ident, (uint32_t)rng_range(&sim->rng, 1, OP_ITEM_MAX));
 	if (opcode == CTXKV_OP_DROP)
 		drop_asked(cop);
@@ -501,7 +536,9 @@ bool user_act(struct user *user)
 		return false;
 	if (rng_chance(rng, 300) && !list_is_empty(&user->ops))
 		client_cancel(user->client, &list_head(&user->ops, struct cop, node)->op);
-	if (rng_chance(rng, 4500))
+	if (rng_chance(rng, 1000))
+		lease_ask(user);
+	else if (rng_chance(rng, 4500))
 		user_ask(user, CTXKV_OP_PUT, ident);
 	else if (rng_chance(rng, 8000))
 		user_ask(user, CTXKV_OP_GET, ident);
@@ -539,6 +576,7 @@ void user_start(struct user *user)
 
 	snprintf(name, sizeof(name), "client%u", user->number);
 	user->env = sim_env_create(cluster->sim, name, SERVERS_MAX + user->number);
+	lease_clear(user);
 	user->opts.event = event_cb;
 	user->opts.ctx = user;
 	rc = client_create(&user->env->env, &user->opts, &user->client);
