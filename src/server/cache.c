@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two queues, oldest first, and names (S3-FIFO; docs/decisions/0005-cache.md has the figures).
+ * Two queues, oldest first, and names (S3-FIFO; docs/decisions/0006-cache.md has the figures).
  *
  *   1. A block comes into `first` when it was written, or read from the medium, whole.
  *   2. Room is wanted: `first` gives it while it has its part of the memory, else `main`. The
