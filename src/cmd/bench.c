@@ -5,7 +5,8 @@
  * A cell is an operation and a block size. Its working set is two memories (what puts send, where
  * gets land), divided over the clients; each client walks its blocks in a shuffled order with
  * `batch` operations in flight, each of one block. Puts use keys never used before; gets, keys that
- * were put just before; a probe asks for PROBE_KEYS keys, every other one present. A cell is
+ * were put just before; a probe or lease asks for PROBE_KEYS keys, every other one present; mixed
+ * are gets while a writer (bench_writer.c) puts at a steady rate. A cell is
  * measured in rounds; before and after it in turn (ABBA) its floors walk the same memory in the
  * same order. Samples of what gets brought are checked after the round.
  */
@@ -20,12 +21,14 @@
 
 #include "../base/text.h"
 #include "bench.h"
+#include "bench_writer.h"
 #include "clock.h"
 #include "cmd.h"
 #include "content.h"
 #include "floor.h"
 
 #define PROBE_KEYS      256
+#define LEASE_MS        1 /* that leases of the last operations do not fill the tables */
 #define WORKING_SET_MAX GiB
 #define SIZES_MAX       32
 #define CHECK_EVERY     7
@@ -78,8 +81,10 @@ static void slot_fill(struct client_run *run, struct slot *slot)
 
 	slot->op = (struct ctxkv_op) { .ns = cell->ns, .items = slot->items, .item_count = 1 };
 	slot->items[0] = (struct ctxkv_item) { .key = content_key(cell->run + pass, block) };
-	if (cell->kind == BENCH_PROBE) {
-		slot->op.opcode = CTXKV_OP_PROBE;
+	if (bench_is_lookup(cell->kind)) {
+		slot->op.opcode = cell->kind == BENCH_PROBE ? CTXKV_OP_PROBE : CTXKV_OP_LEASE;
+		slot->op.flags = cell->kind == BENCH_LEASE ? CTXKV_ALL : 0;
+		slot->op.duration_ms = cell->kind == BENCH_LEASE ? LEASE_MS : 0;
 		slot->op.item_count = PROBE_KEYS;
 		for (uint64_t i = 0; i < PROBE_KEYS; i++)
 			slot->items[i] = (struct ctxkv_item) {
@@ -272,7 +277,7 @@ static void floors_measure(struct bench *bench, struct bench_row *row, uint64_t 
 			(row->kind == BENCH_GET || row->kind == BENCH_PUT_DURABLE);
 	int rc;
 
-	if (!options->floors || row->kind == BENCH_PROBE)
+	if (!options->floors || bench_is_lookup(row->kind))
 		return;
 	rc = floor_socket(walk, (uint32_t)(options->lanes * options->clients), duration_ns,
 			  &result);
@@ -292,13 +297,13 @@ static void floors_measure(struct bench *bench, struct bench_row *row, uint64_t 
 static void round_measure(struct bench *bench, struct bench_row *row, uint64_t round)
 {
 	uint64_t duration_ns = bench->options->duration / bench->options->rounds;
-	uint64_t unit = row->kind == BENCH_PROBE ? 1 : row->size;
+	uint64_t unit = bench_is_lookup(row->kind) ? 1 : row->size;
 	uint64_t done;
 	uint64_t ns;
 
 	if (round % 2 == 0)
 		floors_measure(bench, row, round, duration_ns);
-	if (row->kind == BENCH_GET || row->kind == BENCH_PROBE) {
+	if (row->kind == BENCH_GET || bench_is_lookup(row->kind)) {
 		uint64_t pass = bench->cell.pass;
 
 		done = clients_run(bench, row->kind, duration_ns, row, &ns);
@@ -313,12 +318,17 @@ static void round_measure(struct bench *bench, struct bench_row *row, uint64_t r
 		floors_measure(bench, row, round, duration_ns);
 }
 
+static void in_order(uint32_t *order, uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++)
+		order[i] = (uint32_t)i;
+}
+
 static void shuffle(uint32_t *order, uint64_t count)
 {
 	uint64_t state = count;
 
-	for (uint64_t i = 0; i < count; i++)
-		order[i] = (uint32_t)i;
+	in_order(order, count);
 	for (uint64_t i = count; i > 1; i--) {
 		uint64_t j;
 		uint32_t swap;
@@ -338,7 +348,10 @@ static void walk_make(struct bench *bench, uint64_t size)
 	uint64_t count = MAX(bench->memory_size / stride, 1);
 
 	count = MAX(count / clients, 1) * clients;
-	shuffle(bench->order, count);
+	if (bench->options->sequential)
+		in_order(bench->order, count);
+	else
+		shuffle(bench->order, count);
 	bench->cell.walk = (struct floor_walk) {
 		.source = bench->memory,
 		.target = bench->memory + count * stride,
@@ -375,18 +388,30 @@ static void cell_fill(struct bench *bench, uint64_t size)
 static void cell_measure(struct bench *bench, enum bench_kind kind, uint64_t size)
 {
 	struct bench_row *row = calloc(1, sizeof(*row));
+	bool is_mixed = kind == BENCH_MIXED;
+	struct bench_writer writer;
 
 	if (row == NULL)
 		return;
+	kind = is_mixed ? BENCH_GET : kind;
 	row->kind = kind;
 	row->size = size;
 	row->rounds = bench->options->rounds;
 	walk_make(bench, size);
 	bench->cell.pass++;
-	if (kind == BENCH_GET || kind == BENCH_PROBE)
+	if (kind == BENCH_GET || bench_is_lookup(kind))
 		working_set_put(bench);
+	if (is_mixed && bench_writer_start(&writer, bench->options, &bench->cell.ns, size) < 0) {
+		free(row);
+		return;
+	}
 	for (uint64_t round = 0; round < row->rounds && !cmd_is_interrupted(); round++)
 		round_measure(bench, row, round);
+	if (is_mixed) {
+		row->write_rate = bench_writer_stop(&writer);
+		row->failures += writer.failures;
+		row->kind = BENCH_MIXED;
+	}
 	if (!cmd_is_interrupted())
 		bench_print_row(bench->options, row);
 	free(row);
@@ -409,7 +434,7 @@ static const char *word_next(const char **rest, char *buf, size_t buf_size)
 
 static int kind_parse(const char *word, enum bench_kind *kind_out)
 {
-	for (int kind = BENCH_PUT; kind <= BENCH_FILL; kind++) {
+	for (int kind = BENCH_PUT; kind < BENCH_KIND_COUNT; kind++) {
 		if (strcmp(word, bench_kind_name((enum bench_kind)kind)) == 0) {
 			*kind_out = (enum bench_kind)kind;
 			return 0;
@@ -447,10 +472,12 @@ static int bench_all(struct bench *bench)
 	bench_print_begin(bench->options);
 	while (*ops != '\0') {
 		if (word_next(&ops, word, sizeof(word)) == NULL || kind_parse(word, &kind) < 0)
-			return cmd_fail(-EINVAL,
-					"--ops takes put, put-durable, get, probe and fill");
+			return cmd_fail(-EINVAL, "--ops takes put, put-durable, get, probe, lease, "
+						 "mixed and fill");
+		if (kind == BENCH_MIXED && bench->options->write_rate == 0)
+			return cmd_fail(-EINVAL, "--ops mixed needs --write-rate, bytes a second");
 		for (uint64_t i = 0; i < count && !cmd_is_interrupted(); i++) {
-			if (kind == BENCH_PROBE && i > 0)
+			if (bench_is_lookup(kind) && i > 0)
 				break; /* sizes make no difference to it */
 			if (kind == BENCH_FILL)
 				cell_fill(bench, sizes[i]);

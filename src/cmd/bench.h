@@ -8,9 +8,24 @@
 
 #define BENCH_ROUNDS_MAX 101
 
-enum bench_kind { BENCH_PUT, BENCH_PUT_DURABLE, BENCH_GET, BENCH_PROBE, BENCH_FILL };
+enum bench_kind {
+	BENCH_PUT,
+	BENCH_PUT_DURABLE,
+	BENCH_GET,
+	BENCH_PROBE,
+	BENCH_FILL,
+	BENCH_LEASE,
+	BENCH_MIXED,
+	BENCH_KIND_COUNT
+};
 
-/* Bytes (probe: operations) a second of each round. */
+/* Many keys in an operation, no bytes: a rate of operations. */
+static inline bool bench_is_lookup(enum bench_kind kind)
+{
+	return kind == BENCH_PROBE || kind == BENCH_LEASE;
+}
+
+/* Bytes (lookups: operations) a second of each round. */
 struct bench_series {
 	double rates[BENCH_ROUNDS_MAX];
 	bool is_measured;
@@ -28,6 +43,7 @@ struct bench_row {
 	uint64_t operations;
 	uint64_t failures; /* no answer, or not stored */
 	uint64_t wrong;    /* blocks with other bytes than were put */
+	double write_rate; /* MIXED: bytes a second that were put meanwhile */
 };
 
 const char *bench_kind_name(enum bench_kind kind);

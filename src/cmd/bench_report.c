@@ -13,7 +13,8 @@ static bool is_first_row;
 
 const char *bench_kind_name(enum bench_kind kind)
 {
-	static const char *const names[] = { "put", "put-durable", "get", "probe", "fill" };
+	static const char *const names[] = { "put",  "put-durable", "get",  "probe",
+					     "fill", "lease",       "mixed" };
 
 	return names[kind];
 }
@@ -73,7 +74,7 @@ static void print_text(const struct bench_row *row)
 
 	printf("%-11s %8s ", bench_kind_name(row->kind),
 	       text_format_size(size, sizeof(size), row->size));
-	if (row->kind == BENCH_PROBE)
+	if (bench_is_lookup(row->kind))
 		printf("%9.0f/s", rate);
 	else
 		printf("%6.2f GiB/s", rate / (double)GiB);
@@ -86,6 +87,8 @@ static void print_text(const struct bench_row *row)
 	print_floor(row, &row->drive);
 	if (row->failures > 0 || row->wrong > 0)
 		printf("  %" PRIu64 " failed, %" PRIu64 " wrong", row->failures, row->wrong);
+	if (row->kind == BENCH_MIXED)
+		printf("  beside %.2f GiB/s written", row->write_rate / (double)GiB);
 	putchar('\n');
 	fflush(stdout);
 }
@@ -113,7 +116,7 @@ static void print_json(const struct options *options, const struct bench_row *ro
 		bench_kind_name(row->kind), "size", (json_int_t)row->size, "clients",
 		(json_int_t)options->clients, "lanes", (json_int_t)options->lanes, "batch",
 		(json_int_t)options->batch, "rounds", (json_int_t)row->rounds,
-		row->kind == BENCH_PROBE ? "ops_per_s" : "bytes_per_s", rate.median, "min",
+		bench_is_lookup(row->kind) ? "ops_per_s" : "bytes_per_s", rate.median, "min",
 		rate.min, "max", rate.max, "p50_ns",
 		(json_int_t)histogram_percentile(&row->latency, 0.5), "p99_ns",
 		(json_int_t)histogram_percentile(&row->latency, 0.99), "p999_ns",
@@ -121,6 +124,8 @@ static void print_json(const struct options *options, const struct bench_row *ro
 		(json_int_t)row->operations, "failures", (json_int_t)row->failures, "wrong",
 		(json_int_t)row->wrong);
 
+	if (row->kind == BENCH_MIXED)
+		json_object_set_new(object, "written_bytes_per_s", json_real(row->write_rate));
 	json_floor(object, "socket", row, &row->socket);
 	json_floor(object, "memcpy", row, &row->memcpy);
 	json_floor(object, "drive", row, &row->drive);

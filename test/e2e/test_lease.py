@@ -92,3 +92,17 @@ def put_with_ttl(lane, key, data, ttl_s, ns):
         if kind == REPLY:
             assert struct.unpack("<Ii", body[:8])[1] == 0
             return
+
+
+def test_bench_measures_leases_and_reads_beside_writes(memory_server):
+    import json
+
+    done = memory_server.run("bench", "--url", memory_server.url(), "--ops", "lease,mixed", "--sizes",
+                             "64KiB", "--working-set", "16MiB", "--write-rate", "16MiB", "--rounds", 1,
+                             "--duration", "300ms", "--no-floors", "--sequential", "--json")
+    lease, mixed = json.loads(done.stdout)
+    assert lease["op"] == "lease" and lease["ops_per_s"] > 0 and lease["failures"] == 0
+    assert mixed["op"] == "mixed" and mixed["wrong"] == 0 and mixed["failures"] == 0
+    assert mixed["written_bytes_per_s"] > 0 and mixed["p99_ns"] > 0
+    refused = memory_server.run("bench", "--url", memory_server.url(), "--ops", "mixed", check=False)
+    assert refused.returncode != 0 and "--write-rate" in refused.stderr
