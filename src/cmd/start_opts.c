@@ -196,6 +196,8 @@ static void limits_set(struct start *start)
 		.write_size = options->write_size,
 		.group_delay_ns = options->group_delay,
 		.verify = (enum store_verify)options->verify,
+		.reinsert_hits = (uint32_t)options->reinsert_hits,
+		.reinsert_age = (uint32_t)options->reinsert_age,
 	};
 	start->server_opts.memory = (struct shard_memory) {
 		.size = options->memory,

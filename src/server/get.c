@@ -128,12 +128,16 @@ static bool get_find(struct op *op, struct shard_ref *ref_out)
 	return true;
 }
 
-/* The record that was found at first is still there. */
+/* The record that was found at first is still there; reclaim may have given it another place. */
 static bool get_is_here(struct op *op)
 {
+	struct op_get *get = &op->u.get;
 	struct shard_ref ref;
 
-	return get_find(op, &ref) && ref.sequence == op->u.get.ref.sequence;
+	if (!get_find(op, &ref) || ref.sequence != get->ref.sequence)
+		return false;
+	get->ref = ref;
+	return true;
 }
 
 static void get_read_start(struct op *op)

@@ -26,6 +26,7 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_expired += stats.expired;
 	metrics->store_flushes += stats.flushes;
 	metrics->store_forgotten += stats.forgotten;
+	metrics->store_forgotten_leased += stats.forgotten_leased;
 	metrics->store_forgotten_index += stats.forgotten_index_full;
 	metrics->store_index_entries += stats.index_entries;
 	metrics->store_index_size += stats.index_bytes;
@@ -42,8 +43,11 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_recovered += stats.recovered;
 	metrics->store_recovery += stats.recovery_ns;
 	metrics->store_recovery_read += stats.recovery_bytes;
+	metrics->store_rewritten += stats.rewritten_bytes;
+	metrics->store_rewritten_blocks += stats.rewritten;
 	metrics->store_segments += stats.segments_total;
 	metrics->store_segments_free += stats.segments_free;
+	metrics->store_trims += stats.trims;
 	metrics->store_written += stats.written_bytes;
 }
 

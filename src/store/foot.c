@@ -197,6 +197,7 @@ static void foot_end(struct shard *shard)
 	sealed_add(shard, segment);
 	list_add_tail(&shard->feet, &segment->foot->node);
 	segment->foot = NULL;
+	reclaim_wake(shard);
 	shard_room(shard);
 	foot_advance(shard);
 }
@@ -279,8 +280,8 @@ static bool footer_is_whole(const struct disk_footer *footer)
 	return footer->crc == disk_crc(footer, sizeof(*footer), offsetof(struct disk_footer, crc));
 }
 
-static bool footer_check(const struct shard *shard, const struct segment *segment,
-			 const struct disk_footer *footer)
+bool footer_check(const struct shard *shard, const struct segment *segment,
+		  const struct disk_footer *footer)
 {
 	if (footer->magic != DISK_FOOT_MAGIC || footer->version != DISK_VERSION)
 		return false;
@@ -317,7 +318,7 @@ static uint16_t id_of(struct shard *shard, uint32_t kind, uint16_t row,
 	return shard->rows[kind][row];
 }
 
-static bool foot_entry_check(const struct disk_footer *footer, const struct disk_foot_entry *entry)
+bool foot_entry_check(const struct disk_footer *footer, const struct disk_foot_entry *entry)
 {
 	if (entry->sequence == 0 || entry->sequence >> 48 != 0)
 		return false;

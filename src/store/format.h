@@ -117,6 +117,8 @@ enum disk_entry_flag {
 	DISK_ENTRY_TOMBSTONE = 1u << 0, /* drop of this key; no payload */
 	DISK_ENTRY_NO_CRC = 1u << 1,    /* written without checksums (verify none) */
 	DISK_ENTRY_SHARED = 1u << 2,    /* class shared */
+	DISK_ENTRY_REWRITTEN = 1u << 4, /* its sequence is of an earlier place, and may be lower
+					   than its span's */
 	DISK_ENTRY_SUSPECT = 1u << 3,   /* footers only: found by a scan, payload never verified */
 };
 

@@ -206,7 +206,8 @@ static bool is_live(const struct index *index, const struct packed *packed)
 	uint32_t segment = packed_segment(packed);
 
 	ASSERT(segment < index->segments->count);
-	return packed_sequence(packed) >= index->segments->first_sequence[segment];
+	return (packed->sequence_flags & (uint64_t)INDEX_FORGOTTEN << 48) == 0 &&
+	       packed_sequence(packed) >= index->segments->first_sequence[segment];
 }
 
 /* Where hash stands, live or stale. */
@@ -498,22 +499,64 @@ uint64_t index_room(const struct index *index)
 	return index->bucket_count * BUCKET_SLOTS * FILL_NUM / FILL_DEN;
 }
 
+void index_forget(struct index *index, const struct hash128 *hash, uint64_t sequence)
+{
+	struct packed *packed;
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	packed = find_live(index, hash);
+	if (packed != NULL && packed_sequence(packed) == sequence)
+		packed->sequence_flags |= (uint64_t)INDEX_FORGOTTEN << 48;
+}
+
+uint32_t index_candidates(const struct index *index, const struct hash128 *hash,
+			  struct index_entry entries_out[INDEX_CANDIDATES])
+{
+	uint64_t both[2];
+	uint32_t count = 0;
+
+	_Static_assert(INDEX_CANDIDATES == 2 * BUCKET_SLOTS, "two buckets");
+	CHECK_OBJ(index, INDEX_MAGIC);
+	buckets_of(index, hash->lo, hash->hi, both);
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct bucket *bucket = &index->buckets[both[i]];
+
+		for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
+			if (tag_at(bucket, slot) != 0 && is_live(index, &bucket->slots[slot]))
+				entries_out[count++] = unpack(&bucket->slots[slot]);
+		}
+	}
+	return count;
+}
+
+static void walk_bucket(struct index *index, struct bucket *bucket,
+			bool (*visit)(void *ctx, const struct index_entry *entry), void *ctx)
+{
+	for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
+		const struct packed *packed = &bucket->slots[slot];
+		struct index_entry entry;
+
+		if (tag_at(bucket, slot) == 0)
+			continue;
+		entry = unpack(packed);
+		if (!is_live(index, packed) || !visit(ctx, &entry))
+			place_clear(index, (struct place) { bucket, slot });
+	}
+}
+
+uint64_t index_walk_part(struct index *index, uint64_t bucket, uint64_t count,
+			 bool (*visit)(void *ctx, const struct index_entry *entry), void *ctx)
+{
+	uint64_t end = MIN(bucket + count, index->bucket_count);
+
+	CHECK_OBJ(index, INDEX_MAGIC);
+	for (; bucket < end; bucket++)
+		walk_bucket(index, &index->buckets[bucket], visit, ctx);
+	return end == index->bucket_count ? 0 : end;
+}
+
 void index_walk(struct index *index, bool (*visit)(void *ctx, const struct index_entry *entry),
 		void *ctx)
 {
-	CHECK_OBJ(index, INDEX_MAGIC);
-	for (uint64_t i = 0; i < index->bucket_count; i++) {
-		struct bucket *bucket = &index->buckets[i];
-
-		for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
-			const struct packed *packed = &bucket->slots[slot];
-			struct index_entry entry;
-
-			if (tag_at(bucket, slot) == 0)
-				continue;
-			entry = unpack(packed);
-			if (!is_live(index, packed) || !visit(ctx, &entry))
-				place_clear(index, (struct place) { bucket, slot });
-		}
-	}
+	(void)index_walk_part(index, 0, UINT64_MAX / 2, visit, ctx); /* all of them */
 }

@@ -4,9 +4,9 @@
  * bytes, two candidate buckets a hash, entries moved between them to reach a fill of 0.9: at most
  * 64 bytes a block with empty slots counted.
  *
- * Forgetting a segment does not walk the index: an entry is live only when its sequence is at least
- * the first sequence of its segment's present life (index_segments). Stale entries miss, and their
- * slots are taken by later inserts.
+ * An entry is live unless it was forgotten, and only when its sequence is at least the first one
+ * that counts in its segment (index_segments). Stale entries miss, and their slots are taken by
+ * later inserts.
  */
 #ifndef STORE_INDEX_H
 #define STORE_INDEX_H
@@ -24,6 +24,7 @@ enum index_flag {
 	INDEX_SUSPECT = 1u << 3, /* verify at the next get */
 	INDEX_SHARED = 1u << 4,
 	INDEX_TOMBSTONE = 1u << 5, /* during recovery only */
+	INDEX_FORGOTTEN = 1u << 6, /* stale: only index_remembers() sees it */
 };
 
 /* An entry unpacked. */
@@ -45,7 +46,7 @@ struct index_entry {
 	uint16_t leases; /* 12 bits */
 };
 
-/* First sequence of each segment's present life; UINT64_MAX: free, nothing in it is live. The
+/* First sequence that counts in each segment; UINT64_MAX: free, nothing in it is live. The
  * log's; the index only reads it. */
 struct index_segments {
 	const uint64_t *first_sequence;
@@ -64,7 +65,7 @@ void index_destroy(struct index **index);
 bool index_find(const struct index *index, const struct hash128 *hash,
 		struct index_entry *entry_out);
 
-/* True when the entry of hash is stale: its segment was forgotten and nothing has taken its slot
+/* True when the entry of hash is stale: it was forgotten and nothing has taken its slot
  * yet. Its sequence is then in *sequence_out. */
 bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out);
 
@@ -74,6 +75,14 @@ int index_insert(struct index *index, const struct index_entry *entry) MUST_USE;
 
 /* Change flags, hits or leases of the entry with this hash and sequence; false when it is gone. */
 bool index_update(struct index *index, const struct index_entry *entry);
+
+/* The entry of hash, if it has this sequence, is stale from now on. */
+void index_forget(struct index *index, const struct hash128 *hash, uint64_t sequence);
+
+/* The live entries in the two buckets of hash: whose removal makes room for it. */
+#define INDEX_CANDIDATES 18u
+uint32_t index_candidates(const struct index *index, const struct hash128 *hash,
+			  struct index_entry entries_out[INDEX_CANDIDATES]);
 
 /* Remove the entry of hash, if its sequence is below before (UINT64_MAX: whatever it is). */
 bool index_remove(struct index *index, const struct hash128 *hash, uint64_t before);
@@ -85,5 +94,9 @@ uint64_t index_room(const struct index *index);
 /* Visit every live entry; the visitor returns false to have it removed. Recovery and tests. */
 void index_walk(struct index *index, bool (*visit)(void *ctx, const struct index_entry *entry),
 		void *ctx);
+
+/* The same for count buckets from bucket on; where to go on, 0 at the end. */
+uint64_t index_walk_part(struct index *index, uint64_t bucket, uint64_t count,
+			 bool (*visit)(void *ctx, const struct index_entry *entry), void *ctx);
 
 #endif

@@ -44,8 +44,6 @@ void lease_uncount(struct shard *shard, const struct index_entry *entry)
 	segment->leased_count--;
 	shard->stats.leased_count--;
 	shard->stats.leased_bytes -= entry->size;
-	if (segment->leased_count == 0)
-		segment_unleased(shard, segment);
 }
 
 int shard_lease(struct shard *shard, const struct store_id *id, struct shard_ref *ref_out)

@@ -20,8 +20,9 @@
  * A write fails: the record's entries leave the index and the footer, what waits for it gets the
  * error; the log goes on behind it. Its pages are a hole: a header without its payload, at worst,
  * whose checksums do not fit.
- * No segment is ready: -EAGAIN, nothing is taken; segment.c makes one and shard_room() tells.
- * The shard goes offline: every record ends with -EIO once its commands in flight have ended.
+ * No segment is ready, or what is left is reclaim's: -EAGAIN, nothing is taken; segment.c makes one
+ * and shard_room() tells. The shard goes offline: every record ends with -EIO once its commands in
+ * flight have ended.
  */
 #include "shard_priv.h"
 
@@ -38,6 +39,12 @@ static struct shard *shard_of(struct log *log)
 static bool is_small(const struct shard_put *put)
 {
 	return put->size < DISK_GROUP_BLOCK_MAX;
+}
+
+/* Its block was put before: the sequence it keeps says nothing of its place in the log. */
+static bool is_rewrite(const struct shard_put *put)
+{
+	return (put->entry_flags & DISK_ENTRY_REWRITTEN) != 0;
 }
 
 /* --- writing --- */
@@ -240,6 +247,8 @@ int log_reserve(struct shard *shard, struct shard_put *put)
 {
 	int rc;
 
+	if (!is_rewrite(put) && !reclaim_admits(shard, 1 + pages_of(put->size)))
+		return -EAGAIN;
 	if (group_takes(shard, put)) {
 		put->segment = segment_index(shard, shard->open);
 		put->page = shard->open->tail;
@@ -267,7 +276,8 @@ static struct log_record *record_begin(struct shard *shard, struct shard_put *pu
 					.segment = segment,
 					.page = segment->tail,
 					.page_count = 1,
-					.sequence = put->sequence_out,
+					.sequence = is_rewrite(put) ? shard->sequence
+								    : put->sequence_out,
 					.foot_first = segment->foot->count,
 					.is_group = is_small(put) };
 	list_init(&record->waiters);

@@ -196,6 +196,8 @@ static void put_exists(struct shard *shard, struct shard_put *put, const struct 
 /* Room where the payload goes, or will go. */
 static int put_room(struct shard *shard, struct shard_put *put)
 {
+	if (!reclaim_admits(shard, 1 + pages_of(put->size)))
+		return -EAGAIN;
 	if (is_memory(shard))
 		return memory_reserve(shard, put);
 	if (shard->open != NULL || shard->ready != NULL)
@@ -253,6 +255,19 @@ int shard_put_begin(struct shard *shard, struct shard_put *put)
 static void pad(const struct iovec *iov, uint64_t used)
 {
 	memset((char *)iov->iov_base + used, 0, round_up(used, PAGE_SIZE) - used);
+}
+
+void put_pad(const struct shard_put *put)
+{
+	uint64_t left = put->size;
+
+	for (uint32_t i = 0; left > 0; i++) {
+		uint64_t used = MIN(put->iov[i].iov_len, left);
+
+		left -= used;
+		if (left == 0)
+			pad(&put->iov[i], used);
+	}
 }
 
 void put_sum(const struct shard *shard, struct shard_put *put)
@@ -351,6 +366,8 @@ static int put_publish(struct shard *shard, struct shard_put *put)
 	rc = put_insert(shard, put);
 	if (rc < 0)
 		return -ERR_FULL;
+	if (is_memory(shard))
+		memory_publish(shard, put);
 	put->state = SHARD_PUT_COMMITTED;
 	shard->stats.puts++;
 	shard->stats.put_bytes += put->size;
@@ -401,6 +418,10 @@ void put_written(struct shard *shard, struct shard_put *put, int rc)
 	put->record = NULL;
 	if ((put->entry_flags & DISK_ENTRY_TOMBSTONE) != 0)
 		return;
+	if ((put->entry_flags & DISK_ENTRY_REWRITTEN) != 0) {
+		rewrite_written(shard, put, rc);
+		return;
+	}
 	ASSERT(put->state == SHARD_PUT_COMMITTED);
 	list_del(&put->node);
 	if (rc < 0) {

@@ -169,7 +169,10 @@ static void read_end(struct read_state *state)
 			shard->stats.corrupt++;
 		else
 			shard->stats.io_errors++;
-		(void)shard_index_remove(shard, &read->ref.hash, read->ref.sequence);
+		/* Reclaim may have given it another place meanwhile, where it is whole. */
+		(void)shard_index_remove_at(
+			shard, &read->ref.hash, read->ref.sequence,
+			&(struct shard_place) { read->ref.segment, read->ref.page });
 	}
 	list_add_tail(&shard->reads, &state->node);
 	shard->read_count--;

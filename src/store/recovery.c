@@ -128,6 +128,24 @@ static bool newer_counts(struct recovery *recovery, struct index_entry *newer)
 	return true;
 }
 
+/*
+ * Whether `mine` is to be believed instead of `other`, both of the same putting: the block was
+ * written again, and the segment it came from is not used again yet. The younger copy, seen first,
+ * may be torn.
+ */
+static bool copy_counts(struct recovery *recovery, const struct index_entry *mine,
+			struct index_entry *other)
+{
+	if ((other->flags & INDEX_SUSPECT) == 0 || other->segment == mine->segment)
+		return false;
+	if ((mine->flags & INDEX_SUSPECT) == 0)
+		return true;
+	if (!newer_counts(recovery, other))
+		return true;
+	(void)index_update(recovery->shard->index, other); /* it was just found */
+	return false;
+}
+
 void recovery_apply(struct recovery *recovery, struct segment *segment,
 		    const struct disk_foot_entry *entry)
 {
@@ -137,7 +155,8 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 	struct index_entry other;
 
 	recovery->sequence_max = MAX(recovery->sequence_max, entry->sequence);
-	if (entry->sequence < segment->opened || entry->size > shard->block_max)
+	if (entry->size > shard->block_max ||
+	    (entry->sequence < segment->opened && (entry->flags & DISK_ENTRY_REWRITTEN) == 0))
 		return;
 	recovery->found++;
 	if (segment->foot != NULL && segment->foot->count < shard->segment_pages)
@@ -145,7 +164,7 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 	if (recovery->is_full || is_dropped(shard, entry))
 		return;
 	if (index_find(shard->index, &mine.hash, &other)) {
-		if (other.sequence == mine.sequence)
+		if (other.sequence == mine.sequence && !copy_counts(recovery, &mine, &other))
 			return;
 		if (other.sequence > mine.sequence && newer_counts(recovery, &other)) {
 			(void)index_update(shard->index, &other); /* it was just found */
@@ -156,7 +175,7 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 		if (other.sequence > mine.sequence)
 			(void)shard_index_remove(shard, &other.hash, other.sequence);
 	}
-	if (shard_index_insert(shard, &mine) < 0)
+	if (shard_index_add(shard, &mine) < 0)
 		recovery->is_full = true;
 }
 
@@ -182,7 +201,7 @@ static void span_load(struct recovery *recovery, struct segment *segment)
 	segment->tail = 1;
 	memcpy(segment->nonce, span->nonce, sizeof(segment->nonce));
 	memcpy(segment->first, span->nonce, sizeof(segment->first));
-	shard->first_sequence[index] = span->opened;
+	shard->first_sequence[index] = 0; /* in use */
 	recovery->sequence_max = MAX(recovery->sequence_max, span->sequence);
 	recovery->sequence_max = MAX(recovery->sequence_max, span->opened);
 }
@@ -279,6 +298,7 @@ static struct segment *segments_place(struct shard *shard, const struct segment_
 			shard->free_count++;
 		} else {
 			newest = segment;
+			segment->turn = ++shard->turns;
 		}
 		if (segment->state == SEGMENT_SEALING)
 			list = &shard->sealing;

@@ -10,15 +10,15 @@
  *   READY      3. From now on its old records and footer mean nothing.
  *   OPEN       4. Takes places (log.c) until the next does not fit beside the footer.
  *   SEALING    5. Its records are written and flushed, then its footer is written (foot.c).
- *   SEALED     6. Until it is the oldest and fewer than SHARD_SPARE_MIN segments are free: then it
- *              is forgotten. first_sequence moves past every sequence, which makes all its index
- *              entries stale at once. Readers that pinned it go on; only its reuse waits for them.
+ *   SEALED     6. Until it is the oldest and free ones run short: then it is reclaimed (reclaim.c).
+ *              No entry of the index is left in it then. Readers that pinned it go on; only its
+ *              reuse waits for them.
  *
  * Going on in a segment behind a restart begins a further span in it (segment_begin_sync).
  *
  * The span header cannot be written: another nonce, another try; after SHARD_SPAN_TRIES the shard
  * goes offline. (Skipping the segment would break the order of age.)
- * The oldest segment has leased blocks: it is not forgotten, nor is a younger one before it.
+ * The last free segments (shard.spare) are reclaim's: puts wait for what it frees.
  * No segment can be made ready, or none has a foot to fill: puts get -EAGAIN, and shard_room()
  * tells when that is over.
  */
@@ -65,7 +65,7 @@ static void span_adopt(struct shard *shard, struct segment *segment, const struc
 	if (span->page == 0)
 		memcpy(segment->first, span->nonce, sizeof(segment->first));
 	segment->tail = span->page + 1;
-	shard->first_sequence[segment_index(shard, segment)] = span->opened;
+	shard->first_sequence[segment_index(shard, segment)] = 0; /* in use */
 }
 
 bool span_check(const struct shard *shard, const struct disk_span *span, uint32_t segment,
@@ -106,6 +106,7 @@ static void prepare_flushed(struct shard_wait *wait, int rc)
 	span_adopt(shard, segment, shard->prepare.span);
 	segment->state = SEGMENT_READY;
 	shard->ready = segment;
+	reclaim_wake(shard);
 	shard_room(shard);
 }
 
@@ -148,7 +149,7 @@ void segment_prepare(struct shard *shard)
 	if (shard->ready != NULL || shard->prepare.segment != NULL || shard->is_offline ||
 	    shard->is_closing)
 		return;
-	if (list_is_empty(&shard->free) && !segment_forget_oldest(shard))
+	if (list_is_empty(&shard->free))
 		return;
 	segment = list_head(&shard->free, struct segment, node);
 	if (segment->pins > 0) /* segment_unpin() comes back */
@@ -175,6 +176,7 @@ static void segment_open(struct shard *shard, struct segment *segment)
 		foot->void_count = 0;
 	}
 	segment->foot = foot;
+	segment->turn = ++shard->turns;
 	segment->state = SEGMENT_OPEN;
 	shard->open = segment;
 }
@@ -195,6 +197,7 @@ int segment_turn(struct shard *shard)
 	if (segment == NULL || list_is_empty(&shard->feet)) {
 		shard->is_room_wanted = true;
 		segment_prepare(shard);
+		reclaim_wake(shard);
 		return -EAGAIN;
 	}
 	if (shard->open != NULL) {
@@ -208,15 +211,15 @@ int segment_turn(struct shard *shard)
 	}
 	shard->ready = NULL;
 	segment_open(shard, segment);
-	while (shard->free_count < SHARD_SPARE_MIN && segment_forget_oldest(shard))
-		;
 	return 0;
 }
 
 void segment_took(struct shard *shard, struct segment *segment)
 {
-	if (segment->tail >= shard->segment_pages / 2)
-		segment_prepare(shard);
+	if (segment->tail < shard->segment_pages / 2)
+		return;
+	segment_prepare(shard);
+	reclaim_wake(shard);
 }
 
 void segment_wrote(struct shard *shard, struct segment *segment)
@@ -237,43 +240,44 @@ void segment_leave(struct shard *shard)
 	segment_seal(shard, shard->open);
 }
 
-/* --- forgotten --- */
+/* --- used again --- */
 
-bool segment_forget_oldest(struct shard *shard)
+struct segment *segment_victim(const struct shard *shard)
 {
-	struct segment *segment = NULL;
-
 	list_for_each (node, &shard->sealed) {
-		segment = list_entry(node, struct segment, node);
-		if (segment->filling == 0 && segment->leased_count == 0)
-			break;
-		segment = NULL;
+		struct segment *segment = list_entry(node, struct segment, node);
+
+		if (segment->filling == 0)
+			return segment;
 		if (!is_memory(shard)) /* in order of age, whatever it costs */
-			return false;
+			return NULL;
 	}
-	if (segment == NULL)
-		return false;
+	return NULL;
+}
+
+void segment_release(struct shard *shard, struct segment *segment)
+{
 	ASSERT(segment->state == SEGMENT_SEALED);
+	ASSERT(segment->live_count == 0);
 	ASSERT(segment->leased_count == 0);
-	shard->stats.forgotten += segment->live_count;
-	segment->live_count = 0;
-	segment->live_bytes = 0;
 	shard->first_sequence[segment_index(shard, segment)] = UINT64_MAX;
 	segment->state = SEGMENT_FREE;
 	list_del(&segment->node);
 	list_add_tail(&shard->free, &segment->node);
 	shard->free_count++;
-	return true;
+	segment->is_trim_due = shard->has_trim;
+	reclaim_trim(shard, segment);
+	segment_room(shard);
 }
 
-/* A segment has become free to take: make it ready, if one is due. */
-static void segment_room(struct shard *shard)
+void segment_room(struct shard *shard)
 {
-	if (is_memory(shard))
-		shard_room(shard);
-	else if (shard->is_room_wanted || shard->open == NULL ||
-		 shard->open->tail >= shard->segment_pages / 2)
+	reclaim_wake(shard);
+	if (!is_memory(shard) && (shard->is_room_wanted || shard->open == NULL ||
+				  shard->open->tail >= shard->segment_pages / 2))
 		segment_prepare(shard);
+	if (is_memory(shard) || shard->ready != NULL)
+		shard_room(shard);
 }
 
 void segment_pin(struct segment *segment)
@@ -284,15 +288,10 @@ void segment_pin(struct segment *segment)
 void segment_unpin(struct shard *shard, struct segment *segment)
 {
 	ASSERT(segment->pins > 0);
-	if (--segment->pins == 0 && segment->state == SEGMENT_FREE)
-		segment_room(shard);
-}
-
-void segment_unleased(struct shard *shard, const struct segment *segment)
-{
-	ASSERT(segment->leased_count == 0);
-	if (segment->state == SEGMENT_SEALED)
-		segment_room(shard);
+	if (--segment->pins > 0 || segment->state != SEGMENT_FREE)
+		return;
+	reclaim_trim(shard, segment);
+	segment_room(shard);
 }
 
 uint64_t segment_oldest(const struct shard *shard)

@@ -72,6 +72,7 @@ void shard_go_offline(struct shard *shard, const char *what, int rc)
 	log_fail(shard, -EIO);
 	flush_fail(shard, -EIO);
 	drop_fail(shard, -EIO);
+	reclaim_wake(shard);
 	shard->is_room_wanted = true;
 	shard_room(shard);
 }
@@ -102,28 +103,106 @@ static void live_remove(struct shard *shard, const struct index_entry *entry)
 	lease_uncount(shard, entry);
 }
 
+int shard_index_add(struct shard *shard, const struct index_entry *entry)
+{
+	struct index_entry new = *entry;
+	struct index_entry old;
+	bool is_replaced = index_find(shard->index, &entry->hash, &old);
+	int rc;
+
+	if (is_replaced)
+		new.leases = old.leases;
+	rc = index_insert(shard->index, &new);
+	if (rc < 0)
+		return rc;
+	if (is_replaced)
+		live_remove(shard, &old);
+	live_add(shard, &new);
+	return 0;
+}
+
+/* By the age of its segment, then by its place there. */
+static bool is_older(const struct shard *shard, const struct index_entry *a,
+		     const struct index_entry *b)
+{
+	uint64_t a_turn = shard->segments[a->segment].turn;
+	uint64_t b_turn = shard->segments[b->segment].turn;
+
+	return a_turn != b_turn ? a_turn < b_turn : a->page < b->page;
+}
+
+/* Make room where hash could stand. */
+static bool index_evict(struct shard *shard, const struct hash128 *hash)
+{
+	struct index_entry entries[INDEX_CANDIDATES];
+	uint32_t count = index_candidates(shard->index, hash, entries);
+	const struct index_entry *oldest = NULL;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (entries[i].leases == 0 &&
+		    (oldest == NULL || is_older(shard, &entries[i], oldest)))
+			oldest = &entries[i];
+	}
+	if (oldest == NULL)
+		return false;
+	shard_index_forget(shard, oldest);
+	shard->stats.forgotten_index_full++;
+	return true;
+}
+
 int shard_index_insert(struct shard *shard, const struct index_entry *entry)
 {
-	for (;;) {
-		uint64_t forgotten = shard->stats.forgotten;
-		struct index_entry new = *entry;
-		struct index_entry old;
-		bool is_replaced = index_find(shard->index, &entry->hash, &old);
-		int rc;
+	int rc = shard_index_add(shard, entry);
 
-		if (is_replaced)
-			new.leases = old.leases;
-		rc = index_insert(shard->index, &new);
-		if (rc == 0) {
-			if (is_replaced)
-				live_remove(shard, &old);
-			live_add(shard, &new);
-			return 0;
-		}
-		if (!segment_forget_oldest(shard))
-			return rc;
-		shard->stats.forgotten_index_full += shard->stats.forgotten - forgotten;
-	}
+	if (rc == -ENOSPC && index_evict(shard, &entry->hash))
+		rc = shard_index_add(shard, entry);
+	return rc;
+}
+
+static bool is_at(const struct index_entry *entry, uint64_t sequence,
+		  const struct shard_place *place)
+{
+	return entry->sequence == sequence && entry->segment == place->segment &&
+	       entry->page == place->page;
+}
+
+bool shard_index_move(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
+		      const struct shard_place *from, const struct shard_place *to)
+{
+	struct index_entry old;
+	struct index_entry new;
+
+	if (!index_find(shard->index, hash, &old) || !is_at(&old, sequence, from))
+		return false;
+	new = old;
+	new.segment = to->segment;
+	new.page = to->page;
+	new.flags &= (uint16_t)~INDEX_SUSPECT; /* it was checked as it passed */
+	new.hits = 0;
+	if (shard->opts.reinsert_hits > 0 && old.hits > shard->opts.reinsert_hits)
+		new.hits = (uint8_t)MIN(old.hits - shard->opts.reinsert_hits,
+					shard->opts.reinsert_hits - 1);
+	if (index_insert(shard->index, &new) < 0)
+		return false; /* never: it goes in the place of the old one */
+	live_add(shard, &new);
+	live_remove(shard, &old);
+	return true;
+}
+
+void shard_index_forget(struct shard *shard, const struct index_entry *entry)
+{
+	index_forget(shard->index, &entry->hash, entry->sequence);
+	live_remove(shard, entry);
+	shard->stats.forgotten++;
+}
+
+bool shard_index_remove_at(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
+			   const struct shard_place *place)
+{
+	struct index_entry entry;
+
+	return index_find(shard->index, hash, &entry) && is_at(&entry, sequence, place) &&
+	       shard_index_remove(shard, hash, sequence);
 }
 
 bool shard_index_remove(struct shard *shard, const struct hash128 *hash, uint64_t sequence)
@@ -223,13 +302,21 @@ bool shard_was_here(const struct shard *shard, const struct store_id *id)
 	       sequence >= super_drop_sequence(&shard->super, id->domain, id->ns);
 }
 
+/* Little was written since: who is asked for again so soon is no sign of use later on. */
+static bool is_young(const struct shard *shard, const struct index_entry *entry)
+{
+	uint64_t age = shard->turns - shard->segments[entry->segment].turn;
+
+	return age * 100 < (uint64_t)shard->segment_count * shard->opts.reinsert_age;
+}
+
 void shard_hit(struct shard *shard, const struct shard_ref *ref)
 {
 	struct index_entry entry;
 
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	if (!index_find(shard->index, &ref->hash, &entry) || entry.sequence != ref->sequence ||
-	    entry.hits == UINT8_MAX)
+	    entry.hits == UINT8_MAX || is_young(shard, &entry))
 		return;
 	entry.hits++;
 	(void)index_update(shard->index, &entry); /* it was just found */

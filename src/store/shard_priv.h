@@ -8,6 +8,9 @@
  *   segment.c   life of a segment: prepared, open, sealed, forgotten
  *   foot.c      a segment's footer: made while it fills, written when it is full, read at start
  *   record.c    the header page of a record, to and from bytes
+ *   reclaim.c   the oldest segment becomes a free one; what is worth it is written again
+ *   directory.c what stands in a segment that is reclaimed
+ *   rewrite.c   blocks from an old place on the medium to a new one
  *   read.c      from the medium into buffers, checked
  *   drop.c      tombstones and dropped namespaces
  *   lease.c     blocks that are kept
@@ -35,7 +38,7 @@
  * while the next are read. */
 #define SHARD_READ_SMALL (256 * KiB)
 #define SHARD_FOOT_MAX   3u     /* segments that are open or being sealed */
-#define SHARD_SPARE_MIN  2u     /* segments without live blocks beside the open one */
+#define SHARD_SPARE      2u     /* free segments that only reclaim may open; 1 of few */
 #define FOOT_NAMES_MAX   65534u /* rows + 1 fit into 16 bits */
 #define SHARD_SPAN_TRIES 3u     /* writings of a span header that fail before the shard does */
 
@@ -67,8 +70,13 @@ struct segment {
 	uint32_t unwritten;  /* records placed and not yet written */
 	uint32_t live_count; /* blocks in the index */
 	uint64_t live_bytes;
-	uint32_t leased_count; /* of these, leased: they are not forgotten */
+	uint32_t leased_count; /* of these, leased: they are written again */
+	uint64_t turn;         /* of shard.turns, when this life began to be filled */
+	bool is_trim_due;      /* free, and to be discarded when nobody reads from it */
 	struct foot *foot;     /* while OPEN or SEALING */
+	/* Memory mode: entries in its directory, and those that have room there. */
+	uint32_t dir_count;
+	uint32_t dir_reserved;
 };
 
 /* Recovery's order of segments. */
@@ -161,6 +169,114 @@ struct foot_write {
 	uint32_t page_count;
 };
 
+/* --- reclaim --- */
+
+#define REWRITE_RUNS  32u /* records that are read or written again at once */
+#define REWRITE_PUTS  64u /* blocks of them */
+#define REWRITE_READS 4u  /* commands in flight */
+
+enum reclaim_state {
+	RECLAIM_IDLE = 0,
+	RECLAIM_LOADING,    /* the victim's directory is being read */
+	RECLAIM_WALKING,    /* it has none: the index is walked instead */
+	RECLAIM_MARKING,    /* what of it is alive, and who stays */
+	RECLAIM_COPYING,    /* who stays gets a new place */
+	RECLAIM_FLUSHING,   /* the new places survive a crash before the old ones go */
+	RECLAIM_FORGETTING, /* the rest leaves the index */
+};
+
+/* What becomes of a block: disk_foot_entry.reserved of the victim's directory. */
+enum reclaim_mark {
+	RECLAIM_GONE = 0, /* it is not there any more, or has its new place */
+	RECLAIM_FORGET,
+	RECLAIM_HIT,    /* worth another life */
+	RECLAIM_LEASED, /* promised */
+};
+
+/* A record of the victim between its reading and the end of the writing of its blocks. */
+struct rewrite_run {
+	struct list node; /* rewrite's runs, in order of their memory; or its unused */
+	struct shard *shard;
+	uint32_t first; /* entries of the directory: from first, … */
+	uint32_t end;   /* … to before end */
+	uint32_t next;  /* to be placed next */
+	uint32_t record_page;
+	uint32_t page_count;
+	uint32_t read_pages; /* asked for */
+	uint32_t reads;      /* commands in flight */
+	uint32_t promised;   /* blocks that are still to be looked at */
+	uint32_t puts;       /* blocks in the log */
+	uint32_t ring_page;
+	bool is_placed; /* all that could be */
+	int rc;
+	struct rewrite_put *pending; /* checked, waits for a segment */
+};
+
+/* A block that is written again. */
+struct rewrite_put {
+	struct list node; /* rewrite's unused */
+	struct rewrite_run *run;
+	struct shard_put put;
+	uint32_t old_page;
+};
+
+struct rewrite_read {
+	struct env_io io;
+	struct iovec iov;
+	struct rewrite_run *run; /* NULL: unused */
+};
+
+struct rewrite {
+	char *ring; /* memory of runs */
+	uint32_t ring_pages;
+	uint32_t ring_head; /* page of the oldest run */
+	uint32_t ring_tail; /* where the next one may begin */
+	struct list runs;
+	struct list runs_unused;
+	struct list puts_unused;
+	uint32_t put_count; /* unused */
+	struct rewrite_read reads[REWRITE_READS];
+	uint32_t reads_under_way;
+};
+
+struct reclaim {
+	enum reclaim_state state;
+	struct segment *victim;
+	struct env_task task; /* the next step */
+	/* Its directory: entries[0], entries[step], … */
+	char *buffer; /* where it is read to */
+	struct disk_foot_entry *entries;
+	int32_t step;
+	uint32_t count;
+	uint32_t next; /* with which the present step goes on */
+	uint32_t live; /* of its entries */
+	bool has_walked;
+	uint64_t bucket; /* of the index, while it is walked */
+	/* What is read of it. */
+	struct env_io io;
+	struct iovec iov;
+	struct disk_footer *footer; /* a page */
+	uint32_t read_pages;
+	/* The pass. */
+	uint32_t rounds; /* of copying: a lease may come late */
+	bool has_no_room;
+	bool has_rewritten;
+	struct shard_wait wait;
+	uint64_t keep_pages; /* to be written again */
+	uint64_t done_pages; /* of these */
+	uint64_t told_pages; /* done_pages when those that wait for room were last told */
+	uint64_t credit;     /* pages that the passes before have freed beyond their share */
+	/* Memory mode: the block that is being copied. */
+	bool is_copying;
+	uint32_t copy_segment;
+	uint32_t copy_page;
+	uint64_t copied;
+	struct rewrite rewrite;
+	/* TRIM. */
+	struct env_io trim_io;
+	struct segment *trim_segment; /* NULL: none under way */
+};
+
 struct shard {
 	uint32_t magic;
 	struct env *env;
@@ -197,9 +313,13 @@ struct shard {
 	struct list sealing;
 	struct list sealed;
 	uint32_t free_count;
+	uint32_t spare;   /* free segments that are reclaim's */
+	uint64_t turns;   /* segments that were opened, ever */
+	bool has_trim;    /* the medium discards */
 	struct list feet; /* unused */
 	struct prepare prepare;
 	struct foot_write foot_write;
+	struct reclaim reclaim;
 
 	uint64_t sequence;         /* of the next entry */
 	uint64_t durable_sequence; /* entries below it survive a crash */
@@ -230,6 +350,12 @@ static inline uint64_t pages_of(uint64_t size)
 
 /* --- shard.c --- */
 
+/* Where a block stands. */
+struct shard_place {
+	uint32_t segment;
+	uint32_t page; /* of the payload */
+};
+
 /* Have task run from the loop. */
 void shard_tell(struct shard *shard, struct env_task *task);
 void shard_telling_run(struct env_task *task); /* shard.task */
@@ -246,9 +372,24 @@ bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct 
 void shard_ref_fill(const struct shard *shard, const struct index_entry *entry,
 		    struct shard_ref *ref_out);
 
-/* index_insert, with the counts of segments; what it replaces leaves it its leases. Forgets oldest
- * segments until it fits; -ENOSPC: there is none left to forget. */
+/* index_insert, with the counts of segments; what it replaces leaves it its leases. -ENOSPC: the
+ * index has no room for it. */
+int shard_index_add(struct shard *shard, const struct index_entry *entry) MUST_USE;
+
+/* The same, but forgets the oldest block that stands where it could stand. -ENOSPC: all of these
+ * are leased. */
 int shard_index_insert(struct shard *shard, const struct index_entry *entry) MUST_USE;
+
+/* The block of hash and sequence at from is at to now. False: it is not there any more. */
+bool shard_index_move(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
+		      const struct shard_place *from, const struct shard_place *to);
+
+/* An entry that was just found leaves the index by policy; counted. */
+void shard_index_forget(struct shard *shard, const struct index_entry *entry);
+
+/* Remove the entry of hash when it has this sequence and stands there. */
+bool shard_index_remove_at(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
+			   const struct shard_place *place);
 
 /* Remove the entry of hash when its sequence is at most sequence; true when there was one. */
 bool shard_index_remove(struct shard *shard, const struct hash128 *hash, uint64_t sequence);
@@ -321,13 +462,17 @@ void segment_wrote(struct shard *shard, struct segment *segment);
 /* Nothing goes into the open segment any more; leave a footer behind which it can go on. */
 void segment_leave(struct shard *shard);
 
-/* False: there is none to forget. */
-bool segment_forget_oldest(struct shard *shard);
+/* The oldest one that can be reclaimed; NULL: none. */
+struct segment *segment_victim(const struct shard *shard);
+
+/* Nothing in a victim is alive any more: it can be used again. */
+void segment_release(struct shard *shard, struct segment *segment);
+
+/* A segment has become free to take: make it ready, if one is due. */
+void segment_room(struct shard *shard);
 
 void segment_pin(struct segment *segment);
 void segment_unpin(struct shard *shard, struct segment *segment);
-/* Nothing in it is leased any more. */
-void segment_unleased(struct shard *shard, const struct segment *segment);
 
 /* Lowest opened of what is on the medium; UINT64_MAX: nothing is. */
 uint64_t segment_oldest(const struct shard *shard);
@@ -353,6 +498,60 @@ uint32_t foot_pages(const struct shard *shard, const struct segment *segment, ui
 /* Write the footers of shard.sealing, one after the other. */
 void foot_advance(struct shard *shard);
 
+/* What is in a page, if it is the footer of segment's present life. */
+bool footer_check(const struct shard *shard, const struct segment *segment,
+		  const struct disk_footer *footer);
+bool foot_entry_check(const struct disk_footer *footer, const struct disk_foot_entry *entry);
+
+/* --- reclaim.c --- */
+
+uint64_t reclaim_ring_size(uint64_t segment_size, uint64_t block_max);
+void reclaim_init(struct shard *shard);
+
+/* Something has changed that a pass may wait for, or that makes one due. */
+void reclaim_wake(struct shard *shard);
+
+/* A put (or tombstone) may take pages: puts are paced to what reclaim frees. False: shard_room()
+ * tells. */
+bool reclaim_admits(struct shard *shard, uint64_t pages);
+
+/* Nothing of it is under way. */
+bool reclaim_is_idle(const struct shard *shard);
+
+/* For directory.c and the copying: on with the next step. */
+void reclaim_go(struct shard *shard, enum reclaim_state state);
+
+static inline struct disk_foot_entry *reclaim_entry(const struct reclaim *reclaim, uint32_t index)
+{
+	return reclaim->entries + (int64_t)reclaim->step * index;
+}
+
+/* The live entry that a row of the directory stands for. */
+bool reclaim_find(const struct shard *shard, const struct disk_foot_entry *row,
+		  struct index_entry *entry_out);
+
+/* A block has got its new place. */
+void reclaim_moved(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
+		   const struct shard_place *from, const struct shard_place *to);
+
+/* Discard what a free segment holds, when nobody reads from it. */
+void reclaim_trim(struct shard *shard, struct segment *segment);
+
+/* --- directory.c --- */
+
+/* Find out what stands in the victim; ends in RECLAIM_MARKING. */
+void directory_load(struct shard *shard);
+void directory_walk(struct shard *shard); /* a step of RECLAIM_WALKING */
+
+/* --- rewrite.c --- */
+
+void rewrite_init(struct shard *shard, char *ring, uint64_t ring_size, struct rewrite_run *runs,
+		  struct rewrite_put *puts);
+
+/* Read, check and write what is marked to stay; true when all of it has ended. */
+bool rewrite_step(struct shard *shard);
+void rewrite_written(struct shard *shard, struct shard_put *put, int rc);
+
 /* --- put.c --- */
 
 struct shard_put *put_find_buffered(const struct shard *shard, const struct hash128 *hash,
@@ -362,6 +561,7 @@ void put_unpin(struct shard_put *put);
 
 /* Checksums of the payload in iov, and zeros behind it up to the page. */
 void put_sum(const struct shard *shard, struct shard_put *put);
+void put_pad(const struct shard_put *put); /* zeros only */
 
 /* --- drop.c --- */
 
@@ -437,6 +637,13 @@ void scan_walk(struct recovery *recovery, struct segment *segment,
 
 int memory_reserve(struct shard *shard, struct shard_put *put) MUST_USE;
 void memory_settle(struct shard *shard, struct shard_put *put); /* the put is no longer filling */
+void memory_publish(struct shard *shard, const struct shard_put *put); /* it is in the index */
+
+/* The directory of a segment, from its end to its beginning. */
+struct disk_foot_entry *memory_directory(const struct shard *shard, const struct segment *segment);
+
+/* Copy some of what is marked to stay; true when all of it has ended. */
+bool memory_copy_step(struct shard *shard);
 
 static inline void *memory_page(const struct shard *shard, uint32_t segment, uint32_t page)
 {

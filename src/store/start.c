@@ -19,6 +19,21 @@
 
 /* --- memory --- */
 
+/* What decides how much memory a shard takes. */
+struct geometry {
+	uint64_t segment_room;
+	uint64_t segment_size;
+	uint32_t segment_count;
+	uint32_t block_max;
+	uint64_t index_entries;
+};
+
+static uint64_t ring_size_of(const struct geometry *geometry)
+{
+	return round_down(reclaim_ring_size(geometry->segment_size, geometry->block_max),
+			  PAGE_SIZE);
+}
+
 /* Cuts pieces off the arena; base NULL: only adds up. */
 struct carve {
 	char *base;
@@ -50,6 +65,11 @@ struct layout {
 	struct disk_record *headers;
 	struct log_write *writes;
 	void *reads;
+	char *reclaim_buffer; /* of a directory */
+	struct disk_footer *reclaim_footer;
+	char *ring;
+	struct rewrite_run *runs;
+	struct rewrite_put *puts;
 };
 
 static uint32_t bucket_count_of(uint32_t put_max)
@@ -63,12 +83,31 @@ static uint32_t bucket_count_of(uint32_t put_max)
 
 static uint32_t record_count_of(const struct shard_opts *opts)
 {
-	return opts->put_max + SHARD_DROP_MAX;
+	return opts->put_max + SHARD_DROP_MAX + REWRITE_PUTS;
 }
 
-static void layout(struct carve *from, const struct shard_opts *opts, uint32_t segment_count,
-		   uint32_t segment_pages, bool has_medium, struct layout *out)
+static uint64_t directory_pages(uint32_t segment_pages)
 {
+	return MAX(disk_foot_pages(FOOT_NAMES_MAX, segment_pages), MiB / PAGE_SIZE);
+}
+
+static void layout_reclaim(struct carve *from, const struct geometry *geometry, struct layout *out)
+{
+	uint32_t pages = (uint32_t)(geometry->segment_size / PAGE_SIZE);
+
+	out->reclaim_buffer = carve(from, directory_pages(pages), PAGE_SIZE, PAGE_SIZE);
+	out->reclaim_footer = carve(from, 1, PAGE_SIZE, PAGE_SIZE);
+	out->ring = carve(from, 1, ring_size_of(geometry), PAGE_SIZE);
+	out->runs = carve(from, REWRITE_RUNS, sizeof(*out->runs), 64);
+	out->puts = carve(from, REWRITE_PUTS, sizeof(*out->puts), 64);
+}
+
+static void layout(struct carve *from, const struct shard_opts *opts,
+		   const struct geometry *geometry, bool has_medium, struct layout *out)
+{
+	uint32_t segment_count = geometry->segment_count;
+	uint32_t segment_pages = (uint32_t)(geometry->segment_size / PAGE_SIZE);
+
 	*out = (struct layout) { 0 };
 	out->segments = carve(from, segment_count, sizeof(*out->segments), 64);
 	out->first_sequence = carve(from, segment_count, sizeof(*out->first_sequence), 64);
@@ -79,9 +118,7 @@ static void layout(struct carve *from, const struct shard_opts *opts, uint32_t s
 	out->drops = carve(from, 1, drop_memory_size(), 64);
 	if (!has_medium)
 		return;
-	out->scratch =
-		carve(from, MAX(disk_foot_pages(FOOT_NAMES_MAX, segment_pages), MiB / PAGE_SIZE),
-		      PAGE_SIZE, PAGE_SIZE);
+	out->scratch = carve(from, directory_pages(segment_pages), PAGE_SIZE, PAGE_SIZE);
 	out->span = carve(from, 1, PAGE_SIZE, PAGE_SIZE);
 	out->headers = carve(from, record_count_of(opts), PAGE_SIZE, PAGE_SIZE);
 	out->reads = carve(from, 1, read_memory_size(), PAGE_SIZE);
@@ -90,16 +127,8 @@ static void layout(struct carve *from, const struct shard_opts *opts, uint32_t s
 	out->feet = carve(from, SHARD_FOOT_MAX, sizeof(*out->feet), 64);
 	out->records = carve(from, record_count_of(opts), sizeof(*out->records), 64);
 	out->writes = carve(from, opts->queue_depth, sizeof(*out->writes), 64);
+	layout_reclaim(from, geometry, out);
 }
-
-/* What decides how much memory a shard takes. */
-struct geometry {
-	uint64_t segment_room;
-	uint64_t segment_size;
-	uint32_t segment_count;
-	uint32_t block_max;
-	uint64_t index_entries;
-};
 
 static int geometry_of_memory(const struct shard_memory *memory, struct geometry *out)
 {
@@ -114,7 +143,8 @@ static int geometry_of_memory(const struct shard_memory *memory, struct geometry
 	    memory->size / room < 4)
 		return -EINVAL;
 	out->segment_room = room;
-	out->segment_size = room;
+	/* Its directory beside the room, as large as the footer of a medium would be. */
+	out->segment_size = room + round_up(MAX(room / 1000 * 3, 1), PAGE_SIZE);
 	out->segment_count = (uint32_t)(memory->size / room);
 	out->block_max =
 		(uint32_t)(memory->block_max != 0 ? memory->block_max : MIN(64 * MiB, room / 4));
@@ -160,8 +190,7 @@ uint64_t shard_memory_size(const struct medium_info *info, const struct shard_me
 
 	if (geometry_of(info, memory, opts, &geometry) < 0)
 		return 0;
-	layout(&count, opts, geometry.segment_count, (uint32_t)(geometry.segment_size / PAGE_SIZE),
-	       info != NULL, &unused);
+	layout(&count, opts, &geometry, info != NULL, &unused);
 	return sizeof(struct shard) + count.size + super_size() +
 	       index_size(geometry.index_entries) + 3 * names_size(NAMES_MAX) +
 	       (info == NULL ? geometry.segment_count * geometry.segment_size : 0);
@@ -177,20 +206,18 @@ static int take_names(struct shard *shard)
 	return rc;
 }
 
-static int take_arena(struct shard *shard, struct layout *parts)
+static int take_arena(struct shard *shard, const struct geometry *geometry, struct layout *parts)
 {
 	struct carve count = { .base = NULL };
 	struct env *env = shard->env;
 
-	layout(&count, &shard->opts, shard->segment_count, shard->segment_pages, !is_memory(shard),
-	       parts);
+	layout(&count, &shard->opts, geometry, !is_memory(shard), parts);
 	shard->arena = env->ops->map(env, count.size);
 	if (shard->arena == NULL)
 		return -ENOMEM;
 	shard->arena_size = count.size;
 	count = (struct carve) { .base = shard->arena };
-	layout(&count, &shard->opts, shard->segment_count, shard->segment_pages, !is_memory(shard),
-	       parts);
+	layout(&count, &shard->opts, geometry, !is_memory(shard), parts);
 	ASSERT(count.size == shard->arena_size);
 	if (!is_memory(shard))
 		return 0;
@@ -228,6 +255,9 @@ static void parts_init(struct shard *shard, const struct layout *parts)
 	shard->task.run = shard_telling_run;
 	drop_init(shard, parts->drops);
 	flush_init(shard);
+	reclaim_init(shard);
+	shard->reclaim.buffer = parts->reclaim_buffer;
+	shard->reclaim.footer = parts->reclaim_footer;
 	if (is_memory(shard)) {
 		log_init(shard, NULL, 0, NULL, NULL);
 		return;
@@ -263,6 +293,7 @@ static void shard_free(struct shard *shard)
 static int super_take(struct shard *shard, struct medium *medium, uint32_t index,
 		      const struct geometry *geometry)
 {
+	struct env_blk_info info;
 	struct disk_extent extent;
 	int rc;
 
@@ -272,6 +303,9 @@ static int super_take(struct shard *shard, struct medium *medium, uint32_t index
 	} else {
 		extent = medium_extent(medium, index);
 		shard->blk = medium_blk(medium);
+		shard->env->ops->blk_info(shard->env, shard->blk, &info);
+		/* A hole in a file would have to be allocated again, when there may be no room. */
+		shard->has_trim = info.is_device && info.discards != 0;
 		shard->base = extent.offset + DISK_SEGMENTS_OFFSET;
 		shard->incarnation = medium_incarnation(medium);
 		rc = super_open(&shard->super, shard->env, shard->blk, &extent);
@@ -281,19 +315,22 @@ static int super_take(struct shard *shard, struct medium *medium, uint32_t index
 	return rc;
 }
 
-static int shard_fill(struct shard *shard, uint64_t index_entries)
+static int shard_fill(struct shard *shard, const struct geometry *geometry)
 {
 	struct layout parts;
 	int rc;
 
-	rc = take_arena(shard, &parts);
+	rc = take_arena(shard, geometry, &parts);
 	if (rc < 0)
 		return rc;
 	parts_init(shard, &parts);
+	if (!is_memory(shard))
+		rewrite_init(shard, parts.ring, ring_size_of(geometry), parts.runs, parts.puts);
 	rc = take_names(shard);
 	if (rc < 0)
 		return rc;
-	rc = index_create(shard->env, index_entries, &shard->index_segments, &shard->index);
+	rc = index_create(shard->env, geometry->index_entries, &shard->index_segments,
+			  &shard->index);
 	if (rc < 0)
 		return rc;
 	if (!is_memory(shard))
@@ -340,7 +377,7 @@ int shard_open(struct env *env, struct medium *medium, uint32_t index,
 	rc = super_take(shard, medium, index, &geometry);
 	if (rc < 0)
 		goto err_free;
-	rc = shard_fill(shard, geometry.index_entries);
+	rc = shard_fill(shard, &geometry);
 	if (rc < 0)
 		goto err_free;
 	shard->stats.index_entries = index_room(shard->index);
@@ -362,7 +399,8 @@ static bool is_idle(const struct shard *shard)
 	       shard->prepare.segment == NULL && !super_is_busy(&shard->super) &&
 	       (shard->is_offline || list_is_empty(&shard->sealing)) &&
 	       !shard->foot_write.is_under_way && list_is_empty(&shard->telling) &&
-	       shard->put_count == 0 && shard->drop_count == 0 && shard->read_count == 0;
+	       shard->put_count == 0 && shard->drop_count == 0 && shard->read_count == 0 &&
+	       reclaim_is_idle(shard);
 }
 
 /* Poll until all that was begun has ended. */
@@ -387,6 +425,7 @@ static int shard_stop(struct shard *shard)
 	int rc;
 
 	shard->is_closing = true;
+	reclaim_wake(shard); /* it stops */
 	rc = drain(shard);
 	if (rc < 0 || is_memory(shard))
 		return rc;
@@ -409,6 +448,7 @@ static void shard_forget_all(struct shard *shard)
 
 	env->ops->timer_clear(env, &shard->log.timer);
 	env->ops->undefer(env, &shard->flush.task);
+	env->ops->undefer(env, &shard->reclaim.task);
 	env->ops->undefer(env, &shard->task);
 	env->ops->undefer(env, &shard->super.task);
 	shard->super.is_writing = false;

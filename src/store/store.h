@@ -90,7 +90,10 @@ struct shard_opts {
 	uint64_t write_size;     /* bytes of a write command, 256 KiB … 1 MiB */
 	uint64_t group_delay_ns; /* a buffered small put waits at most so long for company */
 	enum store_verify verify;
-	bool is_read_only; /* inspect.c: find what is there, write nothing, close as a crash */
+	bool is_read_only;      /* inspect.c: find what is there, write nothing, close as a crash */
+	uint32_t reinsert_hits; /* hits that make a block worth another life; 0: none does */
+	uint32_t reinsert_age;  /* percent of the log that must be written behind it before they
+				   count */
 };
 
 /* Memory mode: instead of a medium. */
@@ -113,8 +116,12 @@ struct shard_stats {
 	uint64_t padding_bytes;
 	uint64_t read_bytes;
 	uint64_t flushes;
+	uint64_t rewritten; /* blocks that reclaim has written again */
+	uint64_t rewritten_bytes;
 	uint64_t forgotten; /* blocks whose segment was taken for new ones */
 	uint64_t forgotten_index_full;
+	uint64_t forgotten_leased; /* though they were leased: no room, or they could not be read */
+	uint64_t trims;            /* segments that were discarded */
 	uint64_t expired;
 	uint64_t dropped;
 	uint64_t corrupt; /* reads dropped because a checksum did not match */
@@ -324,7 +331,7 @@ struct shard_put {
 	uint32_t strides[DISK_STRIDE_MAX];
 	struct log_record *record; /* until it is written */
 	int rc;
-	struct iovec view; /* memory mode */
+	struct iovec view; /* memory mode, and of a block that is written again */
 };
 
 /*

@@ -303,6 +303,8 @@ static void choose(struct world *world)
 		.write_size = write_sizes[rng_below(rng, ARRAY_LEN(write_sizes))],
 		.group_delay_ns = rng_log(rng, 1, 5 * NS_PER_MS),
 		.verify = (enum store_verify)rng_below(rng, 3),
+		.reinsert_hits = (uint32_t)rng_below(rng, 3),
+		.reinsert_age = (uint32_t)rng_below(rng, 60),
 	};
 	world->ident_count = (uint32_t)(is_small ? rng_range(rng, 50, 2000) : rng_log(rng, 2, 200));
 	world->put_rate = (uint32_t)rng_range(rng, 4000, 9000);

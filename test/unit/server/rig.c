@@ -48,7 +48,8 @@ static void shard_start(struct rig *rig, bool is_file)
 		.group_delay_ns = NS_PER_MS,
 		.verify = rig->opts.verify,
 	};
-	const struct shard_memory memory = { .size = 64 * MiB,
+	const struct shard_memory memory = { .size = rig->memory_size != 0 ? rig->memory_size
+									   : 64 * MiB,
 					     .segment_room = SEGMENT_ROOM,
 					     .block_max = 4 * MiB };
 	struct medium_spec spec = { .path = rig->path,

@@ -12,6 +12,7 @@
 #include "../../lib/t.h"
 
 struct rig {
+	uint64_t memory_size; /* of the store in memory mode; 0: 64 MiB */
 	struct env *env;
 	struct tenants *tenants;
 	struct medium *medium; /* NULL: memory mode */

@@ -243,6 +243,7 @@ static void puts_beyond_the_window(bool is_file, uint32_t count, uint32_t size)
 	uint64_t request;
 
 	rig_init(&rig);
+	rig.memory_size = 96 * MiB; /* some of it is reclaim's */
 	rig.opts.buffer_bytes = 16 * MiB;
 	rig_start(&rig, is_file);
 	rig_client(&rig, &client);
