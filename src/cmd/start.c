@@ -13,6 +13,7 @@
  * --no-supervise.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -26,7 +27,9 @@
 #include "start.h"
 #include "tenants_load.h"
 
-#define SECRETS_NS NS_PER_S /* for all reactors to take a new table */
+#define SECRETS_NS     NS_PER_S /* for all reactors to take a new table */
+
+#define HEALTH_LOOK_NS (2 * NS_PER_S)
 
 /* --- configuration --- */
 
@@ -170,12 +173,35 @@ static void state_set(struct start *start, enum heartbeat_state state)
 
 /* --- running --- */
 
+/* Say it when a medium fails, or was missing at start. */
+static void health_look(struct start *start)
+{
+	struct metrics rows[SERVER_REACTOR_MAX];
+	uint64_t offline = 0;
+	uint32_t count = start->server_opts.reactor_count;
+
+	if (server_get_metrics(start->server, rows, count, start->server_opts.beat_ns) < count)
+		return; /* the watchdog's matter */
+	for (uint32_t i = 0; i < count; i++)
+		offline += rows[i].store_offline;
+	if (offline == start->offline_count)
+		return;
+	start->offline_count = offline;
+	log_warn("server degraded: %" PRIu64 " shards offline, their blocks miss", offline);
+	notify_send("STATUS=degraded: %" PRIu64 " shards offline", offline);
+}
+
 static void serve_loop(struct start *start)
 {
 	uint64_t pause_ns = start->server_opts.beat_ns;
+	uint64_t looked_ns = 0;
 
 	while (!start->is_stopping) {
 		beat(start);
+		if (clock_ns() - looked_ns >= HEALTH_LOOK_NS) {
+			looked_ns = clock_ns();
+			health_look(start);
+		}
 		signals_wait(start, (int)(pause_ns / NS_PER_MS));
 	}
 }

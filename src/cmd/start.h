@@ -30,7 +30,8 @@ struct start {
 	char io_message[SERVER_REACTOR_MAX][ENV_TEXT_SIZE];
 	char media[OPT_TEXT_MAX]; /* cut into server_opts.media */
 	struct server *server;
-	struct admin *admin; /* NULL: none is wanted */
+	struct admin *admin;    /* NULL: none is wanted */
+	uint64_t offline_count; /* shards, as last told */
 	int signal_fd;
 	bool is_stopping;
 };

@@ -195,6 +195,7 @@ static void limits_set(struct start *start)
 		.put_max = (uint32_t)options->operations_max,
 		.write_size = options->write_size,
 		.group_delay_ns = options->group_delay,
+		.io_error_max = (uint32_t)options->io_errors_max,
 		.verify = (enum store_verify)options->verify,
 		.reinsert_hits = (uint32_t)options->reinsert_hits,
 		.reinsert_age = (uint32_t)options->reinsert_age,

@@ -59,7 +59,7 @@ static void directory_landed(struct env_io *io)
 		return;
 	}
 	if (io->result < 0) {
-		shard->stats.io_errors++;
+		shard_io_failed(shard, (int)io->result);
 		walk_instead(shard);
 		return;
 	}

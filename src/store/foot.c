@@ -208,7 +208,7 @@ static void foot_wrote(struct env_io *io)
 
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	if (io->result < 0) {
-		shard->stats.io_errors++;
+		shard_io_failed(shard, (int)io->result);
 		foot_end(shard);
 		return;
 	}

@@ -189,7 +189,7 @@ static void write_ended(struct env_io *io)
 	list_add_tail(&log->writes, &write->node);
 	if (io->result < 0) {
 		record->rc = (int)io->result;
-		shard->stats.io_errors++;
+		shard_io_failed(shard, record->rc);
 	} else {
 		shard->stats.written_bytes += io->size;
 	}

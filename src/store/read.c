@@ -168,7 +168,7 @@ static void read_end(struct read_state *state)
 		if (rc == -ERR_CORRUPT)
 			shard->stats.corrupt++;
 		else
-			shard->stats.io_errors++;
+			shard_io_failed(shard, rc);
 		/* Reclaim may have given it another place meanwhile, where it is whole. */
 		(void)shard_index_remove_at(
 			shard, &read->ref.hash, read->ref.sequence,

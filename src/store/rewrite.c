@@ -159,7 +159,7 @@ static void run_landed(struct env_io *io)
 	read->run = NULL;
 	if (io->result < 0) {
 		run->rc = (int)io->result;
-		shard->stats.io_errors++;
+		shard_io_failed(shard, run->rc);
 	} else {
 		shard->stats.read_bytes += io->size;
 	}

@@ -277,6 +277,14 @@ struct reclaim {
 	struct segment *trim_segment; /* NULL: none under way */
 };
 
+/* How often the medium failed of late: health.c. */
+struct health {
+	struct env_task task;
+	uint64_t since_ns; /* of the first error that error_count counts */
+	uint32_t error_count;
+	int rc; /* the task's */
+};
+
 struct shard {
 	uint32_t magic;
 	struct env *env;
@@ -289,6 +297,7 @@ struct shard {
 	uint64_t incarnation;
 	bool is_offline;
 	bool is_closing;
+	struct health health;
 
 	void *arena; /* all that is not index, names, super: see layout() */
 	uint64_t arena_size;
@@ -396,6 +405,13 @@ bool shard_index_remove(struct shard *shard, const struct hash128 *hash, uint64_
 
 /* A flush or the writing of a span header or of the super failed: nothing is promised any more. */
 void shard_go_offline(struct shard *shard, const char *what, int rc);
+
+/* --- health.c --- */
+
+void health_init(struct shard *shard);
+void health_fini(struct shard *shard);
+/* A read or a write ended with rc: counted, and the shard goes offline where that was too many. */
+void shard_io_failed(struct shard *shard, int rc);
 
 /* Somebody was refused for want of room, and there may be some now. */
 void shard_room(struct shard *shard);

@@ -276,6 +276,7 @@ static void shard_free(struct shard *shard)
 {
 	struct env *env = shard->env;
 
+	health_fini(shard);
 	index_destroy(&shard->index);
 	names_destroy(&shard->domains);
 	names_destroy(&shard->payers);
@@ -374,6 +375,7 @@ int shard_open(struct env *env, struct medium *medium, uint32_t index,
 				  .segment_size = geometry.segment_size,
 				  .segment_count = geometry.segment_count,
 				  .segment_pages = (uint32_t)(geometry.segment_size / PAGE_SIZE) };
+	health_init(shard);
 	rc = super_take(shard, medium, index, &geometry);
 	if (rc < 0)
 		goto err_free;

@@ -89,6 +89,7 @@ struct shard_opts {
 	uint32_t put_max;        /* puts between begin and their end: their structs' tables */
 	uint64_t write_size;     /* bytes of a write command, 256 KiB … 1 MiB */
 	uint64_t group_delay_ns; /* a buffered small put waits at most so long for company */
+	uint32_t io_error_max;   /* more errors of the medium in a minute: offline; 0: no limit */
 	enum store_verify verify;
 	bool is_read_only;      /* inspect.c: find what is there, write nothing, close as a crash */
 	uint32_t reinsert_hits; /* hits that make a block worth another life; 0: none does */

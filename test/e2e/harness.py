@@ -18,7 +18,7 @@ BUILD = pathlib.Path(os.environ.get("CTXKV_BUILD", TOP / "build" / "release"))
 BINARY = BUILD / "src" / "cmd" / "ctxkv"
 LIBRARY = BUILD / "src" / "client" / "libctxkv.so"
 
-MISS, DEADLINE, UNREACHABLE, PEER, AUTH, TOO_LARGE = 2001, 2004, 2005, 2020, 2042, 2040
+MISS, DEADLINE, UNREACHABLE, OFFLINE, PEER, AUTH, TOO_LARGE = 2001, 2004, 2005, 2007, 2020, 2042, 2040
 PROBE, LEASE, GET, PUT, DROP, RENEW = 1, 2, 3, 4, 5, 6
 REPORT = 7
 DURABLE = 1

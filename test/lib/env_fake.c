@@ -44,6 +44,11 @@ static bool is_failing(struct env_fake *fake)
 	       fake->calls - fake->fail_at < MAX(fake->fail_count, 1);
 }
 
+static int fail_rc(const struct env_fake *fake)
+{
+	return fake->fail_rc != 0 && !fake->is_cut ? fake->fail_rc : -EIO;
+}
+
 /* --- memory --- */
 
 static void *take(struct env_fake *fake, size_t align, size_t size, int fill)
@@ -257,7 +262,7 @@ static int fake_blk_open(struct env *env, const char *path, uint32_t flags,
 	struct env_blk *blk;
 
 	if (is_failing(fake) || fake->is_cut)
-		return -EIO;
+		return fail_rc(fake);
 	if (disk == NULL && (flags & ENV_BLK_CREATE) == 0)
 		return -ENOENT;
 	if (disk == NULL)
@@ -298,7 +303,7 @@ static int fake_blk_resize(struct env *env, struct env_blk *blk, uint64_t size, 
 
 	ASSERT(!blk->disk->is_device);
 	if (is_failing(fake) || fake->is_cut)
-		return -EIO;
+		return fail_rc(fake);
 	disk_resize(blk->disk, size);
 	return 0;
 }
@@ -329,7 +334,7 @@ static int fake_blk_read(struct env *env, struct env_blk *blk, void *buf, size_t
 
 	check_range(blk, buf, size, offset);
 	if (is_failing(fake) || fake->is_cut)
-		return -EIO;
+		return fail_rc(fake);
 	for (size_t i = 0; i < size; i += PAGE_SIZE)
 		page_read(blk->disk, (offset + i) / PAGE_SIZE, (uint8_t *)buf + i);
 	return 0;
@@ -343,7 +348,7 @@ static int fake_blk_write(struct env *env, struct env_blk *blk, const void *buf,
 
 	check_range(blk, buf, size, offset);
 	if (is_failing(fake))
-		return -EIO;
+		return fail_rc(fake);
 	whole = count_write(fake, size);
 	for (uint64_t at = 0; at < whole; at += PAGE_SIZE)
 		page_write(fake, blk->disk, (offset + at) / PAGE_SIZE, (const uint8_t *)buf + at,
@@ -356,7 +361,7 @@ static int fake_blk_flush(struct env *env, struct env_blk *blk)
 	struct env_fake *fake = fake_of(env);
 
 	if (is_failing(fake) || fake->is_cut)
-		return -EIO;
+		return fail_rc(fake);
 	disk_flush(fake, blk->disk, fake->stamp);
 	return 0;
 }
@@ -405,7 +410,7 @@ static int64_t io_run(struct env_fake *fake, const struct pending *pending)
 	struct env_io *io = pending->io;
 
 	if (is_failing(fake) || (fake->is_cut && io->kind != ENV_WRITE))
-		return -EIO;
+		return fail_rc(fake);
 	switch (io->kind) {
 	case ENV_READ:
 		io_apply(fake, io, io->size);

@@ -45,6 +45,7 @@ struct env_fake {
 	uint64_t calls; /* fallible ones so far */
 	uint64_t fail_at;
 	uint64_t fail_count; /* 0: 1 */
+	int fail_rc;         /* of block calls; 0: -EIO */
 	uint64_t writes;     /* so far, sync and async */
 	uint64_t cut_at;
 	uint64_t cut_size;
