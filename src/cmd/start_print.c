@@ -96,16 +96,17 @@ static void reactors_print(const struct start *start, const struct server_info *
 static void memory_print(const struct server_info *info, const struct whole *whole)
 {
 	const struct server_memory *memory = &info->memory;
-	char buf[6][32];
+	char buf[7][32];
 
 	printf("memory     %s in all: store %s (of it index %s for %" PRIu64 " blocks), buffers %s "
-	       "(%s a reactor), sessions and operations %s\n",
+	       "(%s a reactor), sessions and operations %s (an idle session %s)\n",
 	       text_format_size(buf[0], 32, memory->total),
 	       text_format_size(buf[1], 32, memory->store),
 	       text_format_size(buf[2], 32, whole->index_bytes), whole->index_entries,
 	       text_format_size(buf[3], 32, memory->buffers),
 	       text_format_size(buf[4], 32, info->buffer_bytes),
-	       text_format_size(buf[5], 32, memory->sessions));
+	       text_format_size(buf[5], 32, memory->sessions),
+	       text_format_size(buf[6], 32, reactor_session_size(&xprt_tcp)));
 }
 
 static void watchdog_print(const struct start *start)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The moves of a session: ops with something to move stand in session->movers; the pump takes from
- * the first as long as the session's window and its few move structs last. So a block goes out
- * front to back, the next one behind it, and no session holds up another by the size of what it
- * asked for. Pushes and pulls have a window each.
+ * the first as long as the session's window lasts and it has fewer than SESSION_MOVE_MAX moves
+ * under way. So a block goes out front to back, the next one behind it, and no session holds up
+ * another by the size of what it asked for. Pushes and pulls have a window each.
+ *
+ * The move structs are a pool of the reactor, enough for many busy sessions (move_max), so that
+ * an idle one costs none. When the pool is empty, sessions wait for it: whenever a move ends, all
+ * that wait try again, in order.
  *
  * A move that ends only writes down what became of it; its op and the pump run later.
  *
@@ -22,10 +26,8 @@ static uint64_t moves_progress(const struct session *session)
 {
 	uint64_t sum = session->moved;
 
-	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
-		if (session->moves[i].op != NULL)
-			sum += session->moves[i].move.moved;
-	}
+	list_for_each (pos, &session->moves)
+		sum += list_entry(pos, struct op_move, session_node)->move.moved;
 	return sum;
 }
 
@@ -37,6 +39,25 @@ static void moves_watch(struct session *session, uint64_t delay_ns)
 	env->ops->timer_set(env, &session->stall_timer, env_now_ns(env) + delay_ns);
 }
 
+static void moves_give(struct session *session, struct op_move *move)
+{
+	struct reactor *reactor = session->reactor;
+
+	ASSERT(session->move_count > 0);
+	session->move_count--;
+	list_del(&move->node);
+	list_del(&move->session_node);
+	move->op = NULL;
+	pool_give(&reactor->moves, &move->node);
+	while (!list_is_empty(&reactor->move_waiters)) {
+		struct session *waiter =
+			list_head(&reactor->move_waiters, struct session, move_node);
+
+		list_del(&waiter->move_node);
+		session_wake(waiter);
+	}
+}
+
 static void move_done_cb(struct xprt_move *done, int rc)
 {
 	struct op_move *move = CONTAINER_OF(done, struct op_move, move);
@@ -46,12 +67,8 @@ static void move_done_cb(struct xprt_move *done, int rc)
 
 	CHECK_OBJ(session, SESSION_MAGIC);
 	CHECK_OBJ(op, OP_MAGIC);
-	ASSERT(session->move_count > 0);
 	ASSERT(session->window[op->kind->is_pull] >= done->size);
-	list_del(&move->node);
-	list_add_head(&session->moves_free, &move->node);
-	move->op = NULL;
-	session->move_count--;
+	moves_give(session, move);
 	session->window[op->kind->is_pull] -= done->size;
 	if (rc < 0) {
 		if (op->move_rc == 0)
@@ -69,19 +86,16 @@ static void move_done_cb(struct xprt_move *done, int rc)
 void moves_init(struct session *session)
 {
 	list_init(&session->movers);
-	list_init(&session->moves_free);
-	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
-		session->moves[i].session = session;
-		session->moves[i].op = NULL;
-		list_add_tail(&session->moves_free, &session->moves[i].node);
-	}
+	list_init(&session->moves);
+	list_init(&session->move_node);
 	session->stall_timer = (struct env_timer) { .fire = moves_stall_cb };
 }
 
-/* Start the op's next move. False: it has none just now. */
+/* Start the op's next move; the pool has one. False: the op has none just now. */
 static bool move_start(struct session *session, struct op *op, struct xprt_lane *lane)
 {
-	struct op_move *move = list_head(&session->moves_free, struct op_move, node);
+	struct pool *pool = &session->reactor->moves;
+	struct op_move *move = list_entry(pool_take(pool), struct op_move, node);
 	bool is_pull = op->kind->is_pull;
 
 	move->move = (struct xprt_move) {
@@ -92,13 +106,16 @@ static bool move_start(struct session *session, struct op *op, struct xprt_lane 
 		.done = move_done_cb,
 	};
 	list_init(&move->move.node);
-	if (!op->kind->next_move(op, &move->move))
+	if (!op->kind->next_move(op, &move->move)) {
+		pool_give(pool, &move->node);
 		return false;
+	}
 	ASSERT(move->move.size > 0);
 	ASSERT(move->move.size <= WIRE_DATA_MAX);
 	move->op = op;
-	list_del(&move->node);
+	move->session = session;
 	list_add_tail(&op->moves, &move->node);
+	list_add_tail(&session->moves, &move->session_node);
 	op->issued += move->move.size;
 	if (op->issued == op->size)
 		list_del(&op->wait_node); /* it may not be MOVING when the pump looks again */
@@ -112,10 +129,19 @@ static bool move_start(struct session *session, struct op *op, struct xprt_lane 
 	return true;
 }
 
-static bool moves_have_room(const struct session *session, const struct op *op)
+static bool moves_have_room(struct session *session, const struct op *op)
 {
-	return session->window[op->kind->is_pull] < SESSION_WINDOW &&
-	       !list_is_empty(&session->moves_free);
+	struct reactor *reactor = session->reactor;
+
+	if (session->window[op->kind->is_pull] >= SESSION_WINDOW ||
+	    session->move_count == SESSION_MOVE_MAX)
+		return false;
+	if (!list_is_empty(&reactor->moves.free))
+		return true;
+	reactor->metrics.again_move++;
+	if (list_is_empty(&session->move_node))
+		list_add_tail(&reactor->move_waiters, &session->move_node);
+	return false;
 }
 
 /* Who wants to know the progress gets all data on the lane that tells it, in order. */
@@ -164,19 +190,30 @@ void moves_revoke(struct op *op)
 /* Whether ops that were given up have moves that do not end. */
 static bool moves_are_stuck(const struct session *session)
 {
-	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
-		const struct op *op = session->moves[i].op;
-
-		if (op != NULL && op->state == OP_ENDING)
+	list_for_each (pos, &session->moves) {
+		if (list_entry(pos, struct op_move, session_node)->op->state == OP_ENDING)
 			return true;
 	}
 	return false;
+}
+
+/* An op with moves under way that was not given up; NULL: none. */
+static struct op *moves_not_ending(const struct session *session)
+{
+	list_for_each (pos, &session->moves) {
+		struct op *op = list_entry(pos, struct op_move, session_node)->op;
+
+		if (op->state == OP_MOVING)
+			return op;
+	}
+	return NULL;
 }
 
 static void moves_stall_cb(struct env_timer *timer)
 {
 	struct session *session = CONTAINER_OF(timer, struct session, stall_timer);
 	struct reactor *reactor = session->reactor;
+	struct op *op;
 
 	CHECK_OBJ(session, SESSION_MAGIC);
 	if (moves_progress(session) != session->moved_seen) {
@@ -190,12 +227,8 @@ static void moves_stall_cb(struct env_timer *timer)
 		session_end(session);
 		return;
 	}
-	for (uint32_t i = 0; i < SESSION_MOVE_MAX; i++) {
-		struct op *op = session->moves[i].op;
-
-		if (op != NULL)
-			op_give_up(op, op->kind->is_pull ? -ERR_ABORTED : -ERR_PEER);
-	}
+	while ((op = moves_not_ending(session)) != NULL)
+		op_give_up(op, op->kind->is_pull ? -ERR_ABORTED : -ERR_PEER);
 	if (session->move_count > 0)
 		moves_watch(session, reactor->opts.stall_ns);
 }

@@ -147,10 +147,11 @@ struct op {
 		*pieces; /* room for the largest block's, as buffers.iov, or OP_PIECES_MIN */
 };
 
-/* A move of an op; taken from its session's few. */
+/* A move of an op; taken from the reactor's pool. */
 struct op_move {
 	struct xprt_move move;
-	struct list node; /* op->moves or session->moves_free */
+	struct list node;         /* the pool, or op->moves */
+	struct list session_node; /* session->moves */
 	struct op *op;
 	struct session *session;
 };

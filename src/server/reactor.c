@@ -40,6 +40,7 @@ struct plan {
 	uint64_t cache_size;
 	uint32_t conn_count;
 	uint32_t request_count;
+	uint32_t move_count;
 	uint32_t seg_max;
 	uint32_t piece_max;
 	uint64_t op_size; /* with its segments and pieces */
@@ -212,6 +213,7 @@ void reactor_opts_init(struct reactor_opts *opts)
 		.lane_max = WIRE_LANE_MAX,
 		.request_max = 256,
 		.operation_max = 4096,
+		.move_max = MOVES_DEFAULT,
 		.lease_max = 4096,
 		.lease_block_max = 65536,
 		.lease_ms_max = 600000,
@@ -262,6 +264,7 @@ static void plan_make(struct plan *plan, const struct reactor_opts *opts)
 	plan->conn_count = opts->pending_max + opts->session_max * opts->lane_max;
 	plan->request_count = MAX(opts->operation_max, opts->session_max * least);
 	plan->request_count = MAX(plan->request_count, 2 * opts->request_max);
+	plan->move_count = MIN(opts->move_max, opts->session_max * SESSION_MOVE_MAX);
 	plan->piece_max = MAX(buffers_piece_count(plan->block_max) + 1, OP_PIECES_MIN);
 	plan->op_size = sizeof(struct op) + plan->seg_max * sizeof(struct wire_seg) +
 			plan->piece_max * (sizeof(struct iovec) + sizeof(struct op_piece));
@@ -307,6 +310,7 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	sum += plan.conn_count * sizeof(struct conn);
 	sum += opts->session_max * sizeof(struct session);
 	sum += plan.request_count * sizeof(struct request);
+	sum += plan.move_count * sizeof(struct op_move);
 	sum += opts->operation_max * plan.op_size;
 	sum += leases_memory_size(opts);
 	sum += buffers_arena_memory_size(plan_buffer_size(&plan));
@@ -314,6 +318,11 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	for (uint32_t i = 0; i < opts->listen_count; i++)
 		sum += opts->listens[i].ops->listen_size(plan.conn_count);
 	return sum;
+}
+
+uint64_t reactor_session_size(const struct xprt_ops *xprt)
+{
+	return sizeof(struct session) + sizeof(struct conn) + xprt->lane_size;
 }
 
 /* --- create and destroy --- */
@@ -384,6 +393,10 @@ static void pools_init(struct reactor *reactor, const struct plan *plan)
 		pool_add(&reactor->sessions_pool, &reactor->session_memory[i].node);
 	for (uint32_t i = 0; i < plan->request_count; i++)
 		pool_add(&reactor->requests, &reactor->request_memory[i].node);
+	for (uint32_t i = 0; i < plan->move_count; i++) {
+		list_init(&reactor->move_memory[i].session_node);
+		pool_add(&reactor->moves, &reactor->move_memory[i].node);
+	}
 	op_memory_init(reactor, plan);
 	leases_init(reactor, reactor->lease_memory);
 	warm_init(reactor);
@@ -398,6 +411,7 @@ static void memory_free(struct reactor *reactor)
 	env->ops->free(env, reactor->conn_memory);
 	env->ops->free(env, reactor->session_memory);
 	env->ops->free(env, reactor->request_memory);
+	env->ops->free(env, reactor->move_memory);
 	env->ops->free(env, reactor->op_memory);
 	env->ops->free(env, reactor->lease_memory);
 	env->ops->free(env, reactor->cache_memory);
@@ -417,6 +431,7 @@ static int memory_take(struct reactor *reactor, const struct plan *plan)
 		{ (void **)&reactor->conn_memory, plan->conn_count * sizeof(struct conn) },
 		{ (void **)&reactor->session_memory, opts->session_max * sizeof(struct session) },
 		{ (void **)&reactor->request_memory, plan->request_count * sizeof(struct request) },
+		{ (void **)&reactor->move_memory, plan->move_count * sizeof(struct op_move) },
 		{ (void **)&reactor->op_memory, opts->operation_max * plan->op_size },
 		{ &reactor->lease_memory, leases_memory_size(opts) },
 		{ &reactor->cache_memory,
@@ -491,6 +506,8 @@ static struct reactor *reactor_alloc(struct env *env, const struct reactor_opts 
 	list_init(&reactor->conns.free);
 	list_init(&reactor->sessions_pool.free);
 	list_init(&reactor->requests.free);
+	list_init(&reactor->moves.free);
+	list_init(&reactor->move_waiters);
 	list_init(&reactor->ops.free);
 	list_init(&reactor->pending);
 	list_init(&reactor->sessions);
@@ -513,6 +530,7 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 	ASSERT(opts->lane_max > 0);
 	ASSERT(opts->lane_max <= WIRE_LANE_MAX);
 	ASSERT(opts->request_max > 0);
+	ASSERT(opts->move_max > 0);
 	ASSERT(*reactor_out == NULL);
 	message_out[0] = '\0';
 	plan_make(&plan, opts);

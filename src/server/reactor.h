@@ -66,6 +66,7 @@ struct reactor_opts {
 	uint32_t lane_max;        /* of a session */
 	uint32_t request_max;     /* in flight in a session */
 	uint32_t operation_max;   /* blocks under way in the reactor */
+	uint32_t move_max;        /* pieces of at most 1 MiB under way in the reactor */
 	uint32_t lease_max;       /* leases in the reactor, and … */
 	uint32_t lease_block_max; /* … blocks in them */
 	uint32_t lease_ms_max;    /* longest lease that is granted */
@@ -80,6 +81,9 @@ struct reactor_opts {
 
 void reactor_opts_init(struct reactor_opts *opts); /* defaults for all but the pointers */
 uint64_t reactor_memory_size(const struct reactor_opts *opts);
+
+/* Of it, what an idle session with one lane of this transport costs. */
+uint64_t reactor_session_size(const struct xprt_ops *xprt);
 
 /* Listens when it returns. message_out says what was wrong. */
 int reactor_create(struct env *env, const struct reactor_opts *opts, struct reactor **reactor_out,

@@ -64,10 +64,13 @@ struct reactor {
 	struct pool conns;
 	struct pool sessions_pool;
 	struct pool requests;
+	struct pool moves;
+	struct list move_waiters; /* sessions */
 	struct pool ops;
 	struct conn *conn_memory;
 	struct session *session_memory;
 	struct request *request_memory;
+	struct op_move *move_memory;
 	uint8_t *op_memory;
 	void *lease_memory;
 	void *cache_memory;

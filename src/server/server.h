@@ -11,7 +11,7 @@
  *            STOP_NS, then the sessions end; shards close, all reactors at once. destroy: free.
  * Threads    create, start, stop and destroy by one thread (start's main thread), which is not a
  *            reactor's. Functions marked ANY_THREAD by any, between start and stop: they block,
- *            at most for the timeout given.
+ *            at most for the timeout given, and those of whoever came before: one asks at a time.
  * Failure    A medium that is missing at start refuses to start, unless has_degraded: then its
  *            shards are missing: requests for them are misses, puts are refused. A medium that
  *            fails later takes its shards offline, nobody else. A reactor's thread that stands

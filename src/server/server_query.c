@@ -203,9 +203,7 @@ int server_query(struct server *server, struct server_query *query)
 	query->row_count = 0;
 	query->silent_count = 0;
 	query->is_cut = false;
-	rc = -pthread_mutex_clocklock(&server->query_lock, CLOCK_MONOTONIC, &until);
-	if (rc < 0)
-		return rc;
+	pthread_mutex_lock(&server->query_lock);
 	rc = server->is_running ? query_run(server, query, &until) : -ERR_CLOSING;
 	pthread_mutex_unlock(&server->query_lock);
 	return rc;
@@ -260,8 +258,7 @@ uint32_t server_get_metrics(struct server *server, struct metrics *rows, uint32_
 
 	CHECK_OBJ(server, SERVER_MAGIC);
 	memset(rows, 0, count * sizeof(rows[0]));
-	if (pthread_mutex_clocklock(&server->query_lock, CLOCK_MONOTONIC, &until) != 0)
-		return 0;
+	pthread_mutex_lock(&server->query_lock);
 	if (server->is_running)
 		answered = metrics_run(server, rows, MIN(count, server->reactor_count), &until);
 	pthread_mutex_unlock(&server->query_lock);

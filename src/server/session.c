@@ -252,6 +252,7 @@ void session_end(struct session *session)
 	env->ops->timer_clear(env, &session->idle_timer);
 	env->ops->timer_clear(env, &session->stall_timer);
 	list_del(&session->run_node);
+	list_del(&session->move_node);
 	list_del(&session->node);
 	memset(&session->key, 0, sizeof(session->key));
 	session->magic = 0;

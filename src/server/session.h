@@ -21,6 +21,7 @@
 #define REQUEST_MAGIC       UINT32_C(0x51455243)
 
 #define SESSION_MOVE_MAX    32        /* moves under way in a session */
+#define MOVES_DEFAULT       2048      /* in a reactor: 64 sessions may have as many */
 #define SESSION_WINDOW      (8 * MiB) /* bytes of them, pushes and pulls each */
 #define SESSION_CREDIT      (64 * KiB)
 #define SESSION_REQUEST_MIN 8  /* a session that cannot have so many is refused */
@@ -86,16 +87,16 @@ struct session {
 	/* Ops and their moves. */
 	struct list ops;
 	uint32_t op_count;
-	struct list movers; /* ops with something to move */
-	struct list moves_free;
-	uint64_t window[2]; /* bytes under way, by op_kind.is_pull */
+	struct list movers;    /* ops with something to move */
+	struct list moves;     /* under way, by op_move.session_node */
+	struct list move_node; /* reactor->move_waiters */
+	uint64_t window[2];    /* bytes under way, by op_kind.is_pull */
 	uint32_t move_count;
 	uint64_t moved;               /* bytes of finished moves */
 	uint64_t moved_seen;          /* progress of all moves when the stall timer last looked */
 	struct env_timer stall_timer; /* set while moves are under way */
 	struct buffers_quota receive_quota;
 	struct buffers_quota read_quota;
-	struct op_move moves[SESSION_MOVE_MAX];
 };
 
 struct request {

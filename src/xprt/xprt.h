@@ -175,6 +175,7 @@ struct xprt_ops {
 	enum wire_transport transport; /* its bit */
 	uint32_t caps;                 /* enum xprt_cap */
 	uint32_t seg_max;              /* segments of an item it can serve */
+	uint32_t lane_size;            /* bytes that a server's idle lane takes */
 
 	/* Server. listen: at start-up; lanes come from a pool of lane_max. address NULL: no door,
 	 * lanes come by attach() only. listen_size: bytes that listen() will take. */

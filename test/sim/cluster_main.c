@@ -84,6 +84,7 @@ static void choose_server(struct cluster *cluster)
 	opts->session_max = 32;
 	opts->lane_max = (uint32_t)rng_range(rng, 1, 4);
 	opts->request_max = (uint32_t)rng_log(rng, 2, 64);
+	opts->move_max = (uint32_t)rng_log(rng, 1, 64);
 	opts->operation_max = (uint32_t)rng_log(rng, CLIENT_MAX * OP_ITEM_MAX, 256);
 	opts->pending_max = 16;
 	opts->lease_max = (uint32_t)rng_log(rng, 4, 64);

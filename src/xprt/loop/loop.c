@@ -701,6 +701,7 @@ const struct xprt_ops xprt_loop = {
 	.transport = WIRE_XPRT_LOOP,
 	.caps = XPRT_CAP_DIRECT | XPRT_CAP_CLOSE_FENCES,
 	.seg_max = XPRT_MOVE_SEG_MAX,
+	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE,
 	.listen_size = loop_listen_size,
 	.listen = loop_listen,
 	.unlisten = loop_unlisten,

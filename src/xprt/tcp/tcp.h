@@ -12,7 +12,7 @@
  * Each begins with its story. This header is private to them.
  *
  * Memory. A server's lanes are a pool taken by listen(): each has a receive and a send buffer for
- * small frames inside (together below 16 KiB, all that an idle lane costs). What does not fit (a
+ * small frames inside (10 KiB, nearly all that an idle lane costs). What does not fit (a
  * request of many items, inline payload, WELCOME with many offers, TEXT) borrows one of
  * TCP_BIG_COUNT big buffers of the listener; when none is free the lane stops reading, or its
  * send() says -EAGAIN, until one is. A lane that sits on a big buffer without progress for
@@ -29,8 +29,8 @@
 
 #include "../xprt.h"
 
-#define TCP_RX_SIZE        (8 * KiB) /* a server lane's receive buffer: frames up to this size */
-#define TCP_TX_SIZE        (6 * KiB) /* and send buffer: a WIRE_REPLY_MAX frame and some more */
+#define TCP_RX_SIZE        (5 * KiB) /* a server lane's receive buffer: frames up to this size */
+#define TCP_TX_SIZE        (5 * KiB) /* and send buffer: a WIRE_REPLY_MAX frame and some more */
 #define TCP_AHEAD_SIZE     (8 * KiB) /* received ahead of what is known to come */
 #define TCP_BIG_SIZE       (WIRE_BODY_MAX + WIRE_INLINE_MAX + PAGE_SIZE) /* any control frame */
 #define TCP_BIG_COUNT      32
@@ -160,7 +160,9 @@ struct tcp_server_lane {
 	uint8_t tx[TCP_TX_SIZE];
 };
 
-_Static_assert(sizeof(struct tcp_server_lane) <= 16 * KiB, "what an idle lane may cost");
+_Static_assert(sizeof(struct tcp_server_lane) <= 11 * KiB, "what an idle lane may cost");
+_Static_assert(TCP_RX_SIZE >= WIRE_FREE_MAX + sizeof(struct wire_header),
+	       "a frame that needs no credit fits");
 _Static_assert(offsetof(struct tcp_server_lane, rx) % 8 == 0, "bodies are 8-byte aligned");
 _Static_assert(offsetof(struct tcp_client, rx) % 8 == 0, "bodies are 8-byte aligned");
 _Static_assert(TCP_TX_SIZE >= WIRE_REPLY_MAX + sizeof(struct wire_header), "a reply fits");

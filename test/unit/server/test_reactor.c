@@ -236,9 +236,19 @@ static void tenants_survive_each_fault(void **state)
 	env_posix_destroy(&env);
 }
 
+/* Session, connection and lane, with their buffers; beside it OpenSSL's two contexts for the MACs
+ * (about 2 KiB) and the kernel's buffers. */
+static void an_idle_session_is_small(void **state)
+{
+	print_message("an idle session with one lane takes %llu bytes\n",
+		      (unsigned long long)reactor_session_size(&xprt_tcp));
+	assert_in_range(reactor_session_size(&xprt_tcp), 1, 14 * KiB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_idle_session_is_small),
 		cmocka_unit_test(creation_survives_each_fault),
 		cmocka_unit_test(what_cannot_work_is_refused_with_a_sentence),
 		cmocka_unit_test(tenants_are_found_by_name_and_secret),

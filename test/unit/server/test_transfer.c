@@ -137,6 +137,38 @@ static void inline_blocks_come_back(void **state)
 	}
 }
 
+/* One move in all: sessions take turns, and everybody gets all of it. */
+static void sessions_share_the_moves_of_their_reactor(void **state)
+{
+	struct rig rig;
+	struct raw_client clients[2];
+	uint32_t size = 3 * MiB + 77;
+	uint8_t *bytes = malloc(size);
+	uint8_t *got = malloc(size);
+	struct raw_client_put put = { .key = rig_key(5), .bytes = bytes, .size = size };
+	uint64_t requests[2];
+
+	rig_init(&rig);
+	rig.opts.move_max = 1;
+	rig_start(&rig, false);
+	rig_fill(5, bytes, size);
+	for (uint32_t i = 0; i < 2; i++)
+		rig_client(&rig, &clients[i]);
+	requests[0] = raw_client_put(&clients[0], &put, 1, 0, 10 * NS_PER_S);
+	assert_int_equal(raw_client_finish(&clients[0], requests[0], NULL, &put, NULL), 0);
+	for (uint32_t i = 0; i < 2; i++)
+		requests[i] = raw_client_get(&clients[i], &put.key, 1, 0, size, 10 * NS_PER_S);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(raw_client_finish(&clients[i], requests[i], got, NULL, NULL), 0);
+		assert_memory_equal(got, bytes, size);
+		raw_client_close(&clients[i]);
+	}
+	assert_true(rig_metrics(&rig).again_move > 0);
+	free(bytes);
+	free(got);
+	rig_stop(&rig);
+}
+
 static void what_is_not_there_is_a_miss_at_once(void **state)
 {
 	struct rig rig;
@@ -339,6 +371,7 @@ int main(void)
 		cmocka_unit_test(blocks_come_back_in_memory_mode),
 		cmocka_unit_test(blocks_come_back_from_a_file),
 		cmocka_unit_test(inline_blocks_come_back),
+		cmocka_unit_test(sessions_share_the_moves_of_their_reactor),
 		cmocka_unit_test(what_is_not_there_is_a_miss_at_once),
 		cmocka_unit_test(names_keep_blocks_apart),
 		cmocka_unit_test(probe_and_drop_see_what_is_there),
