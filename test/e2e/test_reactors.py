@@ -104,8 +104,10 @@ def test_more_memory_than_there_is_is_refused_with_the_sum(pair):
 
 
 def test_a_medium_that_fails_goes_offline_alone(pair):
-    pair.start("--io-errors-max", "4", "--reactors", "2")
+    pair.start("--reactors", "2")
     assert put_and_get(pair, 60) == 60
+    pair.stop()
+    pair.start("--io-errors-max", "4", "--reactors", "2")  # nothing is in the cache
     os.truncate(pair.media[1], 2**20)  # a drive that is gone but for its first blocks
     left = put_and_get(pair, 60, put=False)
     assert 10 <= left <= 50
@@ -137,8 +139,11 @@ def test_a_device_that_is_pulled_goes_offline_alone(pair):
         pytest.skip("no loop device: " + found.stderr)
     device = found.stdout.strip()
     try:
-        pair.start("--media", f"{pair.media[0]},{device}", "--io-errors-max", "4")
+        media = ("--media", f"{pair.media[0]},{device}")
+        pair.start(*media)
         assert put_and_get(pair, 60) == 60
+        pair.stop()
+        pair.start(*media, "--io-errors-max", "4")  # nothing is in the cache
         os.truncate(pair.media[1], 0)
         subprocess.run(["losetup", "--set-capacity", device], check=True)
         assert 10 <= put_and_get(pair, 60, put=False) <= 50

@@ -307,6 +307,97 @@ static void a_server_that_cannot_listen_leaves_nothing(void **state)
 	server_rig_fini(&rig);
 }
 
+/* Shards 0 and 1 on the first medium, 2 and 3 on the second, a reactor each. */
+static void a_missing_medium_is_refused_or_left_out_when_told(void **state)
+{
+	struct server_rig rig;
+	struct raw_client client;
+	struct wire_key here = server_rig_key(0, 4, 1);
+	struct wire_key gone = server_rig_key(2, 4, 1);
+	struct shard_row rows[4];
+	struct server_query query = { .kind = QUERY_SHARDS,
+				      .reactor = SERVER_REACTOR_ALL,
+				      .rows = rows,
+				      .row_max = 4,
+				      .timeout_ns = 10 * NS_PER_S };
+	struct server_query drop = { .kind = QUERY_DROP,
+				     .reactor = 0,
+				     .in.drop.is_namespace = true,
+				     .timeout_ns = 10 * NS_PER_S };
+
+	server_rig_init(&rig, 2);
+	server_rig_media(&rig, 2, 2);
+	server_rig_start(&rig);
+	server_rig_client(&rig, &client, 0);
+	assert_int_equal(server_rig_put(&client, &here, 5000), 0);
+	raw_client_close(&client);
+	server_rig_client(&rig, &client, 1);
+	assert_int_equal(server_rig_put(&client, &gone, 5000), 0);
+	raw_client_close(&client);
+	server_rig_stop(&rig);
+
+	rig.opts.medium_count = 1;
+	assert_int_equal(server_rig_try(&rig), -ENODEV);
+	assert_non_null(strstr(rig.message, "--degraded"));
+	rig.opts.has_degraded = true;
+	server_rig_start(&rig);
+	assert_int_equal(server_query(rig.server, &query), 0);
+	assert_int_equal(query.row_count, 4);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(rows[i].state,
+				 rows[i].index < 2 ? SHARD_STATE_ONLINE : SHARD_STATE_MISSING);
+	server_rig_client(&rig, &client, 0);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(client.shards[i].index, i);
+	assert_int_equal(server_rig_get(&client, &here, 5000), 0);
+	assert_int_equal(server_rig_get(&client, &gone, 5000), -ERR_MISS);
+	assert_int_equal(server_rig_put(&client, &gone, 5000), -ERR_OFFLINE);
+	/* What was dropped stays dropped: it would come back with the medium. */
+	assert_int_equal(raw_client_finish(&client, raw_client_keys(&client, WIRE_DROP, &gone, 1),
+					   NULL, NULL, NULL),
+			 -ERR_OFFLINE);
+	assert_int_equal(
+		raw_client_finish(&client, raw_client_plain(&client, WIRE_DROP), NULL, NULL, NULL),
+		-ERR_OFFLINE);
+	memcpy(drop.in.drop.domain, client.domain, 16);
+	assert_int_equal(server_query(rig.server, &drop), -ERR_OFFLINE);
+	raw_client_close(&client);
+	server_rig_stop(&rig);
+
+	rig.opts.medium_count = 2;
+	rig.opts.has_degraded = false;
+	server_rig_start(&rig);
+	server_rig_client(&rig, &client, 1);
+	assert_int_equal(server_rig_get(&client, &gone, 5000), 0);
+	raw_client_close(&client);
+	server_rig_stop(&rig);
+	server_rig_fini(&rig);
+}
+
+/* Two reactors share the medium of the first: both write to it, and both find it again. */
+static void shards_of_one_medium_run_on_several_reactors(void **state)
+{
+	struct server_rig rig;
+	struct raw_client client;
+
+	server_rig_init(&rig, 2);
+	server_rig_media(&rig, 1, 2);
+	for (uint32_t life = 0; life < 2; life++) {
+		server_rig_start(&rig);
+		for (uint16_t at = 0; at < 2; at++) {
+			struct wire_key key = server_rig_key(at, 2, 9);
+
+			server_rig_client(&rig, &client, at);
+			if (life == 0)
+				assert_int_equal(server_rig_put(&client, &key, 700000), 0);
+			assert_int_equal(server_rig_get(&client, &key, 700000), 0);
+			raw_client_close(&client);
+		}
+		server_rig_stop(&rig);
+	}
+	server_rig_fini(&rig);
+}
+
 static void too_much_memory_is_refused_with_the_sum(void **state)
 {
 	struct server_rig rig;
@@ -376,6 +467,8 @@ int main(void)
 		cmocka_unit_test(a_reactor_that_stands_still_holds_up_nobody),
 		cmocka_unit_test(beats_go_on_while_the_loops_turn),
 		cmocka_unit_test(a_server_that_cannot_listen_leaves_nothing),
+		cmocka_unit_test(a_missing_medium_is_refused_or_left_out_when_told),
+		cmocka_unit_test(shards_of_one_medium_run_on_several_reactors),
 		cmocka_unit_test(too_much_memory_is_refused_with_the_sum),
 		cmocka_unit_test(reactors_are_few_by_default),
 	};
