@@ -36,6 +36,8 @@ int cmd_setup(struct options *options, const struct opt_set *set);
 int cmd_start(struct options *options, const struct opt_set *set);
 int cmd_cost(struct options *options, const struct opt_set *set);
 int cmd_drive(struct options *options, const struct opt_set *set);
+int cmd_doctor(struct options *options, const struct opt_set *set);
+int cmd_doc(struct options *options, const struct opt_set *set);
 int cmd_bench(struct options *options, const struct opt_set *set);
 int cmd_replay(struct options *options, const struct opt_set *set);
 int cmd_stat(struct options *options, const struct opt_set *set);

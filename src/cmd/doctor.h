@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The report of `ctxkv doctor`, and who adds to it. */
+#ifndef CMD_DOCTOR_H
+#define CMD_DOCTOR_H
+
+#include <jansson.h>
+
+#include "cmd.h"
+#include "doctor_judge.h"
+
+struct doctor {
+	struct options *options;
+	struct options *server; /* server.yaml; NULL: there is none */
+	struct env *env;
+	json_t *rows; /* NULL: text */
+	uint32_t counts[3];
+};
+
+void doctor_add(struct doctor *doctor, const struct doctor_row *row);
+
+/* Judged where it was found. */
+PRINTF_LIKE(5, 6)
+void doctor_say(struct doctor *doctor, enum doctor_verdict verdict, const char *name,
+		const char *advice, const char *format, ...);
+
+/* The first line of a small file, "" when it cannot be read. Returns buf. */
+const char *doctor_line(const char *path, char *buf, size_t buf_size);
+
+void doctor_host(struct doctor *doctor);    /* kernel, limits, memory, clock */
+void doctor_media(struct doctor *doctor);   /* of the server's configuration */
+void doctor_server(struct doctor *doctor);  /* its address, its secrets */
+void doctor_clients(struct doctor *doctor); /* every server of the URL */
+
+#endif
