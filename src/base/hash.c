@@ -7,6 +7,7 @@
 #include "hash.h"
 
 #include <isa-l.h>
+#define XXH_INLINE_ALL /* no library at run time, and short keys hash in place */
 #include <xxhash.h>
 
 #define POLY UINT32_C(0x82f63b78) /* Castagnoli, reflected: bit 31 is x^0 */

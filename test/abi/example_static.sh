@@ -7,6 +7,6 @@ sanitize=
 [ "$4" = none ] || sanitize=-fsanitize=$4
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-cc $sanitize -I"$3" "$1" "$2" -lssl -lcrypto -lxxhash -lisal -lpthread -o "$out"
+cc $sanitize -I"$3" "$1" "$2" -lssl -lcrypto -lisal -lpthread -o "$out"
 [ "$("$out" --version)" = "$(sed -n 's/.*CTXKV_VERSION_\(MAJOR\|MINOR\|PATCH\) *\([0-9]*\)$/\2/p' \
 	"$3/ctxkv.h" | paste -sd.)" ]
