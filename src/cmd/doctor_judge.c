@@ -100,7 +100,9 @@ struct doctor_row doctor_judge_memlock(uint64_t limit, uint64_t need)
 		DOCTOR_WARN, "memlock",
 		"systemd: LimitMEMLOCK=infinity; a shell: ulimit -l unlimited (root), "
 		"or a line in /etc/security/limits.d",
-		"%s, buffers take %s: they are not registered, which costs CPU", have, want);
+		"%s, buffers take %s: without CAP_IPC_LOCK they are not registered with "
+		"io_uring, which costs CPU",
+		have, want);
 }
 
 struct doctor_row doctor_judge_huge_pages(uint64_t reserved, uint64_t free, const char *thp)

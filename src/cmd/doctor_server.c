@@ -20,6 +20,7 @@
 #define CONNECT_WAIT (3 * NS_PER_S)
 #define STAT_SIZE    (64 * KiB)
 #define URL_SIZE     2048
+#define SERVERS_MAX  64
 #define SCHEME       "ctxkv://"
 
 /* --- the server of this host --- */
@@ -132,7 +133,7 @@ static void server_measure(struct doctor *doctor, struct ctxkv_client *client,
 		line_value(text, "version", version, sizeof(version));
 		doctor_say(doctor, DOCTOR_OK, "reached", "",
 			   "%s by %s%s%s, blocks of at most %" PRIu64 " bytes", stat->server,
-			   stat->transport, version[0] != '\0' ? ", version " : "", version,
+			   stat->transport, version[0] != '\0' ? ", protocol " : "", version,
 			   stat->block_max);
 		row = doctor_judge_latency(stat->server, best);
 		doctor_add(doctor, &row);
@@ -140,9 +141,9 @@ static void server_measure(struct doctor *doctor, struct ctxkv_client *client,
 	free(text);
 }
 
-static void server_reach(struct doctor *doctor, const char *url)
+/* A client of this URL, after it has had time for a session; NULL when that was refused: said. */
+static struct ctxkv_client *client_open(struct doctor *doctor, const char *url)
 {
-	struct ctxkv_stat stat = { .size = sizeof(stat) };
 	struct ctxkv_client *client = NULL;
 	char message[512] = "";
 	struct ctxkv_opts opts;
@@ -153,15 +154,21 @@ static void server_reach(struct doctor *doctor, const char *url)
 	opts.lanes = 1;
 	opts.log_level = CTXKV_LOG_ERROR;
 	rc = ctxkv_open(&opts, CONNECT_WAIT, &client, message, sizeof(message));
-	if (rc < 0) {
+	if (rc < 0)
 		doctor_say(doctor, DOCTOR_FAIL, "reached",
-			   err_class_of(rc) == ERR_CLASS_SETUP
+			   rc == -CTXKV_EAUTH
 				   ? "the tenant's line in the key file must be the server's"
 				   : "",
 			   "%s", message[0] != '\0' ? message : ctxkv_strerror(rc));
-		return;
-	}
-	rc = ctxkv_get_stat(client, &stat);
+	return client;
+}
+
+/* The one server of a client. */
+static void server_tell(struct doctor *doctor, struct ctxkv_client *client)
+{
+	struct ctxkv_stat stat = { .size = sizeof(stat) };
+	int rc = ctxkv_get_stat(client, &stat);
+
 	if (rc == 0 && stat.is_connected == 0)
 		doctor_say(doctor, DOCTOR_FAIL, "reached",
 			   "is 'ctxkv start' running there, and the port open on the way?",
@@ -170,7 +177,41 @@ static void server_reach(struct doctor *doctor, const char *url)
 						: "no answer");
 	else if (rc == 0)
 		server_measure(doctor, client, &stat);
+}
+
+/* "ctxkv://TENANT@", hosts, "?keyfile=…": so that a host can be put in their place. */
+struct url_parts {
+	const char *url;
+	int head_size;
+	const char *tail;
+};
+
+/* The server of a host; a name with several addresses (a headless service) has one at each. */
+static void host_reach(struct doctor *doctor, const struct url_parts *parts, const char *host,
+		       int host_size)
+{
+	struct ctxkv_server servers[SERVERS_MAX] = { { .size = sizeof(servers[0]) } };
+	struct ctxkv_client *client;
+	char url[2 * URL_SIZE];
+	int count;
+
+	snprintf(url, sizeof(url), "%.*s%.*s%s", parts->head_size, parts->url, host_size, host,
+		 parts->tail);
+	client = client_open(doctor, url);
+	if (client == NULL)
+		return;
+	count = ctxkv_get_servers(client, servers, SERVERS_MAX);
+	if (count <= 1)
+		server_tell(doctor, client);
 	ctxkv_close(&client);
+	for (int i = 0; count > 1 && i < MIN(count, SERVERS_MAX); i++) {
+		snprintf(url, sizeof(url), "%.*s%s%s", parts->head_size, parts->url,
+			 servers[i].address, parts->tail);
+		client = client_open(doctor, url);
+		if (client != NULL)
+			server_tell(doctor, client);
+		ctxkv_close(&client);
+	}
 }
 
 /* The key file that a URL names; false: none, or by a path with escapes in it, which the client
@@ -186,23 +227,20 @@ static bool url_key_file(const char *url, char *buf, size_t buf_size)
 	return strchr(buf, '%') == NULL;
 }
 
-/* Each host of "ctxkv://[TENANT@]HOST,HOST…[?…]" in a URL of its own. */
+/* Each host of "ctxkv://[TENANT@]HOST,HOST…[?…]". */
 static void hosts_reach(struct doctor *doctor, const char *url)
 {
 	const char *host = url + strlen(SCHEME);
 	const char *sign = memchr(host, '@', strcspn(host, "?/"));
-	const char *end;
-	int head; /* up to where the hosts begin */
+	struct url_parts parts = { .url = url };
 
 	host = sign != NULL ? sign + 1 : host;
-	head = (int)(host - url);
-	end = host + strcspn(host, "?/");
-	while (host <= end) {
+	parts.head_size = (int)(host - url);
+	parts.tail = host + strcspn(host, "?/");
+	while (host <= parts.tail) {
 		int size = (int)strcspn(host, ",?/");
-		char one[2 * URL_SIZE];
 
-		snprintf(one, sizeof(one), "%.*s%.*s%s", head, url, size, host, end);
-		server_reach(doctor, one);
+		host_reach(doctor, &parts, host, size);
 		host += size + 1;
 	}
 }
