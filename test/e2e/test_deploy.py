@@ -245,10 +245,11 @@ def test_the_manifests_set_up_works_and_is_done_once(tmp_path):
     store.mkdir()
     try:
         Server.run("setup", "--memory", "576MiB", "--dir", tmp_path / "made")
-        shutil.copy(tmp_path / "made" / "secrets", tmp_path / "secret" / "secrets")
-        os.chmod(tmp_path / "secret" / "secrets", 0o640)
+        for name in ("secrets", "admin-token"):
+            shutil.copy(tmp_path / "made" / name, tmp_path / "secret" / name)
+            os.chmod(tmp_path / "secret" / name, 0o640)
         script = script.replace("/var/lib/ctxkv", str(store)).replace("/secret/", f"{tmp_path}/secret/")
-        script = script.replace("/config/", f"{tmp_path}/config/").replace("ctxkv setup", f"{BINARY} setup")
+        script = script.replace("/config/", f"{tmp_path}/config/").replace("0.0.0.0:9901", "127.0.0.1:0").replace("ctxkv setup", f"{BINARY} setup")
         environment = {"PATH": os.environ["PATH"], "SIZE": "600MiB"}
         run("/bin/sh", "-euc", script, env=environment)
         assert os.stat(tmp_path / "config" / "secrets").st_mode & 0o777 == 0o600
