@@ -58,6 +58,8 @@ extern "C" {
 #define CTXKV_EBUSY         2022
 #define CTXKV_EFULL         2023
 #define CTXKV_EABORTED      2024
+#define CTXKV_EQUOTA        2025
+#define CTXKV_EBUDGET       2026
 #define CTXKV_ETOO_LARGE    2040
 #define CTXKV_EDENIED       2041
 #define CTXKV_EAUTH         2042

@@ -293,7 +293,7 @@ static int conn_hello(struct conn *conn, const struct wire_hello *hello)
 
 /* --- PROOF and WELCOME --- */
 
-static uint64_t reactor_capacity(const struct reactor *reactor)
+uint64_t reactor_capacity(const struct reactor *reactor)
 {
 	uint64_t sum = 0;
 

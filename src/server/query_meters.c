@@ -10,7 +10,11 @@ static void tenant_fill(struct tenant_row *row, const struct reactor *reactor,
 {
 	memcpy(row->name, tenant->name, sizeof(row->name));
 	row->quota_bytes = tenant->quota;
-	row->used_bytes = TENANT_USED_UNKNOWN; /* shards do not count by payer yet */
+	row->used_bytes = 0;
+	for (uint32_t i = 0; i < reactor->opts.shard_count; i++) {
+		if (reactor->slots[i].shard != NULL)
+			row->used_bytes += shard_payer_bytes(reactor->slots[i].shard, tenant->id);
+	}
 	row->session_max = tenant->session_max;
 	row->domain_count = tenant->domain_count;
 	row->secret_count = tenant->secret_count;

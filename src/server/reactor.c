@@ -554,6 +554,7 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 	if (rc < 0)
 		goto err_close_buffers;
 	slots_init(reactor);
+	tenancy_quotas(reactor);
 	mail_begin(reactor);
 	message_out[0] = '\0';
 	*reactor_out = reactor;

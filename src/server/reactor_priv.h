@@ -129,4 +129,10 @@ uint32_t reactor_listener_index(const struct reactor *reactor,
 struct list *pool_take(struct pool *pool);
 void pool_give(struct pool *pool, struct list *node);
 
+/* Payload bytes of the whole server. */
+uint64_t reactor_capacity(const struct reactor *reactor);
+
+/* Give each shard its part of the tenants' quotas (tenancy.c). */
+void tenancy_quotas(struct reactor *reactor);
+
 #endif

@@ -26,6 +26,8 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_expired += stats.expired;
 	metrics->store_flushes += stats.flushes;
 	metrics->store_forgotten += stats.forgotten;
+	metrics->store_budget_left += stats.budget_left;
+	metrics->store_forgotten_quota += stats.forgotten_quota;
 	metrics->store_forgotten_leased += stats.forgotten_leased;
 	metrics->store_forgotten_index += stats.forgotten_index_full;
 	metrics->store_index_entries += stats.index_entries;
@@ -43,6 +45,8 @@ static void metrics_add_shard(struct metrics *metrics, const struct shard *shard
 	metrics->store_recovered += stats.recovered;
 	metrics->store_recovery += stats.recovery_ns;
 	metrics->store_recovery_read += stats.recovery_bytes;
+	metrics->store_refused_budget += stats.refused_budget;
+	metrics->store_refused_quota += stats.refused_quota;
 	metrics->store_rewritten += stats.rewritten_bytes;
 	metrics->store_rewritten_blocks += stats.rewritten;
 	metrics->store_segments += stats.segments_total;

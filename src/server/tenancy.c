@@ -6,6 +6,9 @@
  * request on it has the rights and limits of the new row. Requests under way go on. Connections in
  * hello look their tenant up again when they prove themselves.
  *
+ * A tenant's quota is of the whole server: each shard holds him to a part of it by its size, so
+ * that nobody has to ask another reactor. A tenant that is gone keeps his; nobody puts for him.
+ *
  * Failure: a session whose tenant or secret is not in the new table is told (NOTICE revoked) and
  * ends: its requests are not answered any more, its unfinished puts are aborted. Nobody points into
  * the old table when reactor_set_tenants() returns.
@@ -47,6 +50,35 @@ static void session_find_tenant(struct session *session, const struct tenants *t
 		session->tenant = tenant;
 }
 
+/* The part of one shard, rounded up: it is not 0, which would be none. */
+static uint64_t quota_part(uint64_t quota, uint64_t capacity, uint64_t all)
+{
+	return (uint64_t)(((unsigned __int128)quota * capacity + all - 1) / all);
+}
+
+void tenancy_quotas(struct reactor *reactor)
+{
+	const struct tenants *tenants = reactor->opts.tenants;
+	uint64_t all = reactor_capacity(reactor);
+
+	for (uint32_t i = 0; i < reactor->opts.shard_count; i++) {
+		struct shard *shard = reactor->slots[i].shard;
+		struct shard_stats stats;
+
+		if (shard == NULL)
+			continue;
+		shard_get_stats(shard, &stats);
+		for (uint32_t j = 0; j < tenants->count; j++) {
+			const struct tenant *tenant = &tenants->rows[j];
+			uint64_t part = quota_part(tenant->quota, stats.capacity, all);
+
+			if (shard_set_quota(shard, tenant->id, part) < 0)
+				log_warn("tenant %s has no quota, there are too many payers",
+					 tenant->name);
+		}
+	}
+}
+
 void reactor_set_tenants(struct reactor *reactor, const struct tenants *tenants)
 {
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
@@ -56,6 +88,7 @@ void reactor_set_tenants(struct reactor *reactor, const struct tenants *tenants)
 		session_find_tenant(list_entry(pos, struct session, node), tenants);
 	list_for_each (pos, &reactor->pending)
 		conn_forget_tenant(list_entry(pos, struct conn, node));
+	tenancy_quotas(reactor);
 	reactor->metrics.tenants_set++;
 }
 

@@ -13,7 +13,7 @@
  *      somebody waits for it to be durable and no other group is under way: the durable puts that
  *      come while one is written share the next (group commit). Closing encodes the header page.
  *   4. Closed records are written in order of place, header first, as commands of at most
- *      write_size, at most queue_depth in flight.
+ *      write_size, at most queue_depth in flight, WRITES_BESIDE_READS while somebody reads.
  *   5. When all commands of a record have ended, its blocks are read from the medium, its puts'
  *      buffers go back, and what waits for it goes on to the next flush (flush.c).
  *
@@ -26,7 +26,8 @@
  */
 #include "shard_priv.h"
 
-#define GROUP_PAGES_MAX (MiB / PAGE_SIZE)
+#define GROUP_PAGES_MAX     (MiB / PAGE_SIZE)
+#define WRITES_BESIDE_READS 2u
 
 static struct shard *shard_of(struct log *log)
 {
@@ -129,11 +130,19 @@ static void write_submit(struct shard *shard, struct log_write *write, struct lo
 	shard->env->ops->blk_submit(shard->env, &write->io);
 }
 
+/* Commands in flight: few where somebody reads, whose command would wait behind all of them. */
+static uint32_t writes_max(const struct shard *shard)
+{
+	return read_is_busy(shard) ? MIN(WRITES_BESIDE_READS, shard->opts.queue_depth)
+				   : shard->opts.queue_depth;
+}
+
 static void log_pump(struct shard *shard)
 {
 	struct log *log = &shard->log;
+	uint32_t max = writes_max(shard);
 
-	while (log->next != NULL && !list_is_empty(&log->writes)) {
+	while (log->next != NULL && log->writes_under_way < max) {
 		ASSERT(!shard->is_offline);
 		write_submit(shard, list_head(&log->writes, struct log_write, node), log->next);
 	}

@@ -193,18 +193,30 @@ static void put_exists(struct shard *shard, struct shard_put *put, const struct 
 	}
 }
 
-/* Room where the payload goes, or will go. */
-static int put_room(struct shard *shard, struct shard_put *put)
+/* A segment for the payload, now or when it is complete. */
+static int put_segment(struct shard *shard, struct shard_put *put)
 {
 	if (!reclaim_admits(shard, 1 + pages_of(put->size)))
 		return -EAGAIN;
 	if (is_memory(shard))
 		return memory_reserve(shard, put);
 	if (shard->open != NULL || shard->ready != NULL)
-		return 0;
+		return governor_admit(shard, put);
 	shard->is_room_wanted = true;
 	segment_prepare(shard);
 	return -EAGAIN;
+}
+
+/* May it be filled? */
+static int put_room(struct shard *shard, struct shard_put *put)
+{
+	int rc = quota_admit(shard, put);
+
+	if (rc == 0)
+		rc = put_segment(shard, put);
+	if (rc == 0)
+		quota_fill(shard, put);
+	return rc;
 }
 
 int shard_put_begin(struct shard *shard, struct shard_put *put)
@@ -368,6 +380,7 @@ static int put_publish(struct shard *shard, struct shard_put *put)
 		return -ERR_FULL;
 	if (is_memory(shard))
 		memory_publish(shard, put);
+	quota_filled(shard, put);
 	put->state = SHARD_PUT_COMMITTED;
 	shard->stats.puts++;
 	shard->stats.put_bytes += put->size;
@@ -473,6 +486,7 @@ void shard_put_abort(struct shard *shard, struct shard_put *put, int rc)
 	} else {
 		ASSERT(put->state == SHARD_PUT_FILLING);
 		list_del(&put->node);
+		quota_filled(shard, put);
 		if (is_memory(shard))
 			memory_settle(shard, put);
 		followers_inherit(shard, put);

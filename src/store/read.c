@@ -20,6 +20,8 @@
 
 #include "shard_priv.h"
 
+#define BUSY_NS (50 * NS_PER_MS) /* behind a read another is likely */
+
 struct read_io {
 	struct env_io io;
 	struct iovec iov;
@@ -441,6 +443,7 @@ int shard_read_start(struct shard *shard, struct shard_read *read)
 		return -EAGAIN;
 	list_del(&state->node);
 	shard->read_count++;
+	shard->read_ns = env_now_ns(shard->env);
 	read->shard = shard;
 	read->state = state;
 	read->crc_valid_out = false;
@@ -450,6 +453,12 @@ int shard_read_start(struct shard *shard, struct shard_read *read)
 	else
 		read_pump(state);
 	return 0;
+}
+
+bool read_is_busy(const struct shard *shard)
+{
+	return shard->read_count > 0 ||
+	       (shard->read_ns != 0 && env_now_ns(shard->env) - shard->read_ns < BUSY_NS);
 }
 
 uint64_t read_memory_size(void)

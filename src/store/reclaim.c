@@ -138,7 +138,7 @@ static enum reclaim_mark mark_of(const struct shard *shard, const struct index_e
 	if (entry->leases > 0)
 		return RECLAIM_LEASED;
 	if (shard->opts.reinsert_hits == 0 || entry->hits < shard->opts.reinsert_hits ||
-	    has_expired)
+	    has_expired || quota_is_near(shard, entry->payer))
 		return RECLAIM_FORGET;
 	return RECLAIM_HIT;
 }

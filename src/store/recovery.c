@@ -323,6 +323,7 @@ static bool sweep(void *ctx, const struct index_entry *entry)
 
 	if ((entry->flags & INDEX_TOMBSTONE) != 0)
 		return false;
+	quota_add(shard, entry);
 	shard->stats.recovered++;
 	if ((entry->flags & INDEX_SUSPECT) != 0)
 		shard->stats.recovered_scanned++;
@@ -379,6 +380,8 @@ int recovery_look(struct shard *shard)
 
 	recovery.was_clean = shard->super.disk->is_clean != 0;
 	find_all(&recovery);
+	/* What was freed when the index was full has not been uncounted. */
+	memset(shard->quota.payers, 0, (NAMES_MAX + 1) * sizeof(*shard->quota.payers));
 	index_walk(shard->index, sweep, shard);
 	return 0;
 }
@@ -398,6 +401,8 @@ int recovery_run(struct shard *shard)
 
 	find_all(&recovery);
 	newest = segments_place(shard, shard->ages);
+	/* What was freed when the index was full has not been uncounted. */
+	memset(shard->quota.payers, 0, (NAMES_MAX + 1) * sizeof(*shard->quota.payers));
 	index_walk(shard->index, sweep, shard);
 	rc = sequence_resume(shard, &recovery);
 	if (rc < 0)

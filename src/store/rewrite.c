@@ -201,7 +201,7 @@ static struct rewrite_read *read_unused(struct rewrite *rewrite)
 /* Behind what others read, unless puts wait for us. */
 static uint32_t reads_max(const struct shard *shard)
 {
-	return shard->read_count > 0 && !shard->is_room_wanted ? 1 : REWRITE_READS;
+	return read_is_busy(shard) && !shard->is_room_wanted ? 1 : REWRITE_READS;
 }
 
 static void reads_pump(struct shard *shard)

@@ -88,6 +88,7 @@ static void live_add(struct shard *shard, const struct index_entry *entry)
 	segment->live_count++;
 	segment->live_bytes += entry->size;
 	lease_count(shard, entry);
+	quota_add(shard, entry);
 }
 
 static void live_remove(struct shard *shard, const struct index_entry *entry)
@@ -101,6 +102,7 @@ static void live_remove(struct shard *shard, const struct index_entry *entry)
 	segment->live_count--;
 	segment->live_bytes -= entry->size;
 	lease_uncount(shard, entry);
+	quota_remove(shard, entry);
 }
 
 int shard_index_add(struct shard *shard, const struct index_entry *entry)
@@ -377,5 +379,6 @@ void shard_get_stats(const struct shard *shard, struct shard_stats *stats_out)
 			oldest_s = MIN(oldest_s, segment->created_s);
 	}
 	stats_out->oldest_s = now_s - oldest_s;
+	stats_out->budget_left = governor_left(shard);
 	stats_out->is_offline = shard->is_offline;
 }

@@ -14,6 +14,8 @@
  *   read.c      from the medium into buffers, checked
  *   drop.c      tombstones and dropped namespaces
  *   lease.c     blocks that are kept
+ *   quota.c     bytes by payer, and who has too many
+ *   governor.c  the budget of writes, and who is admitted when it runs short
  *   recovery.c  what a restart believes; scan.c: of a segment without a footer
  *   memory.c    memory mode: the same without a medium
  *   shard.c     callbacks that are due, lookup, pins, counters
@@ -285,6 +287,41 @@ struct health {
 	int rc; /* the task's */
 };
 
+/* --- who may put --- */
+
+struct payer {
+	uint64_t bytes;   /* of live blocks */
+	uint64_t filling; /* of puts that are not committed yet */
+	uint64_t quota;   /* 0: none */
+	uint64_t dry_ns;  /* until then nothing more of his can be forgotten */
+};
+
+enum quota_state { QUOTA_IDLE = 0, QUOTA_ADDING, QUOTA_FORGETTING };
+
+struct quota {
+	struct payer *payers; /* by interned id; 0: those beyond */
+	/* Whose oldest blocks are being forgotten. */
+	enum quota_state state;
+	uint16_t payer;
+	uint64_t excess; /* bytes that he has too many */
+	uint64_t need;   /* bytes to forget; later, of the segment of turn */
+	uint64_t won;    /* bytes forgotten */
+	uint64_t *sums;  /* his bytes by segment */
+	uint64_t turn;   /* of the youngest segment that gives something */
+	uint64_t bucket; /* of the index */
+	struct env_task task;
+};
+
+struct governor {
+	uint64_t budget; /* bytes a day; 0: none */
+	int64_t left;
+	uint64_t updated_ns;
+	uint64_t counted;  /* of stats.written_bytes */
+	uint64_t *seen[2]; /* filters */
+	uint32_t young;    /* which is being filled */
+	uint32_t count;    /* of blocks in it */
+};
+
 struct shard {
 	uint32_t magic;
 	struct env *env;
@@ -329,6 +366,8 @@ struct shard {
 	struct prepare prepare;
 	struct foot_write foot_write;
 	struct reclaim reclaim;
+	struct quota quota;
+	struct governor governor;
 
 	uint64_t sequence;         /* of the next entry */
 	uint64_t durable_sequence; /* entries below it survive a crash */
@@ -348,6 +387,7 @@ struct shard {
 	uint32_t drop_count;       /* under way */
 	struct list reads;         /* unused read_state */
 	uint32_t read_count;       /* under way */
+	uint64_t read_ns;          /* when one began last */
 
 	struct shard_stats stats;
 };
@@ -592,7 +632,36 @@ void drop_fail(struct shard *shard, int rc); /* offline */
 void lease_count(struct shard *shard, const struct index_entry *entry);
 void lease_uncount(struct shard *shard, const struct index_entry *entry);
 
+/* --- quota.c --- */
+
+uint64_t quota_memory_size(uint32_t segment_count);
+void quota_init(struct shard *shard, void *memory);
+
+/* A block enters the index, or leaves it. */
+void quota_add(struct shard *shard, const struct index_entry *entry);
+void quota_remove(struct shard *shard, const struct index_entry *entry);
+
+/* A put is being filled, or not any more. */
+void quota_fill(struct shard *shard, const struct shard_put *put);
+void quota_filled(struct shard *shard, const struct shard_put *put);
+
+/* 0: it may begin. -EAGAIN: his oldest blocks are being forgotten; -ERR_QUOTA: it helps nothing. */
+int quota_admit(struct shard *shard, const struct shard_put *put) MUST_USE;
+bool quota_is_near(const struct shard *shard, uint16_t name);
+
+/* --- governor.c --- */
+
+uint64_t governor_memory_size(void);
+void governor_init(struct shard *shard, void *memory);
+
+/* Once a put: 0 or -ERR_BUDGET. */
+int governor_admit(struct shard *shard, const struct shard_put *put) MUST_USE;
+uint64_t governor_left(const struct shard *shard); /* bytes, when a put was last offered */
+
 /* --- read.c --- */
+
+/* Somebody reads, or did a moment ago: writes keep out of the way. */
+bool read_is_busy(const struct shard *shard);
 
 uint64_t read_memory_size(void);
 void read_init(struct shard *shard, void *memory);

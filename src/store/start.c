@@ -56,6 +56,8 @@ struct layout {
 	struct list *buckets;
 	uint16_t *rows[3];
 	void *drops;
+	void *quota;
+	void *governor;
 	/* With a medium only. */
 	char *scratch;
 	struct disk_span *span;
@@ -116,6 +118,8 @@ static void layout(struct carve *from, const struct shard_opts *opts,
 	for (uint32_t i = 0; i < ARRAY_LEN(out->rows); i++)
 		out->rows[i] = carve(from, NAMES_MAX + 1, sizeof(*out->rows[i]), 64);
 	out->drops = carve(from, 1, drop_memory_size(), 64);
+	out->quota = carve(from, 1, quota_memory_size(segment_count), 64);
+	out->governor = carve(from, 1, governor_memory_size(), 64);
 	if (!has_medium)
 		return;
 	out->scratch = carve(from, directory_pages(segment_pages), PAGE_SIZE, PAGE_SIZE);
@@ -256,6 +260,8 @@ static void parts_init(struct shard *shard, const struct layout *parts)
 	drop_init(shard, parts->drops);
 	flush_init(shard);
 	reclaim_init(shard);
+	quota_init(shard, parts->quota);
+	governor_init(shard, parts->governor);
 	shard->reclaim.buffer = parts->reclaim_buffer;
 	shard->reclaim.footer = parts->reclaim_footer;
 	if (is_memory(shard)) {
@@ -379,6 +385,8 @@ int shard_open(struct env *env, struct medium *medium, uint32_t index,
 	rc = super_take(shard, medium, index, &geometry);
 	if (rc < 0)
 		goto err_free;
+	if (medium != NULL)
+		shard->opts.write_budget /= MAX(info.shard_count, 1);
 	rc = shard_fill(shard, &geometry);
 	if (rc < 0)
 		goto err_free;
@@ -402,7 +410,7 @@ static bool is_idle(const struct shard *shard)
 	       (shard->is_offline || list_is_empty(&shard->sealing)) &&
 	       !shard->foot_write.is_under_way && list_is_empty(&shard->telling) &&
 	       shard->put_count == 0 && shard->drop_count == 0 && shard->read_count == 0 &&
-	       reclaim_is_idle(shard);
+	       reclaim_is_idle(shard) && shard->quota.state == QUOTA_IDLE;
 }
 
 /* Poll until all that was begun has ended. */
@@ -451,6 +459,7 @@ static void shard_forget_all(struct shard *shard)
 	env->ops->timer_clear(env, &shard->log.timer);
 	env->ops->undefer(env, &shard->flush.task);
 	env->ops->undefer(env, &shard->reclaim.task);
+	env->ops->undefer(env, &shard->quota.task);
 	env->ops->undefer(env, &shard->task);
 	env->ops->undefer(env, &shard->super.task);
 	shard->super.is_writing = false;

@@ -93,6 +93,7 @@ struct shard_opts {
 	enum store_verify verify;
 	bool is_read_only;      /* inspect.c: find what is there, write nothing, close as a crash */
 	uint32_t reinsert_hits; /* hits that make a block worth another life; 0: none does */
+	uint64_t write_budget;  /* bytes a day that may be written to the medium; 0: any */
 	uint32_t reinsert_age;  /* percent of the log that must be written behind it before they
 				   count */
 };
@@ -122,7 +123,11 @@ struct shard_stats {
 	uint64_t forgotten; /* blocks whose segment was taken for new ones */
 	uint64_t forgotten_index_full;
 	uint64_t forgotten_leased; /* though they were leased: no room, or they could not be read */
-	uint64_t trims;            /* segments that were discarded */
+	uint64_t forgotten_quota;  /* because their payer had too much */
+	uint64_t refused_quota;    /* puts */
+	uint64_t refused_budget;
+	uint64_t budget_left; /* bytes of the write budget */
+	uint64_t trims;       /* segments that were discarded */
 	uint64_t expired;
 	uint64_t dropped;
 	uint64_t corrupt; /* reads dropped because a checksum did not match */
@@ -227,6 +232,13 @@ bool shard_find_leased(struct shard *shard, const struct store_id *id, struct sh
 /* Bytes of blocks that are leased, and that can be. */
 uint64_t shard_lease_bytes(const struct shard *shard);
 uint64_t shard_lease_max(const struct shard *shard);
+
+/* --- quotas --- */
+
+/* Bytes of live blocks that payer may have here; 0: any. His oldest are forgotten when there are
+ * more. -ERR_FULL: too many payers. */
+int shard_set_quota(struct shard *shard, const uint8_t payer[16], uint64_t bytes) MUST_USE;
+uint64_t shard_payer_bytes(const struct shard *shard, const uint8_t payer[16]);
 
 /* --- read from the medium --- */
 
@@ -339,7 +351,8 @@ struct shard_put {
  * Begin a put. On 0 look at put->state: FILLING (bring the payload, then commit or abort),
  * FOLLOWING (wait), or DONE with existed_out (done() and released() are on their way; durable:
  * after the flush). Refusals take nothing: -ERR_TOO_LARGE, -ERR_OFFLINE, -ERR_BUSY (put_max),
- * -EAGAIN (no segment is free just now: shard_on_room() tells when).
+ * -ERR_QUOTA (of the payer), -ERR_BUDGET (of writes: at first sight), -EAGAIN (no room just now:
+ * shard_on_room() tells when).
  */
 int shard_put_begin(struct shard *shard, struct shard_put *put) MUST_USE;
 /* The payload is complete: give it a place in the log and publish it. -EAGAIN: no segment is free

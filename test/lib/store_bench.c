@@ -171,7 +171,7 @@ struct bench_put *bench_put_begin(struct store_bench *bench, uint64_t number, ui
 
 	ASSERT(put != NULL);
 	bench_id(number, &put->put.id);
-	put->put.payer[0] = 9;
+	put->put.payer[0] = bench->payer != 0 ? bench->payer : 9;
 	put->put.size = size;
 	put->put.is_durable = is_durable;
 	put->put.done = put_done;

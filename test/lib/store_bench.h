@@ -21,6 +21,7 @@ struct store_bench {
 	struct shard_opts opts;
 	struct shard_memory memory; /* size 0: on a disk */
 	uint32_t segment_count;
+	uint8_t payer; /* first byte of the payer of puts; 0: 9 */
 	uint64_t told; /* bytes that the last get from the medium handed on, … */
 	bool is_told_right;
 };

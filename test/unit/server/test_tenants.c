@@ -418,6 +418,42 @@ static void a_revoked_session_leaves_nothing_behind(void **state)
 	world_end(&world);
 }
 
+static int put_status(struct raw_client *client, const struct raw_client_put *put)
+{
+	uint64_t request = raw_client_put(client, put, 1, 0, 5 * NS_PER_S);
+
+	return raw_client_finish(client, request, NULL, put, NULL);
+}
+
+static uint64_t used_by(const struct world *world, uint32_t row)
+{
+	return shard_payer_bytes(world->rig.shard, world->rig.tenants->rows[row].id);
+}
+
+/* Over his quota a tenant's oldest go, nobody else's; a block above it is refused. */
+static void a_tenant_has_its_quota(void **state)
+{
+	static const uint8_t block[MiB];
+	struct world world;
+
+	rig_init(&world.rig);
+	table_set(&world.rig, "alice " SECRET("a") " quota=4MiB\nbob " SECRET("b") "\n");
+	rig_start(&world.rig, false);
+	client_open(&world, 0, &world.clients[0]);
+	client_open(&world, 1, &world.clients[1]);
+	for (uint32_t i = 0; i < 20; i++) {
+		const struct raw_client_put put = { rig_key(i), block, sizeof(block), false };
+
+		for (uint32_t who = 0; who < 2; who++)
+			assert_int_equal(put_status(&world.clients[who], &put), 0);
+	}
+	assert_in_range(used_by(&world, 0), 3 * MiB, 4 * MiB);
+	assert_int_equal(used_by(&world, 1), 20 * MiB);
+	raw_client_close(&world.clients[0]);
+	raw_client_close(&world.clients[1]);
+	rig_stop(&world.rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -426,6 +462,7 @@ int main(void)
 		cmocka_unit_test(a_shared_domain_is_shared),
 		cmocka_unit_test(a_lease_is_its_tenants),
 		cmocka_unit_test(a_tenant_has_its_own_limit_of_sessions),
+		cmocka_unit_test(a_tenant_has_its_quota),
 		cmocka_unit_test(a_rotation_disturbs_nobody),
 		cmocka_unit_test(rights_and_limits_change_at_once),
 		cmocka_unit_test(a_hello_under_way_is_judged_by_the_new_table),
