@@ -325,3 +325,15 @@ def block_of(key, size):
     import hashlib
     seed = hashlib.sha512(key).digest()
     return (seed * (size // len(seed) + 1))[:size]
+
+
+def freeze(pid):
+    """SIGSTOP, and wait until no thread of the process runs any more: the signal alone is a wish."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        stats = pathlib.Path(f"/proc/{pid}/task").glob("*/stat")
+        if all(stat.read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "T" for stat in stats):
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"process {pid} does not stop")

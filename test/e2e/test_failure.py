@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import (AUTH, DEADLINE, MISS, PEER, UNREACHABLE, Client, OpenError, Server, block_of,
-                     key_of)
+                     freeze, key_of)
 
 
 def test_a_missing_key_is_a_miss_at_once(memory_server):
@@ -38,7 +38,7 @@ def test_a_frozen_server_is_a_miss_at_the_deadline_and_comes_back(memory_server)
     key = key_of("frozen")
     with Client(memory_server.url()) as client:
         assert client.put({key: block_of(key, 100_000)})[0][0] == 0
-        memory_server.process.send_signal(signal.SIGSTOP)
+        freeze(memory_server.process.pid)
         try:
             begin = time.monotonic()
             assert client.get([key], 100_000, timeout_s=1)[0] < 0
