@@ -126,7 +126,9 @@ static void choose_shape(struct cluster *cluster)
 		rng_chance(rng, 5000) ? 1 : (uint32_t)rng_range(rng, 2, REACTORS_MAX);
 	cluster->has_names = rng_chance(rng, 5000);
 	cluster->run_size = (uint32_t)rng_below(rng, 9);
-	cluster->model.is_lenient = servers > 1 && cluster->trouble > 0;
+	/* A reset in a first hello leaves a client without that server for a while. */
+	cluster->model.is_lenient =
+		servers > 1 && (cluster->trouble > 0 || cluster->sim->reset_rate > 0);
 	for (uint32_t i = 0; i < servers; i++)
 		(void)server_add(cluster); /* the cluster has it */
 }

@@ -223,6 +223,10 @@ void server_kill(struct server *server, bool is_power_loss)
 	struct sim *sim = cluster->sim;
 
 	sim_note(sim, "server %u is killed, power loss %d", server->number, is_power_loss);
+	/* Clients hear of it one by one: meanwhile they place differently. A disk's death kills in
+	 * runs without other trouble, too. */
+	if (cluster->server_count > 1)
+		cluster->model.is_lenient = true;
 	bury(server, is_power_loss);
 	cluster->kills++;
 	server->restart_ns = sim->now_ns + outage_ns(cluster, RESTART_MAX_NS);
