@@ -496,6 +496,8 @@ void session_lane_down(struct client_lane *lane, int why);
 /* Close every lane; what is under way fails; try again after a pause. weight: for the breaker; 0:
  * does not count. */
 void session_fail(struct session *session, int why, uint32_t weight);
+/* What waits to be sent through it has this outcome. */
+void session_lose_waiting(struct session *session, int status);
 /* An op that had been sent there ended at its deadline. */
 void session_silence(struct session *session);
 /* Something arrived from the server. */

@@ -90,8 +90,11 @@ static int learn_reactor(struct session *session, uint16_t reactor)
 		return 0;
 	if (session != server->primary)
 		return -ERR_CHANGED;
-	if (session->reactor != REACTOR_ANY)
+	if (session->reactor != REACTOR_ANY) {
+		/* What waits is for the reactor that it was at: a drop must not pass it by. */
+		session_lose_waiting(session, -ERR_CHANGED);
 		server->sessions[session->reactor] = NULL;
+	}
 	session->reactor = reactor;
 	other = server->sessions[reactor];
 	server->sessions[reactor] = session;

@@ -247,7 +247,7 @@ static void session_close(struct session *session)
 	ASSERT(session->request_count == 0);
 }
 
-static void session_lose_waiting(struct session *session, int status)
+void session_lose_waiting(struct session *session, int status)
 {
 	struct part *part;
 
