@@ -42,9 +42,14 @@
 #define TCP_PREFACE_NS     (5 * NS_PER_S)
 #define TCP_STALL_NS       (2 * NS_PER_S)
 #define TCP_TICK_NS        (NS_PER_S / 2)
-/* Bytes a lane may move in one go, so that it cannot starve the others; a system call counts as
- * TCP_CALL_COST of them. */
-#define TCP_BUDGET    (4 * MiB)
+/*
+ * Bytes a lane may send or receive in one go, so that it cannot starve the others. Less is
+ * received, for its own user waits to hear of it: with 4 MiB a client took all eight blocks that
+ * were under way before it asked for more, and the server stood still meanwhile. A system call
+ * counts as TCP_CALL_COST of them.
+ */
+#define TCP_TX_BUDGET (4 * MiB)
+#define TCP_RX_BUDGET (512 * KiB)
 #define TCP_CALL_COST (64 * KiB)
 
 #define TCP_HEAD_SIZE (sizeof(struct wire_header) + sizeof(struct wire_data))

@@ -12,8 +12,8 @@
  *
  * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
  * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
- * tries again. Each run stops after TCP_BUDGET, so that one busy lane does not starve the others;
- * the event is level triggered and comes back.
+ * tries again. Each run stops after TCP_RX_BUDGET, so that one busy lane does not starve the
+ * others; the event is level triggered and comes back.
  *
  * Failure. A header that is not allowed, a wrong MAC (a flipped bit, a replayed or lost frame), a
  * body that does not add up, data that does not fit its grant: the lane is closed with one log
@@ -418,7 +418,7 @@ static ssize_t rx_read(struct tcp_lane *lane)
 
 void tcp_rx_run(struct tcp_lane *lane)
 {
-	int64_t budget = TCP_BUDGET;
+	int64_t budget = TCP_RX_BUDGET;
 
 	lane->rx.is_stalled = false;
 	while (rx_parse(lane) && budget > 0) {

@@ -333,7 +333,7 @@ static void tx_flush_tls(struct tcp_lane *lane)
 
 void tcp_tx_flush(struct tcp_lane *lane)
 {
-	int64_t budget = TCP_BUDGET;
+	int64_t budget = TCP_TX_BUDGET;
 	struct gather gather;
 
 	if (lane->tls != NULL)
