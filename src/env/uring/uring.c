@@ -36,7 +36,13 @@
 #include "../../base/text.h"
 #include "../posix/posix_priv.h"
 
-#define RING_DEPTH    256
+#define RING_DEPTH 256
+/*
+ * Bytes of commands with the kernel at once. Drives serve all they are given side by side: with
+ * 16 MiB of it the pieces of eight blocks ended together, late, and nothing was sent meanwhile
+ * (1 MiB gets from a file: 1.6 instead of 3.0 GiB/s). This covers 1 ms of a drive of 4 GiB/s.
+ */
+#define RING_BYTES    (4 * MiB)
 #define COLLECT_MAX   64
 #define FILE_SLOTS    64
 #define BUFFER_SLOTS  64
@@ -60,6 +66,7 @@ struct uring {
 	struct list listed;         /* env_io.node: no entry of the ring yet */
 	struct list entered;        /* have an entry that the kernel has not taken */
 	uint32_t in_kernel;
+	uint64_t bytes;  /* of commands in the ring and with the kernel */
 	bool is_refused; /* the kernel took the ring away: all goes to the pool */
 	bool has_files;
 	bool has_buffers;
@@ -257,11 +264,15 @@ static void entries_fill(struct uring *uring)
 	uint32_t room = RING_DEPTH - uring->in_kernel - io_uring_sq_ready(&uring->ring);
 
 	while (room > 0 && (io = list_head(&uring->listed, struct env_io, node)) != NULL) {
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+		struct io_uring_sqe *sqe;
 
+		if (uring->bytes > 0 && uring->bytes + io->size > RING_BYTES)
+			return; /* a completion comes back here */
+		sqe = io_uring_get_sqe(&uring->ring);
 		if (sqe == NULL)
 			return;
 		entry_fill(uring, sqe, io);
+		uring->bytes += io->size;
 		list_del(&io->node);
 		list_add_tail(&uring->entered, &io->node);
 		room--;
@@ -326,7 +337,9 @@ static bool is_whole(const struct env_io *io, int32_t result)
 static void io_landed(struct uring *uring, struct env_io *io, int32_t result, struct list *done)
 {
 	ASSERT(uring->in_kernel > 0);
+	ASSERT(uring->bytes >= io->size);
 	uring->in_kernel--;
+	uring->bytes -= io->size;
 	if (is_whole(io, result) || (result < 0 && result != -EAGAIN && result != -EINTR)) {
 		io->result = result;
 		list_add_tail(done, &io->node);
