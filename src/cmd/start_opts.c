@@ -124,14 +124,14 @@ static uint64_t ram_size(void)
 
 /* --- what each reactor is made with --- */
 
-static int env_make(void *ctx, uint32_t index, struct env **env_out)
+static int env_make(void *ctx, uint32_t index, struct env **env_out, char message_out[256])
 {
 	struct start *start = ctx;
-	char *message = start->io_message[index];
-	int rc = env_open((enum env_choice)start->options->io, &start->env_opts, env_out, message);
+	char *why = start->io_message[index];
+	int rc = env_open((enum env_choice)start->options->io, &start->env_opts, env_out, why);
 
-	if (rc < 0 && message[0] != '\0')
-		log_error("reactor %u: %s", index, message);
+	if (rc < 0)
+		snprintf(message_out, 256, "%s", why);
 	return rc;
 }
 

@@ -58,14 +58,15 @@ static void beat_cb(struct env_timer *timer)
 static int step_env(struct reactor_thread *thread)
 {
 	const struct server_opts *opts = &thread->server->opts;
+	char message[SERVER_MESSAGE_SIZE] = "";
 	int rc;
 
 	if (opts->thread_begin != NULL)
 		opts->thread_begin(opts->ctx, thread->index);
-	rc = opts->env_create(opts->ctx, thread->index, &thread->env);
+	rc = opts->env_create(opts->ctx, thread->index, &thread->env, message);
 	if (rc < 0)
-		return server_say(thread->message, rc, "reactor %u cannot begin: %s", thread->index,
-				  err_str(rc));
+		return server_say(thread->message, rc, "reactor %u cannot begin: %.200s",
+				  thread->index, message[0] != '\0' ? message : err_str(rc));
 	mailbox_init(&thread->mailbox, thread->env);
 	return 0;
 }

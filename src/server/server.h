@@ -46,8 +46,9 @@ struct server_opts {
 	uint64_t ram_bytes; /* of the machine: bounds what is taken; 0: not known */
 	bool has_degraded;  /* start without media that are not there */
 	uint64_t spin_ns;   /* a reactor that has worked looks for more so long before it sleeps */
-	/* Makes the env of reactor index, on its thread. server_opts.ctx is ctx. */
-	int (*env_create)(void *ctx, uint32_t index, struct env **env_out);
+	/* Makes the env of reactor index, on its thread. server_opts.ctx is ctx. message_out: why
+	 * not, where there is more to say than the code does; else it stays as it is. */
+	int (*env_create)(void *ctx, uint32_t index, struct env **env_out, char message_out[256]);
 	void (*env_destroy)(void *ctx, struct env **env);
 	/* May be NULL: on reactor index's thread, before anything is allocated there; and when
 	 * everything is and the env is sealed. */

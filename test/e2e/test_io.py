@@ -56,7 +56,7 @@ def test_where_it_is_forbidden_threads_do_it_and_start_says_why(server):
     assert back_end(server).startswith("posix (io_uring: not permitted here (seccomp or ")
     check_it_stores(server)
     server.stop()
-    with pytest.raises(AssertionError, match="io_uring: not permitted here"):
+    with pytest.raises(AssertionError, match="cannot begin: io_uring: not permitted here"):
         server.start("--io", "uring", preexec=forbid_io_uring)
 
 

@@ -36,7 +36,7 @@ static int stalled_poll(struct env *env, uint64_t timeout_ns)
 	return real_poll(env, timeout_ns);
 }
 
-static int env_make(void *ctx, uint32_t index, struct env **env_out)
+static int env_make(void *ctx, uint32_t index, struct env **env_out, char message_out[256])
 {
 	struct server_rig *rig = ctx;
 	const struct env_posix_opts opts = { .io_thread_count = 2, .sock_max = 64 };
