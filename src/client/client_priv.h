@@ -388,6 +388,15 @@ struct client {
 	bool is_ending;
 };
 
+/* For what must not happen to all at the same moment. */
+static inline uint64_t client_chance(struct client *client)
+{
+	uint64_t value;
+
+	client->env->ops->random(client->env, &value, sizeof(value));
+	return value;
+}
+
 static inline bool client_is_direct(const struct client *client)
 {
 	return (client->xprt->caps & XPRT_CAP_DIRECT) != 0;

@@ -277,14 +277,6 @@ static void host_answered(struct client_host_state *host, const struct env_resol
 	members_changed(client);
 }
 
-static uint64_t chance(struct client *client)
-{
-	uint64_t value;
-
-	client->env->ops->random(client->env, &value, sizeof(value));
-	return value;
-}
-
 static void host_timer_in(struct client_host_state *host, uint64_t pause_ns)
 {
 	struct env *env = host->client->env;
@@ -296,7 +288,7 @@ static void host_failed(struct client_host_state *host, int why, uint32_t weight
 {
 	struct client *client = host->client;
 	bool was_closed = breaker_is_closed(&host->breaker);
-	uint64_t pause_ns = breaker_fail(&host->breaker, why, weight, chance(client));
+	uint64_t pause_ns = breaker_fail(&host->breaker, why, weight, client_chance(client));
 
 	if (was_closed && !breaker_is_closed(&host->breaker)) {
 		client->stat.breaker_opens++;
@@ -325,7 +317,7 @@ static void resolve_done(struct env_resolve *resolve)
 	}
 	host->is_resolved = true;
 	breaker_succeed(&host->breaker);
-	host_timer_in(host, RESOLVE_NS + chance(host->client) % (RESOLVE_NS / 10));
+	host_timer_in(host, RESOLVE_NS + client_chance(host->client) % (RESOLVE_NS / 10));
 	host_answered(host, resolve);
 	members_tried(host->client);
 }

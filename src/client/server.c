@@ -22,15 +22,6 @@
 #include "../base/text.h"
 #include "client_priv.h"
 
-#define UUID_TEXT_SIZE 33
-
-static const char *uuid_text(const uint8_t uuid[16], char text[UUID_TEXT_SIZE])
-{
-	for (uint32_t i = 0; i < 16; i++)
-		snprintf(text + (size_t)i * 2, 3, "%02x", uuid[i]);
-	return text;
-}
-
 /* --- what it says --- */
 
 static bool has_shards(const struct client_server *server, uint16_t reactor)
@@ -105,14 +96,15 @@ static int learn_reactor(struct session *session, uint16_t reactor)
 
 static void log_identity(const struct client_server *server, const uint8_t uuid[16])
 {
-	char before[UUID_TEXT_SIZE];
-	char now[UUID_TEXT_SIZE];
+	char before[33];
+	char now[33];
 
+	text_format_hex(now, sizeof(now), uuid, 16);
+	text_format_hex(before, sizeof(before), server->uuid, 16);
 	if (!server->is_known)
-		log_info("server %s is %s", server->address, uuid_text(uuid, now));
+		log_info("server %s is %s", server->address, now);
 	else
-		log_warn("server %s is %s now, it was %s", server->address, uuid_text(uuid, now),
-			 uuid_text(server->uuid, before));
+		log_warn("server %s is %s now, it was %s", server->address, now, before);
 }
 
 int server_learn(struct session *session, const struct wire_welcome *welcome,

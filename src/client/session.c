@@ -32,14 +32,6 @@
 #define SILENCE_MIN_NS (500 * NS_PER_MS) /* a deadline shorter than this proves nothing */
 #define SHORT_LIFE_NS  NS_PER_S          /* a session lost so soon counts as a failure */
 
-static uint64_t chance(struct client *client)
-{
-	uint64_t value;
-
-	client->env->ops->random(client->env, &value, sizeof(value));
-	return value;
-}
-
 static void timer_in(struct client *client, struct env_timer *timer, uint64_t pause_ns)
 {
 	client->env->ops->timer_set(client->env, timer, env_now_ns(client->env) + pause_ns);
@@ -64,7 +56,8 @@ static void lane_pause(struct client_lane *lane)
 
 	lane->pause_ns = MIN(pause_ns, BREAKER_PAUSE_MAX);
 	lane->timer.fire = lane_rejoin;
-	timer_in(client, &lane->timer, lane->pause_ns + chance(client) % (lane->pause_ns / 2));
+	timer_in(client, &lane->timer,
+		 lane->pause_ns + client_chance(client) % (lane->pause_ns / 2));
 }
 
 static void lane_join(struct client_lane *lane)
@@ -273,7 +266,7 @@ void session_fail(struct session *session, int why, uint32_t weight)
 				session->reactor != REACTOR_ANY && !session->is_any_asked;
 	session_close(session);
 	if (weight > 0)
-		pause_ns = breaker_fail(&session->breaker, why, weight, chance(client));
+		pause_ns = breaker_fail(&session->breaker, why, weight, client_chance(client));
 	if (was_closed && !breaker_is_closed(&session->breaker))
 		client->stat.breaker_opens++;
 	session_log_down(session, before, was_closed, why);
