@@ -9,8 +9,9 @@
  *
  * Threads    The reactor's.
  * Memory     Its part of the buffers' arena, and tables of fixed size. No share waits for it: a
- * block comes in by exchange, its whole pieces for free ones of the cache; what is smaller than a
- * piece is copied. Failure    No room (all of it is being read): the block does not come in.
+ *            block comes in by exchange, its whole pieces for free ones of the cache; what is
+ *            smaller than a piece is copied.
+ * Failure    No room (all of it is being read): the block does not come in.
  */
 #ifndef SERVER_CACHE_H
 #define SERVER_CACHE_H

@@ -71,8 +71,7 @@ static bool see(struct governor *governor, const struct hash128 *sight)
 	uint64_t a = sight->lo % SEEN_BITS;
 	uint64_t b = sight->hi % SEEN_BITS;
 	uint64_t *words = governor->seen[governor->young];
-	bool was_seen =
-		seen_has(words, sight) || seen_has(governor->seen[governor->young ^ 1], sight);
+	bool was_seen = seen_has(governor->seen[governor->young ^ 1], sight);
 
 	if (seen_has(words, sight))
 		return true;

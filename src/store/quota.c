@@ -93,7 +93,6 @@ static bool forget_visit(void *ctx, const struct index_entry *entry)
 {
 	struct shard *shard = ctx;
 	struct quota *quota = &shard->quota;
-
 	uint64_t turn = shard->segments[entry->segment].turn;
 
 	if (!can_go(quota, entry) || turn > quota->turn ||
