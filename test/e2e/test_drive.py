@@ -76,6 +76,13 @@ def served(server, keys):
     return right
 
 
+def first_segment(store):
+    """What inspect says of the first shard, and of its first segment that has blocks."""
+    _, about = drive_json("inspect", store)
+    shard = about["shard"][0]
+    return shard, next(s for s in shard["segments"] if s["blocks"] > 0)
+
+
 def test_inspect_tells_what_a_clean_store_is(stopped):
     server, keys = stopped
     code, about = drive_json("inspect", server.store)
@@ -157,9 +164,7 @@ def test_a_lost_header_is_found_and_the_block_is_served(stopped):
 
 def test_a_lost_footer_costs_nothing(stopped):
     server, keys = stopped
-    _, about = drive_json("inspect", server.store)
-    shard = about["shard"][0]
-    segment = next(s for s in shard["segments"] if s["blocks"] > 0)
+    shard, segment = first_segment(server.store)
     end = shard["offset"] + SUPERS + (segment["index"] + 1) * shard["segment_size"]
     damage(server.store, end - PAGE + 60)
     code, report = drive_json("check", server.store)
@@ -173,9 +178,7 @@ def test_a_lost_footer_costs_nothing(stopped):
 
 def test_a_lost_span_header_costs_its_segment_and_says_so(stopped):
     server, keys = stopped
-    _, about = drive_json("inspect", server.store)
-    shard = about["shard"][0]
-    segment = next(s for s in shard["segments"] if s["blocks"] > 0)
+    shard, segment = first_segment(server.store)
     damage(server.store, shard["offset"] + SUPERS + segment["index"] * shard["segment_size"] + 32)
     code, report = drive_json("check", server.store)
     assert code == 1 and report["live"] == len(keys) - segment["blocks"]

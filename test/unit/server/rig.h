@@ -53,4 +53,10 @@ struct metrics rig_metrics(const struct rig *rig);
 struct wire_key rig_key(uint32_t number);
 void rig_fill(uint32_t number, uint8_t *bytes, size_t size);
 
+/* Put the block of that number (flags: WIRE_REQ_*; ttl_s 0: no limit); it must be stored. */
+void rig_put(struct raw_client *client, uint32_t number, uint32_t size, uint32_t flags,
+	     uint32_t ttl_s);
+/* Get it, from its beginning, and compare. The status. */
+int rig_get(struct raw_client *client, uint32_t number, uint32_t size);
+
 #endif

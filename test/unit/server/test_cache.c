@@ -304,34 +304,6 @@ static void chance_finds_nothing_wrong(void **state)
 
 /* --- in the reactor --- */
 
-static int get_block(struct raw_client *client, uint32_t number, uint32_t size)
-{
-	uint8_t *got = calloc(2, size);
-	struct wire_key key = rig_key(number);
-	uint64_t request = raw_client_get(client, &key, 1, 0, size, 5 * NS_PER_S);
-	int rc = raw_client_finish(client, request, got, NULL, NULL);
-
-	assert_non_null(got);
-	rig_fill(number, got + size, size);
-	if (rc == 0)
-		assert_memory_equal(got, got + size, size);
-	free(got);
-	return rc;
-}
-
-static void put_block(struct raw_client *client, uint32_t number, uint32_t size)
-{
-	uint8_t *bytes = malloc(size);
-	const struct raw_client_put put = { rig_key(number), bytes, size, size <= 60000 };
-	uint64_t request;
-
-	assert_non_null(bytes);
-	rig_fill(number, bytes, size);
-	request = raw_client_put(client, &put, 1, WIRE_REQ_DURABLE, 5 * NS_PER_S);
-	assert_int_equal(raw_client_finish(client, request, NULL, &put, NULL), 0);
-	free(bytes);
-}
-
 static void start(struct rig *rig, struct raw_client *client, enum store_verify verify)
 {
 	rig_init(rig);
@@ -347,12 +319,12 @@ static void what_was_written_is_read_from_it(void **state)
 	struct wire_key key = rig_key(1);
 
 	start(&rig, &client, STORE_VERIFY_ALL);
-	put_block(&client, 1, SIZE);
-	put_block(&client, 2, 5000);
+	rig_put(&client, 1, SIZE, WIRE_REQ_DURABLE, 0);
+	rig_put(&client, 2, 5000, WIRE_REQ_DURABLE, 0);
 	RIG_UNTIL(&rig, rig_metrics(&rig).cache_blocks == 2);
-	assert_int_equal(get_block(&client, 1, SIZE), 0);
-	assert_int_equal(get_block(&client, 2, 5000), 0);
-	assert_int_equal(get_block(&client, 1, 100000), 0); /* a range */
+	assert_int_equal(rig_get(&client, 1, SIZE), 0);
+	assert_int_equal(rig_get(&client, 2, 5000), 0);
+	assert_int_equal(rig_get(&client, 1, 100000), 0); /* a range */
 	assert_int_equal(rig_metrics(&rig).cache_hits, 3);
 	assert_int_equal(rig_metrics(&rig).store_read, 0);
 
@@ -360,9 +332,9 @@ static void what_was_written_is_read_from_it(void **state)
 	assert_int_equal(raw_client_finish(&client, raw_client_keys(&client, WIRE_DROP, &key, 1),
 					   NULL, NULL, NULL),
 			 0);
-	assert_int_equal(get_block(&client, 1, SIZE), -ERR_MISS);
-	put_block(&client, 1, MiB);
-	assert_int_equal(get_block(&client, 1, MiB), 0);
+	assert_int_equal(rig_get(&client, 1, SIZE), -ERR_MISS);
+	rig_put(&client, 1, MiB, WIRE_REQ_DURABLE, 0);
+	assert_int_equal(rig_get(&client, 1, MiB), 0);
 	raw_client_close(&client);
 	rig_stop(&rig);
 }
@@ -374,12 +346,12 @@ static void what_was_read_is_read_from_it_next_time(void **state)
 
 	start(&rig, &client, STORE_VERIFY_MEDIUM);
 	for (uint32_t i = 0; i < 20; i++)
-		put_block(&client, i, SIZE);
-	assert_int_equal(get_block(&client, 0, SIZE), 0);
+		rig_put(&client, i, SIZE, WIRE_REQ_DURABLE, 0);
+	assert_int_equal(rig_get(&client, 0, SIZE), 0);
 	RIG_UNTIL(&rig, rig_metrics(&rig).store_read >= SIZE);
 	assert_int_equal(rig_metrics(&rig).cache_misses, 1);
 	RIG_UNTIL(&rig, rig_metrics(&rig).ops == 0);
-	assert_int_equal(get_block(&client, 0, SIZE), 0);
+	assert_int_equal(rig_get(&client, 0, SIZE), 0);
 	assert_int_equal(rig_metrics(&rig).cache_hits, 1);
 	assert_int_equal(rig_metrics(&rig).store_read, SIZE);
 	assert_int_equal(rig_metrics(&rig).cache_copied, 0);
@@ -410,7 +382,7 @@ static void a_hint_reads_ahead(void **state)
 
 	start(&rig, &client, STORE_VERIFY_ALL);
 	for (uint32_t i = 0; i < 30; i++)
-		put_block(&client, i, i == 1 ? 5000 : SIZE + 5000);
+		rig_put(&client, i, i == 1 ? 5000 : SIZE + 5000, WIRE_REQ_DURABLE, 0);
 	warm(&client, 0, 20);
 	RIG_UNTIL(&rig, rig_metrics(&rig).cache_warmed >= 3 && rig.reactor->warm.active == 0);
 	before = rig_metrics(&rig);
@@ -418,7 +390,7 @@ static void a_hint_reads_ahead(void **state)
 	assert_int_equal(before.leases, 0);
 	assert_int_equal(before.leases_shortened, 0);
 	for (uint32_t i = 0; i < 3; i++)
-		assert_int_equal(get_block(&client, i, i == 1 ? 5000 : SIZE + 5000), 0);
+		assert_int_equal(rig_get(&client, i, i == 1 ? 5000 : SIZE + 5000), 0);
 	assert_int_equal(rig_metrics(&rig).store_read, before.store_read);
 	assert_int_equal(rig_metrics(&rig).cache_hits, before.cache_hits + 3);
 	/* Again: all there, nothing is read. */
@@ -438,7 +410,7 @@ static void a_hint_does_not_outlive_the_server(void **state)
 
 	start(&rig, &client, STORE_VERIFY_MEDIUM);
 	for (uint32_t i = 0; i < 20; i++)
-		put_block(&client, i, SIZE);
+		rig_put(&client, i, SIZE, WIRE_REQ_DURABLE, 0);
 	warm(&client, 0, 10);
 	raw_client_close(&client);
 	rig_stop(&rig);
@@ -451,7 +423,7 @@ static void a_copy_that_went_bad_is_not_served(void **state)
 	struct raw_client client;
 
 	start(&rig, &client, STORE_VERIFY_ALL);
-	put_block(&client, 1, SIZE);
+	rig_put(&client, 1, SIZE, WIRE_REQ_DURABLE, 0);
 	RIG_UNTIL(&rig, rig_metrics(&rig).cache_blocks == 1);
 	for (uint32_t i = 0; i < rig.reactor->cache.entry_count; i++) {
 		struct cache_entry *entry = &rig.reactor->cache.entries[i];
@@ -464,7 +436,7 @@ static void a_copy_that_went_bad_is_not_served(void **state)
 		*(uint8_t *)iov.iov_base ^= 1;
 		entry->pins--;
 	}
-	assert_int_equal(get_block(&client, 1, SIZE), 0);
+	assert_int_equal(rig_get(&client, 1, SIZE), 0);
 	assert_int_equal(rig_metrics(&rig).cache_corrupt, 1);
 	assert_int_equal(rig_metrics(&rig).store_corrupt, 0);
 	assert_int_equal(rig_metrics(&rig).store_read, SIZE);

@@ -15,35 +15,6 @@ struct lease_answer {
 	uint8_t bits[4];
 };
 
-static void put_block(struct raw_client *client, uint32_t number, uint32_t size, uint32_t ttl_s)
-{
-	uint8_t *bytes = malloc(size);
-	const struct raw_client_put put = { rig_key(number), bytes, size, size <= 60000 };
-	uint64_t request;
-
-	assert_non_null(bytes);
-	rig_fill(number, bytes, size);
-	client->put_ttl_s = ttl_s;
-	request = raw_client_put(client, &put, 1, 0, 5 * NS_PER_S);
-	assert_int_equal(raw_client_finish(client, request, NULL, &put, NULL), 0);
-	free(bytes);
-}
-
-static int get_block(struct raw_client *client, uint32_t number, uint32_t size)
-{
-	uint8_t *got = calloc(2, size);
-	struct wire_key key = rig_key(number);
-	uint64_t request = raw_client_get(client, &key, 1, 0, size, 5 * NS_PER_S);
-	int rc = raw_client_finish(client, request, got, NULL, NULL);
-
-	assert_non_null(got);
-	rig_fill(number, got + size, size);
-	if (rc == 0)
-		assert_memory_equal(got, got + size, size);
-	free(got);
-	return rc;
-}
-
 static struct lease_answer lease(struct raw_client *client, uint32_t first, uint16_t count,
 				 uint32_t flags, uint32_t duration_ms)
 {
@@ -95,7 +66,7 @@ static void it_holds_the_leading_run_or_all(void **state)
 	start(&rig, &client);
 	for (uint32_t i = 0; i < 12; i++) {
 		if (i != 3)
-			put_block(&client, i, SIZE, 0);
+			rig_put(&client, i, SIZE, 0, 0);
 	}
 	run = lease(&client, 0, 12, 0, 5000);
 	assert_int_equal(run.bits[0], 0xf7);
@@ -138,7 +109,7 @@ static void it_ends_at_its_deadline_unless_renewed(void **state)
 	rig_init(&rig);
 	rig.opts.lease_ms_max = 400;
 	start(&rig, &client);
-	put_block(&client, 1, SIZE, 0);
+	rig_put(&client, 1, SIZE, 0, 0);
 	answer = lease(&client, 1, 1, 0, 1u << 31);
 	assert_int_equal(answer.bitmap.duration_ms, 400);
 	for (uint32_t i = 0; i < 3; i++) {
@@ -166,7 +137,7 @@ static void it_ends_with_its_session(void **state)
 	rig.opts.idle_ns = 20 * NS_PER_MS;
 	start(&rig, &owner);
 	rig_client(&rig, &other);
-	put_block(&owner, 1, SIZE, 0);
+	rig_put(&owner, 1, SIZE, 0, 0);
 	answer = lease(&owner, 1, 1, 0, 60000);
 	assert_int_equal(renew(&other, answer.bitmap.lease, 60000), 0);
 	raw_client_close(&owner);
@@ -189,23 +160,23 @@ static void expired_blocks_are_read_under_it(void **state)
 	rig_init(&rig);
 	start(&rig, &owner);
 	rig_client(&rig, &other);
-	put_block(&owner, 1, SIZE, 1);
-	put_block(&owner, 2, SIZE, 1);
-	put_block(&owner, 3, SIZE, 0);
+	rig_put(&owner, 1, SIZE, 0, 1);
+	rig_put(&owner, 2, SIZE, 0, 1);
+	rig_put(&owner, 3, SIZE, 0, 0);
 	answer = lease(&owner, 1, 1, 0, 60000);
 	second = lease(&owner, 3, 1, 0, 60000);
 	rig_run_ns(&rig, 2 * NS_PER_S);
 	other.lease = answer.bitmap.lease;
-	assert_int_equal(get_block(&other, 1, SIZE), 0);
-	assert_int_equal(get_block(&other, 2, SIZE), -ERR_MISS);
-	assert_int_equal(get_block(&owner, 1, SIZE), -ERR_MISS);
-	assert_int_equal(get_block(&other, 1, SIZE), 0);
+	assert_int_equal(rig_get(&other, 1, SIZE), 0);
+	assert_int_equal(rig_get(&other, 2, SIZE), -ERR_MISS);
+	assert_int_equal(rig_get(&owner, 1, SIZE), -ERR_MISS);
+	assert_int_equal(rig_get(&other, 1, SIZE), 0);
 	other.lease = 12345;
-	assert_int_equal(get_block(&other, 1, SIZE), -ERR_MISS);
-	assert_int_equal(get_block(&other, 3, SIZE), 0); /* what is there needs no lease */
+	assert_int_equal(rig_get(&other, 1, SIZE), -ERR_MISS);
+	assert_int_equal(rig_get(&other, 3, SIZE), 0); /* what is there needs no lease */
 	other.lease = answer.bitmap.lease;
 	assert_int_equal(renew(&owner, answer.bitmap.lease, 0), 0);
-	assert_int_equal(get_block(&other, 1, SIZE), -ERR_MISS);
+	assert_int_equal(rig_get(&other, 1, SIZE), -ERR_MISS);
 	assert_int_equal(renew(&owner, second.bitmap.lease, 0), 0);
 	raw_client_close(&owner);
 	stop(&rig, &other);
@@ -221,18 +192,18 @@ static void a_drop_outranks_it(void **state)
 
 	rig_init(&rig);
 	start(&rig, &client);
-	put_block(&client, 1, SIZE, 0);
-	put_block(&client, 2, SIZE, 0);
+	rig_put(&client, 1, SIZE, 0, 0);
+	rig_put(&client, 2, SIZE, 0, 0);
 	first = lease(&client, 1, 2, 0, 60000);
 	client.lease = first.bitmap.lease;
 	assert_int_equal(raw_client_finish(&client, raw_client_keys(&client, WIRE_DROP, &key, 1),
 					   NULL, NULL, NULL),
 			 0);
-	assert_int_equal(get_block(&client, 1, SIZE), -ERR_MISS);
+	assert_int_equal(rig_get(&client, 1, SIZE), -ERR_MISS);
 	assert_int_equal(rig_metrics(&rig).store_leased_blocks, 1);
 
 	/* Put again and leased again, it is held until the last of both leases ends. */
-	put_block(&client, 1, SIZE, 0);
+	rig_put(&client, 1, SIZE, 0, 0);
 	again = lease(&client, 1, 1, 0, 60000);
 	assert_int_equal(again.bitmap.leased, 1);
 	assert_int_equal(rig_metrics(&rig).store_leased_blocks, 2);
@@ -240,7 +211,7 @@ static void a_drop_outranks_it(void **state)
 	assert_int_equal(rig_metrics(&rig).store_leased_blocks, 2);
 	assert_int_equal(renew(&client, first.bitmap.lease, 0), 0);
 	assert_int_equal(rig_metrics(&rig).store_leased_blocks, 0);
-	assert_int_equal(get_block(&client, 1, SIZE), 0);
+	assert_int_equal(rig_get(&client, 1, SIZE), 0);
 	stop(&rig, &client);
 }
 
@@ -256,11 +227,11 @@ static void another_tenant_has_no_part_in_it(void **state)
 	start(&rig, &alice);
 	raw_client_open(&bob, rig.port, rig_poll, &rig);
 	assert_int_equal(raw_client_hello(&bob, "bob", &rig.tenants->rows[1].secrets[0]), 0);
-	put_block(&alice, 1, SIZE, 0);
+	rig_put(&alice, 1, SIZE, 0, 0);
 	answer = lease(&alice, 1, 1, 0, 60000);
 	assert_int_equal(renew(&bob, answer.bitmap.lease, 0), -ERR_MISS);
 	bob.lease = answer.bitmap.lease;
-	assert_int_equal(get_block(&bob, 1, SIZE), -ERR_MISS);
+	assert_int_equal(rig_get(&bob, 1, SIZE), -ERR_MISS);
 	assert_int_equal(lease(&bob, 1, 1, 0, 60000).bitmap.leased, 0);
 	assert_int_equal(rig_metrics(&rig).leases, 1);
 	raw_client_close(&bob);
@@ -280,7 +251,7 @@ static void a_table_that_is_full_shortens_it(void **state)
 	start(&rig, &first);
 	rig_client(&rig, &second);
 	for (uint32_t i = 0; i < 8; i++)
-		put_block(&first, i, SIZE, 0);
+		rig_put(&first, i, SIZE, 0, 0);
 	answer = lease(&first, 0, 8, 0, 60000);
 	assert_int_equal(answer.bits[0], 0xff);
 	assert_int_equal(answer.bitmap.leased, 4);
@@ -311,8 +282,8 @@ static void bytes_are_shared_among_tenants(void **state)
 	raw_client_open(&bob, rig.port, rig_poll, &rig);
 	assert_int_equal(raw_client_hello(&bob, "bob", &rig.tenants->rows[1].secrets[0]), 0);
 	for (uint32_t i = 0; i < 20; i++) {
-		put_block(&alice, i, size, 0);
-		put_block(&bob, i, size, 0);
+		rig_put(&alice, i, size, 0, 0);
+		rig_put(&bob, i, size, 0, 0);
 	}
 	/* 16 of 64 MiB: one may have half, the next half of what is left, and so on. */
 	answer = lease(&alice, 0, 20, 0, 60000);
@@ -335,16 +306,16 @@ static void what_it_holds_is_not_forgotten(void **state)
 	rig_init(&rig);
 	start(&rig, &client);
 	for (uint32_t i = 0; i < 4; i++)
-		put_block(&client, i, MiB, 0);
+		rig_put(&client, i, MiB, 0, 0);
 	answer = lease(&client, 0, 2, 0, 60000);
 	for (uint32_t i = 100; i < 250; i++)
-		put_block(&client, i, MiB, 0);
-	assert_int_equal(get_block(&client, 0, MiB), 0);
-	assert_int_equal(get_block(&client, 1, MiB), 0);
+		rig_put(&client, i, MiB, 0, 0);
+	assert_int_equal(rig_get(&client, 0, MiB), 0);
+	assert_int_equal(rig_get(&client, 1, MiB), 0);
 	assert_int_equal(renew(&client, answer.bitmap.lease, 0), 0);
 	for (uint32_t i = 300; i < 450; i++)
-		put_block(&client, i, MiB, 0);
-	assert_int_equal(get_block(&client, 100, MiB), -ERR_MISS);
+		rig_put(&client, i, MiB, 0, 0);
+	assert_int_equal(rig_get(&client, 100, MiB), -ERR_MISS);
 	stop(&rig, &client);
 }
 

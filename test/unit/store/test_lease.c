@@ -60,6 +60,18 @@ static bool has_leased(struct store_bench *bench, uint64_t number)
 	return shard_find_leased(bench->shard, &id, &ref);
 }
 
+/* A block that is leased while its time to live runs out. */
+static void put_lease_expire(struct store_bench *bench, uint64_t number)
+{
+	struct bench_put *put = bench_put_begin(bench, number, 5000, false);
+
+	put->put.expiry_s = bench->fake.wall_s + 10;
+	assert_int_equal(bench_put_commit(bench, put, number), 0);
+	assert_int_equal(bench_put_end(bench, put), 0);
+	assert_int_equal(lease(bench, number), 0);
+	bench->fake.wall_s += 10;
+}
+
 /* Put a block as soon as there is room; false: there is none. */
 static bool put_in_time(struct store_bench *bench, uint64_t number)
 {
@@ -126,16 +138,10 @@ static void what_is_leased_is_not_forgotten(void **state)
 static void a_lease_outlives_the_time_to_live(void **state)
 {
 	struct store_bench bench;
-	struct bench_put *put;
 
 	for (int is_memory = 0; is_memory < 2; is_memory++) {
 		opened(&bench, is_memory);
-		put = bench_put_begin(&bench, 1, 5000, false);
-		put->put.expiry_s = bench.fake.wall_s + 10;
-		assert_int_equal(bench_put_commit(&bench, put, 1), 0);
-		assert_int_equal(bench_put_end(&bench, put), 0);
-		assert_int_equal(lease(&bench, 1), 0);
-		bench.fake.wall_s += 10;
+		put_lease_expire(&bench, 1);
 		assert_false(bench_has(&bench, 1));
 		assert_int_equal(lease(&bench, 1), -ERR_MISS);
 		assert_true(has_leased(&bench, 1));
@@ -146,12 +152,7 @@ static void a_lease_outlives_the_time_to_live(void **state)
 		assert_true(bench_has(&bench, 1));
 		assert_int_equal(bench_stats(&bench).leased_bytes, 0);
 
-		put = bench_put_begin(&bench, 2, 5000, false);
-		put->put.expiry_s = bench.fake.wall_s + 10;
-		assert_int_equal(bench_put_commit(&bench, put, 2), 0);
-		assert_int_equal(bench_put_end(&bench, put), 0);
-		assert_int_equal(lease(&bench, 2), 0);
-		bench.fake.wall_s += 10;
+		put_lease_expire(&bench, 2);
 		unlease(&bench, 2);
 		assert_false(has_leased(&bench, 2));
 		closed(&bench);
@@ -191,15 +192,9 @@ static void a_drop_outranks_a_lease(void **state)
 static void what_is_expired_and_leased_can_be_dropped(void **state)
 {
 	struct store_bench bench;
-	struct bench_put *put;
 
 	opened(&bench, false);
-	put = bench_put_begin(&bench, 1, 5000, false);
-	put->put.expiry_s = bench.fake.wall_s + 10;
-	assert_int_equal(bench_put_commit(&bench, put, 1), 0);
-	assert_int_equal(bench_put_end(&bench, put), 0);
-	assert_int_equal(lease(&bench, 1), 0);
-	bench.fake.wall_s += 10;
+	put_lease_expire(&bench, 1);
 	assert_int_equal(bench_drop(&bench, 1, false), 0);
 	assert_false(has_leased(&bench, 1));
 	closed(&bench);
