@@ -33,6 +33,13 @@ static bool has_shards(const struct client_server *server, uint16_t reactor)
 	return false;
 }
 
+/* What waits was spread by a table that is no more: a drop would pass by reactors that are new. */
+static void lose_waiting(struct client_server *server)
+{
+	list_for_each (node, &server->used_sessions)
+		session_lose_waiting(list_entry(node, struct session, node), -ERR_CHANGED);
+}
+
 /* The reactor of each shard, in order of the shards' indexes. */
 static int learn_shards(struct client_server *server, const struct wire_shard *shards,
 			uint32_t count)
@@ -50,6 +57,9 @@ static int learn_shards(struct client_server *server, const struct wire_shard *s
 			reactors[found++] = (uint8_t)shards[i].reactor;
 		}
 	}
+	if (server->is_known &&
+	    (found != server->shard_count || memcmp(server->shard_reactors, reactors, found) != 0))
+		lose_waiting(server);
 	memcpy(server->shard_reactors, reactors, found);
 	server->shard_count = (uint16_t)found;
 	return 0;

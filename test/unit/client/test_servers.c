@@ -561,6 +561,64 @@ static void a_drop_cut_in_the_middle_keeps_what_was_answered(void **state)
 	end();
 }
 
+static void two_reactors(void)
+{
+	w.peers[0].shard_count = 2;
+	w.peers[0].shards[0] = (struct wire_shard) { .index = 0, .reactor = 0, .weight = 1 };
+	w.peers[0].shards[1] = (struct wire_shard) { .index = 1, .reactor = 1, .weight = 1 };
+	w.peers[0].welcome.reactor_count = 2;
+}
+
+/* A drop of the namespace, while no session is up. */
+static void drop_waits(struct test_op *drop, uint32_t lane)
+{
+	pass_ns(2 * NS_PER_S); /* a session that lived is no failure by itself */
+	lane_break(lane, -ERR_PEER);
+	submit(drop, CTXKV_OP_DROP, 0, 0);
+	assert_int_equal(w.sent_count, 0);
+	pass_ns(NS_PER_S);
+}
+
+/* It was meant for the one reactor that there was: a second would never hear of it. */
+static void a_drop_that_waits_is_not_done_by_more_reactors(void **state)
+{
+	struct test_op drop;
+
+	begin_up(1);
+	drop_waits(&drop, 0);
+	two_reactors();
+	w.peers[0].welcome.incarnation++;
+	assert_int_equal(w.lane_count, 2);
+	hello(1);
+	assert_int_equal(w.sent_count, 0);
+	assert_int_equal(told(&drop), BOTH);
+	assert_int_equal(drop.op.status, -ERR_CHANGED);
+	end();
+}
+
+/* Its reactor is not to be had, any other is: what waited is not for that one. */
+static void a_drop_that_waits_does_not_go_to_another_reactor(void **state)
+{
+	struct test_op drop;
+
+	begin_servers(1);
+	two_reactors();
+	client_connect(w.client);
+	pass_ns(1);
+	hello(0);
+	drop_waits(&drop, 0);
+	assert_int_equal(w.lanes[1].preface.reactor, 0);
+	lane_break(1, -ECONNREFUSED);
+	w.peers[0].welcome.reactor = 1;
+	while (w.lanes[w.lane_count - 1].preface.reactor != REACTOR_ANY)
+		pass_ns(100 * NS_PER_MS);
+	hello(w.lane_count - 1);
+	assert_int_equal(w.sent_count, 0);
+	end();
+	assert_int_equal(told(&drop), BOTH);
+	assert_int_equal(drop.op.status, -ERR_CHANGED);
+}
+
 static void a_report_goes_to_one_server(void **state)
 {
 	struct test_op report;
@@ -748,6 +806,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_drop_is_done_when_every_server_has_done_it),
 		cmocka_unit_test(a_drop_without_one_of_the_servers_is_not_done),
 		cmocka_unit_test(a_drop_cut_in_the_middle_keeps_what_was_answered),
+		cmocka_unit_test(a_drop_that_waits_is_not_done_by_more_reactors),
+		cmocka_unit_test(a_drop_that_waits_does_not_go_to_another_reactor),
 		cmocka_unit_test(a_report_goes_to_one_server),
 		cmocka_unit_test(one_handle_names_the_leases_of_all_sessions),
 		cmocka_unit_test(what_lies_behind_the_run_is_given_back),
