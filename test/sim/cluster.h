@@ -184,8 +184,9 @@ void lease_fill(struct user *user, struct ctxkv_op *op);
 void lease_granted(struct user *user, const struct ctxkv_op *op, const uint32_t *idents,
 		   const struct user_lease *asked);
 void lease_renewed(struct user *user, const struct ctxkv_op *op, const struct user_lease *asked);
-/* A get that began at tick misses. */
-void lease_check_miss(struct user *user, uint32_t ident, uint64_t tick, uint64_t connects);
+/* A get that began at tick and named a lease (0: none) misses. */
+void lease_check_miss(struct user *user, uint32_t ident, uint64_t tick, uint64_t connects,
+		      uint64_t named);
 
 /* --- cluster_user.c --- */
 

@@ -188,7 +188,7 @@ void server_start(struct server *server)
 {
 	struct cluster *cluster = server->cluster;
 	struct sim *sim = cluster->sim;
-	char name[16];
+	char name[24];
 	int rc;
 
 	if (sim->has_faults && !cluster->is_memory && rng_chance(&sim->rng, 1500))

@@ -173,7 +173,8 @@ static void on_miss(struct cop *cop, uint32_t i)
 	if (cluster->server_count > 1)
 		return;
 	if (cop->items[i].status == -ERR_MISS && cop->life == cluster->life && !cop->user->is_dying)
-		lease_check_miss(cop->user, cop->idents[i], cop->tick, connects_of(cop->user));
+		lease_check_miss(cop->user, cop->idents[i], cop->tick, connects_of(cop->user),
+				 cop->op.lease);
 	if ((cop->items[i].status != -ERR_MISS && cop->items[i].status != -ERR_CORRUPT) ||
 	    cop->life != cluster->life)
 		return;
