@@ -55,6 +55,20 @@ struct env_task {
 	bool is_queued;
 };
 
+/*
+ * What may become ready without the kernel knowing: rings in memory shared with another process.
+ * poll() looks at all pollers each turn; before it waits it goes on looking for a while after the
+ * last thing done (50 us at most, less when others want the core), then asks each to sleep.
+ */
+struct env_poller {
+	bool (*look)(struct env_poller *poller);  /* true: something was done */
+	bool (*sleep)(struct env_poller *poller); /* the loop is about to wait: from now on the
+						     other side must ring (a socket of the loop's).
+						     false: something has come after all */
+	void (*wake)(struct env_poller *poller);  /* it does not wait any more */
+	struct list node;
+};
+
 enum env_io_kind { ENV_READ = 1, ENV_WRITE, ENV_FLUSH, ENV_DISCARD };
 
 /*
@@ -118,8 +132,8 @@ struct env_resolve {
 /* What a core may ask of its thread's time: see poll(). */
 #define ENV_FOREVER UINT64_MAX
 
-/* All required; those from sock_send_fds to share_is_lost only where there are processes: NULL in
- * the simulator. */
+/* All required; the pollers and those from sock_send_fds to share_is_lost only where there are
+ * processes: NULL in the simulator. */
 struct env_ops {
 	const char *name; /* "posix", "uring", "sim" */
 
@@ -147,6 +161,9 @@ struct env_ops {
 	void (*timer_clear)(struct env *env, struct env_timer *timer);
 	void (*defer)(struct env *env, struct env_task *task);
 	void (*undefer)(struct env *env, struct env_task *task);
+	/* Pollers are the caller's until removed. NULL in the simulator. */
+	void (*poller_add)(struct env *env, struct env_poller *poller);
+	void (*poller_remove)(struct env *env, struct env_poller *poller);
 
 	/*
 	 * Block devices and files. open takes an exclusive lock (flock; O_EXCL on a device) unless

@@ -15,11 +15,13 @@ const struct xprt_ops *xprt_find(const char *name)
 
 #define CAPS_ALL                                                                                   \
 	(XPRT_CAP_DIRECT | XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC |          \
-	 XPRT_CAP_TLS)
+	 XPRT_CAP_TLS | XPRT_CAP_MAPPED)
 
 const char *xprt_ops_check(const struct xprt_ops *ops)
 {
 	bool is_direct = (ops->caps & XPRT_CAP_DIRECT) != 0;
+	bool is_mapped = (ops->caps & XPRT_CAP_MAPPED) != 0;
+	bool is_fenced = (ops->caps & (XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES)) != 0;
 
 	if (ops->name == NULL || ops->name[0] == '\0')
 		return "no name";
@@ -44,6 +46,12 @@ const char *xprt_ops_check(const struct xprt_ops *ops)
 		return "DIRECT and forget disagree";
 	if (is_direct != (ops->seg_max > 0) || ops->seg_max > XPRT_MOVE_SEG_MAX)
 		return "DIRECT and seg_max disagree, or it is beyond the wire's";
+	if (is_mapped && !is_direct)
+		return "MAPPED without DIRECT";
+	if (is_mapped != (ops->map != NULL) || is_mapped != (ops->unmap != NULL))
+		return "MAPPED and map or unmap disagree";
+	if (is_fenced == (ops->fence != NULL))
+		return "what fences is not said, or said twice";
 	return NULL;
 }
 

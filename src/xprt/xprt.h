@@ -43,6 +43,8 @@ enum xprt_cap {
 				<< 2, /* after close() nothing lands, even from a silent server */
 	XPRT_CAP_MAC = 1u << 3,       /* frames carry MACs once secured */
 	XPRT_CAP_TLS = 1u << 4,       /* a preface with WIRE_PREFACE_TLS has TLS under its lane */
+	XPRT_CAP_MAPPED = 1u << 5,    /* DIRECT, and the client's memory is in the server's address
+					 space: map(), unmap() */
 };
 
 #define XPRT_MOVE_IOV_MAX 17 /* pieces of a move: at most WIRE_DATA_MAX bytes */
@@ -163,6 +165,17 @@ struct xprt_handover {
 	struct wire_preface preface;
 };
 
+/*
+ * Client: a session whose server may still write into declared memory, and a wait for the end of
+ * that. The user's, zeroed with done set, borrowed by fence() until done().
+ */
+struct xprt_fence {
+	void (*done)(struct xprt_fence *fence);
+	/* The transport's own. */
+	struct list node;
+	void *ctx;
+};
+
 struct xprt_region {
 	void *base;
 	uint64_t size;
@@ -228,12 +241,34 @@ struct xprt_ops {
 	 */
 	void (*forget)(struct xprt_group *group, uint64_t request);
 
-	/* Required by XPRT_CAP_DIRECT, NULL without it. Client: make memory reachable. Server: note
-	 * what the client declared, of this group; -ERR_PROTOCOL when it is no good. */
+	/* Required by XPRT_CAP_DIRECT, NULL without it. Client: make memory reachable; -EOPNOTSUPP:
+	 * this memory cannot be (shm: it is private). Server: note what the client declared, of
+	 * this group; -ERR_PROTOCOL when it is no good. */
 	int (*declare)(struct xprt_lane *lane, struct xprt_region *region);
 	void (*undeclare)(struct xprt_lane *lane, struct xprt_region *region);
 	int (*region_add)(struct xprt_group *group, const struct wire_declare *declare);
 	int (*region_remove)(struct xprt_group *group, uint32_t region);
+
+	/*
+	 * Required by XPRT_CAP_MAPPED, NULL without it. Server: the memory of the segments where
+	 * this process sees it, one piece a segment, held until unmap(), whatever becomes of
+	 * region, lane and group meanwhile. The client reads and writes it at any time, so that
+	 * nothing in it can be believed: copy before judging. -EOPNOTSUPP: not these (of several
+	 * regions): use push() and pull(). -ERR_PROTOCOL: outside of what was declared.
+	 */
+	int (*map)(struct xprt_group *group, const struct wire_seg *segs, uint32_t seg_count,
+		   struct iovec *iov_out, void **hold_out);
+	/* 0, or -ERR_PEER: the client took memory away while it was held; what was read of it is
+	 * zeros. */
+	int (*unmap)(void **hold);
+
+	/*
+	 * Client. Required without XPRT_CAP_SYNC_RELEASE and XPRT_CAP_CLOSE_FENCES, else NULL. On
+	 * lane 0 of a session, just before close(): fence->done() comes from the loop once nothing
+	 * can land any more through the session: by the server's word, or when its process has
+	 * ended and what it gave to the kernel is over.
+	 */
+	void (*fence)(struct xprt_lane *lane, struct xprt_fence *fence);
 };
 
 /* All transports in this binary, best first. */

@@ -67,6 +67,21 @@ static int fake_region_remove(struct xprt_group *group, uint32_t region)
 	return 0;
 }
 
+static int fake_map(struct xprt_group *group, const struct wire_seg *segs, uint32_t seg_count,
+		    struct iovec *iov_out, void **hold_out)
+{
+	return 0;
+}
+
+static int fake_unmap(void **hold)
+{
+	return 0;
+}
+
+static void fake_fence(struct xprt_lane *lane, struct xprt_fence *fence)
+{
+}
+
 static struct xprt_ops direct_ops(void)
 {
 	struct xprt_ops ops = xprt_tcp;
@@ -106,6 +121,12 @@ static void capabilities_and_ops_must_agree(void **state)
 	DIRECT_LIAR(ops.forget = xprt_tcp.forget);
 	DIRECT_LIAR(ops.seg_max = 0);
 	DIRECT_LIAR(ops.seg_max = XPRT_MOVE_SEG_MAX + 1);
+	DIRECT_LIAR(ops.caps |= XPRT_CAP_MAPPED);
+	DIRECT_LIAR(ops.map = fake_map);
+	DIRECT_LIAR(ops.unmap = fake_unmap);
+	LIAR((ops.caps |= XPRT_CAP_MAPPED, ops.map = fake_map, ops.unmap = fake_unmap));
+	LIAR(ops.fence = fake_fence);
+	LIAR(ops.caps &= ~(uint32_t)(XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES));
 }
 
 static void names_and_bits_are_checked(void **state)
