@@ -182,6 +182,7 @@ struct ctxkv_event {
 
 /* Flags of ctxkv_opts.flags. */
 #define CTXKV_CALLER_DRIVEN 1u /* no thread: submit and poll do the work */
+#define CTXKV_HUGE_PAGES    2u /* ctxkv_alloc() takes reserved huge pages while there are any */
 
 #define CTXKV_LOG_ERROR     0
 #define CTXKV_LOG_WARN      1
@@ -194,7 +195,8 @@ struct ctxkv_opts {
 	 * "ctxkv://TENANT@HOST:PORT?keyfile=PATH", "ctxkv://HOST,HOST,…", … A host that is a name
 	 * stands for all servers it has addresses of. NULL: $CTXKV_URL, else
 	 * "ctxkv://localhost" with the tenant and key file that 'ctxkv setup' wrote to
-	 * $XDG_CONFIG_HOME/ctxkv (~/.config/ctxkv).
+	 * $XDG_CONFIG_HOME/ctxkv (~/.config/ctxkv). "&transport=tcp" or "shm": only that; "auto":
+	 * shared memory where it can be used, as without.
 	 */
 	const char *url;
 	uint32_t flags;
@@ -208,6 +210,11 @@ struct ctxkv_opts {
 	void *log_ctx;
 	uint32_t sessions; /* to all reactors of all servers, at most 512; default 256 */
 	uint32_t reserved;
+	/*
+	 * Bytes through which memory that a server on this host cannot reach is copied: 64 MiB to
+	 * 4 GiB, default 128 MiB; taken as they are used. Ops wait while it is full.
+	 */
+	uint64_t staging_size;
 };
 
 /* Fill *opts with defaults; size is sizeof(*opts). Call it first. */
@@ -255,7 +262,7 @@ struct ctxkv_region_info {
 	uint64_t size;      /* sizeof(struct ctxkv_region_info) */
 	char served[64];    /* "tcp: received into place", "shm: in place", "shm: staged", … */
 	uint32_t is_direct; /* 1: the server reaches it without a copy on this side */
-	uint32_t reserved;
+	uint32_t page_size; /* of its memory, bytes; 0: not known */
 };
 
 /*
@@ -264,11 +271,21 @@ struct ctxkv_region_info {
  */
 CTXKV_API CTXKV_MUST_USE int ctxkv_region_declare(struct ctxkv_client *client, void *base,
 						  uint64_t size, struct ctxkv_region **region_out);
+/* -EBUSY: ops that are not released use it. -EAGAIN: a server could not be told yet, try again. */
 CTXKV_API int ctxkv_region_undeclare(struct ctxkv_client *client, struct ctxkv_region **region);
+/* How it is served now: it may change as sessions come and go. info->size is set by the caller. */
 CTXKV_API int ctxkv_region_get_info(const struct ctxkv_region *region,
 				    struct ctxkv_region_info *info);
+/* The declared region (ctxkv_alloc()'s, too) that holds these bytes; NULL: there is none. */
+CTXKV_API struct ctxkv_region *ctxkv_region_find(struct ctxkv_client *client, const void *base,
+						 uint64_t size);
 
-/* Page-aligned memory of the kind that the client's transport likes best, declared. */
+/*
+ * Memory that every transport serves without a copy on this side, declared: shared, page-aligned,
+ * from 2 MiB on aligned to 2 MiB, zeroed and touched. NULL: there is none left. Where huge pages
+ * were asked for (CTXKV_HUGE_PAGES) and none are reserved it is of normal ones: the log says so,
+ * and page_size of its region. Freed at close, if not before.
+ */
 CTXKV_API void *ctxkv_alloc(struct ctxkv_client *client, uint64_t size);
 CTXKV_API void ctxkv_free(struct ctxkv_client *client, void *base);
 
@@ -283,7 +300,7 @@ CTXKV_API void ctxkv_domain(const char *name, uint8_t domain_out[16]);
 
 struct ctxkv_stat {
 	uint64_t size;      /* sizeof(struct ctxkv_stat) */
-	char transport[16]; /* "tcp"; "" while there is no session */
+	char transport[16]; /* "tcp", "shm", "tcp+shm"; "" while there is no session */
 	char server[64];    /* address */
 	uint32_t is_connected;
 	uint32_t lanes;
@@ -303,6 +320,11 @@ struct ctxkv_stat {
 	uint64_t breaker_opens;
 	uint64_t corrupt;   /* blocks that arrived with a wrong checksum */
 	int64_t last_error; /* why there is no session, negative; 0 */
+	uint64_t fallbacks; /* attempts at shared memory that failed, and sessions went on over tcp
+			     */
+	uint64_t staging_size;
+	uint64_t staging_used; /* bytes of it taken just now */
+	char fallback[256];    /* why a session that could be faster is not, and what to do; "" */
 };
 
 /* Sums over all servers; server is the first one's address. */
@@ -333,6 +355,8 @@ struct ctxkv_server {
 	uint64_t retry_ns;   /* OUT, AWAY: until the next attempt */
 	uint64_t leaves_ns;  /* OUT: until its places go to others */
 	int64_t last_error;  /* why there is no session, negative; 0 */
+	char transport[16];  /* "tcp", "shm"; "": no session */
+	char fallback[256];  /* why it is not shared memory although it is offered; "" */
 };
 
 /* The servers of this client, at most count of them; servers[0].size is set by the caller, who gets

@@ -3,7 +3,8 @@
  * What comes back from the server. A REPLY gives items their results; a BITMAP all of them at once.
  * Over transports where the client itself receives the data, a get's result and its bytes come over
  * different lanes in any order: the item is done when the result is there and as many bytes have
- * landed as it says. Over direct ones the result comes after the bytes.
+ * landed as it says. Over direct ones the result comes after the bytes; what is staged is copied to
+ * the caller then, and its slot is free.
  *
  * When the server asks for it (verify = all), the bytes that arrived are summed here and compared
  * with the result: a difference is -ERR_CORRUPT, a miss.
@@ -25,12 +26,38 @@ static struct request *request_find(const struct client_lane *lane, uint64_t id)
 	return request != NULL && request->session == lane->session ? request : NULL;
 }
 
+static bool is_given_up(const struct request *request)
+{
+	return request->is_orphan || (request->cop != NULL && request->cop->has_result);
+}
+
 /* --- units --- */
+
+static bool is_transfer(const struct request *request)
+{
+	return request->kind == WIRE_GET || request->kind == WIRE_PUT;
+}
+
+/* A get's bytes done_size … end - 1 to where the caller wants them. */
+static void get_unstage(struct request *request, struct ctxkv_item *item, uint64_t end)
+{
+	struct client *client = request->cop->client;
+	const struct stage *stage = &client->stage;
+	uint64_t slot = item_state(item)->slot;
+
+	if (!session_is_direct(request->session) || slot == 0)
+		return;
+	stage_copy_out(stage, stage_slot_at(stage, (uint32_t)slot - 1), item, item->done_size, end);
+	client->stat.bytes_copied += end - item->done_size;
+}
 
 /* The server's word on a unit of a request. The request may end with it. */
 static void unit_finish(struct request *request, uint32_t unit, int status)
 {
 	struct client_op *cop = request->cop;
+
+	if (is_transfer(request) && session_is_direct(request->session))
+		region_unstage(cop->client, &cop->op->items[unit]);
 
 	ASSERT(request->open_count > 0);
 	request->open_count--;
@@ -61,6 +88,7 @@ static void get_finish(struct request *request, uint32_t unit)
 	const struct item_state *state = item_state(item);
 
 	client->stat.bytes_in += state->size;
+	get_unstage(request, item, state->size);
 	if ((state->flags & ITEM_CRC) != 0 && item_crc(item, state->size) != state->crc) {
 		client->stat.corrupt++;
 		log_warn("server %s sent bytes with a wrong checksum size %llu",
@@ -78,30 +106,33 @@ static void get_finish(struct request *request, uint32_t unit)
  * Bytes that the server has checked, in order. Over tcp they came before this on the same lane.
  * Where the client checks, too (verify is all), nothing counts before it has.
  */
-static void get_progress(struct client *client, const struct session *session,
-			 struct ctxkv_item *item, const struct wire_result *result)
+static void get_progress(struct request *request, struct ctxkv_item *item,
+			 const struct wire_result *result)
 {
+	const struct session *session = request->session;
 	const struct item_state *state = item_state(item);
 	uint64_t size = MIN((uint64_t)result->size, state->room);
 
 	if (session->welcome.verify == WIRE_VERIFY_ALL)
 		return;
-	if (!client_is_direct(client))
+	if (!session_is_direct(session))
 		size = MIN(size, state->landed);
-	if (size > item->done_size)
-		__atomic_store_n(&item->done_size, size, __ATOMIC_RELEASE);
+	if (size <= item->done_size)
+		return;
+	get_unstage(request, item, size);
+	__atomic_store_n(&item->done_size, size, __ATOMIC_RELEASE);
 }
 
 static int get_result(struct request *request, uint32_t unit, const struct wire_result *result)
 {
-	struct client *client = request->cop->client;
+	bool is_direct = session_is_direct(request->session);
 	struct ctxkv_item *item = &request->cop->op->items[unit];
 	struct item_state *state = item_state(item);
 
 	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0)
 		return -ERR_PROTOCOL;
 	if ((result->flags & WIRE_RESULT_PROGRESS) != 0) {
-		get_progress(client, request->session, item, result);
+		get_progress(request, item, result);
 		return 0;
 	}
 	if (result->status < 0) {
@@ -110,7 +141,7 @@ static int get_result(struct request *request, uint32_t unit, const struct wire_
 	}
 	if (result->size > state->room)
 		return -ERR_PROTOCOL;
-	if (!client_is_direct(client) && state->landed > result->size)
+	if (is_direct ? item->done_size > result->size : state->landed > result->size)
 		return -ERR_PROTOCOL;
 
 	item->record.sequence = result->record.sequence;
@@ -122,7 +153,7 @@ static int get_result(struct request *request, uint32_t unit, const struct wire_
 	if (request->session->welcome.verify == WIRE_VERIFY_ALL &&
 	    (result->flags & WIRE_RESULT_CRC) != 0)
 		state->flags |= ITEM_CRC;
-	if (client_is_direct(client) || state->landed == state->size)
+	if (is_direct || state->landed == state->size)
 		get_finish(request, unit);
 	return 0;
 }
@@ -139,6 +170,8 @@ static int put_result(struct request *request, uint32_t unit, const struct wire_
 		item->flags |= CTXKV_EXISTED;
 	else if (result->status == 0)
 		client->stat.bytes_out += state->room;
+	if (session_is_direct(request->session) && state->slot != 0)
+		client->stat.bytes_copied += state->room;
 	if ((result->flags & WIRE_RESULT_DURABLE) != 0)
 		item->flags |= CTXKV_WAS_DURABLE;
 	unit_finish(request, unit, result->status);
@@ -240,7 +273,7 @@ static int answer_results(struct client_lane *lane, const struct xprt_frame *fra
 		struct request *request = request_find(lane, header->request);
 		int rc;
 
-		if (request == NULL || (request->cop != NULL && request->cop->has_result))
+		if (request == NULL || is_given_up(request))
 			return 0;
 		rc = unit_result(client, request, &results[i]);
 		if (rc < 0)
@@ -261,7 +294,9 @@ static int answer_reply(struct client_lane *lane, const struct xprt_frame *frame
 		answer_cancel(lane, frame);
 		return 0;
 	case ID_REGION:
-		return results[0].status; /* no good: a bug of ours, start afresh */
+		return region_answered(lane->session,
+				       (uint32_t)(header->request >> REQUEST_INDEX_BITS),
+				       results[0].status);
 	case ID_LEASE:
 		return 0;
 	case ID_REQUEST:
@@ -274,8 +309,7 @@ static int answer_reply(struct client_lane *lane, const struct xprt_frame *frame
 		return rc;
 	/* An op that was given up: the last answer releases it like the answer to its CANCEL. */
 	request = request_find(lane, header->request);
-	if (request != NULL && request->cop != NULL && request->cop->has_result &&
-	    (header->flags & WIRE_FLAG_LAST) != 0)
+	if (request != NULL && is_given_up(request) && (header->flags & WIRE_FLAG_LAST) != 0)
 		request_end(request);
 	return 0;
 }
@@ -442,7 +476,8 @@ static struct ctxkv_item *data_item(struct client_lane *lane, enum wire_kind kin
 	struct request *request = request_find(lane, id);
 	uint32_t unit;
 
-	if (request == NULL || item >= request->count || request->cop->has_result)
+	if (request == NULL || item >= request->count || request->cop == NULL ||
+	    request->cop->has_result)
 		return NULL;
 	if (request->kind != (kind == WIRE_GRANT ? WIRE_PUT : WIRE_GET))
 		return NULL;

@@ -4,6 +4,12 @@
 
 #include "client_priv.h"
 
+/* How long the end of a client waits: for a server that answers; beyond a server's own bound, for
+ * what it gave to its medium; in place of a bound that it does not name. */
+#define END_MARGIN_NS   (200 * NS_PER_MS)
+#define END_IN_PLACE_NS (5 * NS_PER_S)
+#define END_NO_BOUND_NS (10 * NS_PER_S)
+
 /* --- create and destroy --- */
 
 static void client_lists_init(struct client *client)
@@ -29,6 +35,7 @@ static void client_lists_init(struct client *client)
 	request_init(client);
 	lease_init(client);
 	region_init(client);
+	fence_init(client);
 }
 
 /* Every piece of memory: where its address is kept, how much. */
@@ -37,7 +44,7 @@ struct piece {
 	size_t size;
 };
 
-#define PIECES 14
+#define PIECES 16
 
 static void client_pieces(struct client *client, struct piece pieces[PIECES])
 {
@@ -55,6 +62,9 @@ static void client_pieces(struct client *client, struct piece pieces[PIECES])
 		{ (void **)&client->lease_slots, LEASE_MAX * sizeof(*client->lease_slots) },
 		{ (void **)&client->lease_rows, LEASE_ROW_MAX * sizeof(*client->lease_rows) },
 		{ (void **)&client->region_rows, REGION_MAX * sizeof(*client->region_rows) },
+		{ (void **)&client->stage_slots,
+		  MAX(opts->stage_size / STAGE_CHUNK, 1) * sizeof(*client->stage_slots) },
+		{ (void **)&client->fence_rows, client->fence_count * sizeof(*client->fence_rows) },
 		{ (void **)&client->body, WIRE_BODY_MAX },
 		{ NULL, 0 },
 	};
@@ -94,7 +104,10 @@ static void opts_check(const struct client_opts *opts)
 	ASSERT(opts->inflight_max >= 1 && opts->inflight_max <= CLIENT_INFLIGHT_MAX);
 	ASSERT(opts->session_max <= SESSION_MAX);
 	ASSERT(opts->target.host_count >= 1 && opts->target.host_count <= HOST_MAX);
-	ASSERT((opts->xprt->caps & (XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES)) != 0);
+	ASSERT(opts->door == NULL || opts->stage != NULL);
+	ASSERT(opts->door != NULL || !opts->is_door_only);
+	ASSERT(opts->stage_size % STAGE_CHUNK == 0 && opts->stage_size <= STAGE_SIZE_MAX);
+	ASSERT(opts->stage == NULL || opts->stage_size >= STAGE_SIZE_MIN);
 }
 
 int client_create(struct env *env, const struct client_opts *opts, struct client **client_out)
@@ -110,12 +123,13 @@ int client_create(struct env *env, const struct client_opts *opts, struct client
 		.magic = CLIENT_MAGIC,
 		.env = env,
 		.opts = *opts,
-		.xprt = opts->xprt,
 		.shared_max = MAX(opts->inflight_max, (uint32_t)REQUEST_MIN),
 	};
 	if (client->opts.session_max == 0)
 		client->opts.session_max = SESSION_DEFAULT;
-	client->request_slots = client->shared_max + client->opts.session_max * SLOTS_A_SESSION;
+	client->fence_count = client->opts.session_max + FENCE_SPARE;
+	client->request_slots = client->shared_max +
+				(client->opts.session_max + client->fence_count) * SLOTS_A_SESSION;
 	client->part_count = opts->inflight_max * PARTS_AN_OP + client->opts.session_max;
 	rc = client_take_memory(client);
 	if (rc < 0)
@@ -134,6 +148,55 @@ err_give_memory:
 	return rc;
 }
 
+void client_end(struct client *client)
+{
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	if (client->is_ending)
+		return;
+	client->is_ending = true;
+	for (uint32_t i = 0; i < client->opts.inflight_max; i++) {
+		if (client->ops[i].op != NULL)
+			op_fail(&client->ops[i], -ECANCELED);
+	}
+	members_destroy(client);
+	text_fail_waiting(client, -ECANCELED);
+}
+
+bool client_is_over(const struct client *client)
+{
+	return list_is_empty(&client->fences);
+}
+
+static bool is_holding(const struct request *request)
+{
+	return request->id != 0 && request->fence != NULL && request->cop != NULL;
+}
+
+bool client_is_holding(const struct client *client)
+{
+	for (uint32_t i = 0; i < client->request_slots; i++) {
+		if (is_holding(&client->requests[i]))
+			return true;
+	}
+	return false;
+}
+
+uint64_t client_end_max_ns(const struct client *client)
+{
+	uint64_t max_ns = END_MARGIN_NS;
+
+	for (uint32_t i = 0; i < client->request_slots; i++) {
+		const struct request *request = &client->requests[i];
+		uint64_t stall_ns;
+
+		if (!is_holding(request))
+			continue; /* staged memory is ours: it may be left behind */
+		stall_ns = request->fence->stall_ms * NS_PER_MS;
+		max_ns = MAX(max_ns, (stall_ns > 0 ? stall_ns : END_NO_BOUND_NS) + END_IN_PLACE_NS);
+	}
+	return max_ns;
+}
+
 void client_destroy(struct client **client_ref)
 {
 	struct client *client = *client_ref;
@@ -142,13 +205,8 @@ void client_destroy(struct client **client_ref)
 		return;
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	*client_ref = NULL;
-	client->is_ending = true;
-	for (uint32_t i = 0; i < client->opts.inflight_max; i++) {
-		if (client->ops[i].op != NULL)
-			op_fail(&client->ops[i], -ECANCELED);
-	}
-	members_destroy(client);
-	text_fail_waiting(client, -ECANCELED);
+	client_end(client);
+	ASSERT(client_is_over(client));
 	client->env->ops->undefer(client->env, &client->news_task);
 	client->env->ops->undefer(client->env, &client->pump_task);
 	op_news_deliver(&client->news_task);
@@ -243,6 +301,9 @@ static void server_row(const struct client_server *server, struct ctxkv_server *
 		.last_error = session_is_up(primary) ? 0 : primary->last_error,
 	};
 	snprintf(row->address, sizeof(row->address), "%s", server->address);
+	if (session_is_up(primary))
+		snprintf(row->transport, sizeof(row->transport), "%s", primary->xprt->name);
+	snprintf(row->fallback, sizeof(row->fallback), "%s", primary->door.reason);
 	memcpy(row->uuid, server->uuid, sizeof(row->uuid));
 	list_for_each (node, &server->used_sessions) {
 		const struct session *session = list_entry(node, struct session, node);
@@ -278,11 +339,24 @@ uint32_t client_get_servers(const struct client *client, void *rows, size_t size
 	return found;
 }
 
+/* "tcp", "shm", or both while sessions differ. */
+static void stat_transport(const char *name, struct ctxkv_stat *stat)
+{
+	size_t used = strlen(stat->transport);
+
+	if (strstr(stat->transport, name) == NULL)
+		snprintf(stat->transport + used, sizeof(stat->transport) - used, "%s%s",
+			 used > 0 ? "+" : "", name);
+}
+
 static void stat_session(const struct session *session, struct ctxkv_stat *stat)
 {
+	if (stat->fallback[0] == '\0')
+		snprintf(stat->fallback, sizeof(stat->fallback), "%s", session->door.reason);
 	if (!session_is_up(session))
 		return;
 	stat->is_connected = 1;
+	stat_transport(session->xprt->name, stat);
 	for (uint32_t i = 0; i < session->group.lane_count; i++)
 		stat->lanes += session->group.lanes[i] != NULL;
 }
@@ -312,6 +386,7 @@ void client_get_stat(const struct client *client, struct ctxkv_stat *stat)
 		if (client->servers[i].is_used && client->servers[i].is_member)
 			stat_server(&client->servers[i], stat);
 	}
-	if (stat->is_connected != 0)
-		snprintf(stat->transport, sizeof(stat->transport), "%s", client->xprt->name);
+	stat->staging_size = client->opts.stage_size;
+	stat->staging_used =
+		(uint64_t)(client->stage.chunk_count - client->stage.free_count) * STAGE_CHUNK;
 }

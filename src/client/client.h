@@ -21,6 +21,7 @@ struct client;
 #define SESSION_MAX         512 /* of all servers */
 #define SESSION_DEFAULT     256
 #define CLIENT_INFLIGHT_MAX 32768
+#define CLIENT_REASON_SIZE  256
 #define SERVER_AWAY_NS      (60 * NS_PER_S) /* so long without any success: it has no places */
 
 struct client_host {
@@ -29,18 +30,27 @@ struct client_host {
 	bool is_numeric; /* needs no resolution: one server. Else every address is one */
 };
 
-/* Where to and as whom: a parsed URL and key file (url.c). */
+enum client_transport { CLIENT_AUTO = 0, CLIENT_TCP, CLIENT_SHM };
+
+/* Where to, as whom and how: a parsed URL and key file (url.c). */
 struct client_target {
 	struct client_host hosts[HOST_MAX];
 	uint32_t host_count;
 	char tenant[WIRE_TENANT_MAX];
 	struct auth_secret secret;
 	bool is_tls; /* TLS, or no connection */
+	enum client_transport transport;
 };
 
 struct client_opts {
 	struct client_target target;
 	const struct xprt_ops *xprt; /* tcp; loop in the simulator */
+	const struct xprt_ops *door; /* better, where a server offers it: shm; NULL: none */
+	bool is_door_only;           /* through it or not at all */
+	/* Where door (or xprt) cannot reach memory: see stage.h. Must be such that they reach it.
+	 * Not freed before the client is over; NULL: none. */
+	void *stage;
+	uint64_t stage_size;
 	uint32_t lanes;
 	uint32_t inflight_max;
 	uint32_t session_max; /* 0: SESSION_DEFAULT. At least one for each server */
@@ -56,7 +66,18 @@ struct client_opts {
 
 int client_create(struct env *env, const struct client_opts *opts,
 		  struct client **client_out) MUST_USE;
-/* Every op still in flight is finished (events are delivered) before it returns. */
+/*
+ * Begin to end: every op has its RESULT, the sessions are closed. What servers may still do to the
+ * callers' memory is waited for, in the loop, until client_is_over(): then client_destroy().
+ */
+void client_end(struct client *client);
+bool client_is_over(const struct client *client);
+/* So long after client_end() at most, if servers are as they say. */
+uint64_t client_end_max_ns(const struct client *client);
+/* Memory of callers is among what is waited for, not only the library's. */
+bool client_is_holding(const struct client *client);
+/* Every op still in flight is finished (events are delivered) before it returns. Calls client_end()
+ * where that has not been done; the client must be over then. */
 void client_destroy(struct client **client);
 
 /* 0, or -EAGAIN (inflight_max). Refusals of the op itself come as its event. */
@@ -66,11 +87,17 @@ void client_cancel(struct client *client, struct ctxkv_op *op);
 /* Begin to connect now rather than at the first op. */
 void client_connect(struct client *client);
 
-int client_region_declare(struct client *client, void *base, uint64_t size,
+/* page_size: of the memory; 0: not known. */
+int client_region_declare(struct client *client, void *base, uint64_t size, uint32_t page_size,
 			  struct ctxkv_region **region_out) MUST_USE;
-/* What the region's memory is served by; lives as long as the region. */
-const struct ctxkv_region_info *client_region_info(const struct ctxkv_region *region);
+/* ANY_THREAD: what the region's memory is served by. */
+void client_region_info(const struct ctxkv_region *region, struct ctxkv_region_info *info_out);
+/* -EBUSY: ops under way name it. -EAGAIN: a server could not be told yet. */
 int client_region_undeclare(struct client *client, struct ctxkv_region **region);
+/* Its memory is about to go, whatever is under way: nobody names it from now on. */
+void client_region_abandon(struct client *client, struct ctxkv_region **region);
+/* The declared region that holds this; NULL: none. */
+struct ctxkv_region *client_region_find(struct client *client, const void *base, uint64_t size);
 
 /* STAT of the server: done comes once. text is borrowed by the callback. */
 struct client_text {

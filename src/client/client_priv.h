@@ -10,17 +10,22 @@
  *   answer.c    what comes back: results, bitmaps, texts, and where data lands
  *   lane.c      one connection: connect, hello, join; the transport's upcalls
  *   session.c   the lanes to one reactor together: first connect, reconnect, breaker
+ *   door.c      a faster way to the same reactor, that WELCOME offered
+ *   fence.c     sessions that are gone, whose server may still write into memory
  *   server.c    the sessions to one server: what it said of itself, the 60 s rule, draining
  *   members.c   which servers there are: the URL's hosts, name resolution, placement
  *   lease.c     one handle for the leases that several sessions granted
  *   server_stat.c  a server's counters as text
  *   region.c    declared memory, segments for transports that reach it directly
+ *   stage.c     memory of our own in place of what they do not reach
  *
  * An op's way: op_submit() checks it, gives it a deadline and queues it; spread_ops() waits until
  * it is known who has what and makes parts of it, each for one session; session_pump() turns their
  * units into requests while the session is up and has credit and a free slot; answers and landed
  * bytes give each item its outcome (op_unit_finish()); the last outcome makes the RESULT, the end
- * of its last request the RELEASE; op_news_deliver() tells the caller from the loop.
+ * of its last request the RELEASE; op_news_deliver() tells the caller from the loop. A request that
+ * only knows memory of ours does not hold up the RELEASE: it goes on as nobody's
+ * (request_orphan()).
  *
  * Sessions share nothing but slots and parts, of which each always finds some: a server that does
  * not answer holds up its own items only.
@@ -30,9 +35,12 @@
 #ifndef CLIENT_CLIENT_PRIV_H
 #define CLIENT_CLIENT_PRIV_H
 
+#include <stdatomic.h>
+
 #include "../wire/place.h"
 #include "breaker.h"
 #include "client.h"
+#include "stage.h"
 
 #define CLIENT_MAGIC       UINT64_C(0x544e45494c435843)
 #define LANE_MAGIC         UINT64_C(0x454e414c20565843)
@@ -51,6 +59,7 @@
 #define SLOTS_A_SESSION    4    /* requests that no other session can take from it */
 #define LEASE_MAX          1024 /* handles */
 #define LEASE_ROW_MAX      4096 /* sessions of all handles */
+#define FENCE_SPARE        64   /* fences beyond one for each session */
 
 /* The two highest bits of a request id say whose it is. */
 enum id_tag {
@@ -92,9 +101,12 @@ enum item_flag {
 
 /* Lives in ctxkv_item.reserved while the op is in flight. */
 struct item_state {
-	uint64_t landed; /* GET: bytes that have arrived */
-	uint32_t room;   /* bytes of its iov, at most UINT32_MAX */
-	uint32_t size;   /* GET: of the result */
+	union {
+		uint64_t landed; /* GET, not DIRECT: bytes that have arrived */
+		uint64_t slot;   /* staged: its slot's index + 1; else 0 */
+	};
+	uint32_t room; /* bytes of its iov, at most UINT32_MAX */
+	uint32_t size; /* GET: of the result */
 	uint32_t crc;
 	uint16_t flags;   /* enum item_flag */
 	uint16_t unit;    /* of the op: which unit stands at this position */
@@ -174,6 +186,11 @@ struct request {
 	enum wire_kind kind;
 	bool has_last;     /* the server has answered all of it */
 	bool is_cancelled; /* a CANCEL that names it has been sent */
+	bool is_in_place;  /* it names memory of the caller's that the server reaches */
+	bool is_orphan;    /* its op is gone; its slots wait for the server's last word */
+	struct list slots; /* staged items that have no outcome */
+	uint64_t regions[REGION_MAX / 64]; /* that it names, by row */
+	struct fence *fence;               /* session is NULL: the end of this is its end */
 };
 
 /* --- session --- */
@@ -191,9 +208,13 @@ enum lane_state {
 struct client_lane {
 	uint64_t magic;
 	struct session *session;
+	const struct xprt_ops *xprt;
 	struct xprt_lane *lane; /* NULL: none */
 	enum lane_state state;
 	uint16_t index;
+	bool is_door; /* the session's door.lane */
+	bool is_gone; /* the transport has closed it: only fence() may still be asked of it */
+	struct auth_key key;    /* NEW: of the session that it makes */
 	uint64_t pause_ns;      /* before the next attempt to join */
 	struct env_timer timer; /* IDLE: the next attempt; else, until UP: the end of this one */
 	struct auth_transcript transcript;
@@ -211,6 +232,29 @@ enum session_state {
 	SESSION_UP,
 };
 
+/* A better way to the session's reactor. */
+enum door_state {
+	DOOR_NONE = 0, /* none is offered, or it is in use */
+	DOOR_PAUSE,    /* it could not be used: tried again when the timer fires */
+	DOOR_HELLO,    /* its lane is on its way */
+	DOOR_OPEN,     /* welcomed there: the session moves once nothing is under way */
+};
+
+struct door {
+	enum door_state state;
+	bool is_first;  /* the session has not been used yet: it waits for what comes of this */
+	bool is_in_use; /* the session is up through it */
+	const struct xprt_ops *xprt;
+	char address[128];
+	struct client_lane lane;
+	struct wire_welcome welcome;
+	struct env_timer timer;          /* PAUSE: the next attempt; OPEN: the end of the wait */
+	uint64_t pause_ns;               /* before the next; 0: all is well */
+	uint64_t retry_ns;               /* not before that */
+	int why;                         /* why it is not used; 0 */
+	char reason[CLIENT_REASON_SIZE]; /* the same, and what to do; "" */
+};
+
 enum waiting { WAITING_CONTROL = 0, WAITING_PUT, WAITING_COUNT };
 
 /* To one reactor of one server. */
@@ -225,9 +269,11 @@ struct session {
 	struct list due_node; /* client's due: to be pumped */
 	enum session_state state;
 	struct breaker breaker;
+	const struct xprt_ops *xprt; /* how it is made, or will be */
+	struct door door;
+	struct fence *fence; /* should its end need one; NULL: its transport needs none */
 	struct client_lane lanes[WIRE_LANE_MAX];
 	struct xprt_group group;
-	struct auth_key key;
 	struct wire_welcome welcome;
 	uint32_t lane_count; /* wanted */
 	uint32_t credit_given;
@@ -315,15 +361,41 @@ struct lease {
 	bool is_new;     /* its op is under way */
 };
 
+/* --- fences --- */
+
+/* A session that is gone, of which requests are left: those whose fence is this. */
+struct fence {
+	struct xprt_fence fence;
+	struct client *client;
+	struct list node; /* client's fences or free_fences; a session's: on none */
+	uint32_t request_count;
+	uint32_t stall_ms; /* of the server: so long it may stand still at most; 0: for ever */
+	uint64_t begin_ns;
+	bool is_late;           /* it was logged */
+	struct env_timer timer; /* to log it */
+	char server[128];
+};
+
 /* --- regions --- */
+
+#define SESSION_WORDS ((SESSION_MAX + 63) / 64)
+
+enum served { SERVED_RECEIVED = 0, SERVED_IN_PLACE, SERVED_STAGED };
 
 struct ctxkv_region {
 	struct list node; /* client's regions or free_regions */
+	struct client *client;
 	struct xprt_region region;
-	struct ctxkv_region_info info;
-	bool is_implicit; /* declared on the fly */
-	bool is_going;    /* some session has been told so: nobody uses it any more */
-	uint64_t sent[(SESSION_MAX + 63) / 64]; /* DIRECT: the sessions that know it */
+	uint32_t request_count;       /* under way, that name it */
+	bool is_stage;                /* the staging area */
+	bool is_implicit;             /* declared on the fly */
+	bool is_refused;              /* a server did not take it: staged for good */
+	bool is_going;                /* nobody uses it any more; some sessions may still know it */
+	bool is_told;                 /* the log has said that it is staged */
+	uint64_t sent[SESSION_WORDS]; /* DIRECT: the sessions that know it */
+	uint64_t staged[SESSION_WORDS]; /* DIRECT: those that do not reach it */
+	_Atomic uint32_t served;        /* enum served; read by any thread, as the next */
+	_Atomic uint32_t page_size;     /* of its memory; 0: not known */
 };
 
 /* --- client --- */
@@ -332,7 +404,6 @@ struct client {
 	uint64_t magic;
 	struct env *env;
 	struct client_opts opts;
-	const struct xprt_ops *xprt;
 
 	struct client_host_state *hosts;
 	struct client_server *servers;
@@ -383,6 +454,15 @@ struct client {
 	struct list free_regions;
 	uint32_t region_id;
 	bool is_region_short; /* a part waits until a region can be taken back, wherever that is */
+	struct stage stage;
+	struct stage_slot *stage_slots;
+	const struct ctxkv_region *stage_region; /* NULL: there is no staging area */
+	bool is_stage_short;                     /* a part waits for room in it */
+
+	struct fence *fence_rows;
+	uint32_t fence_count;
+	struct list fences; /* that have begun */
+	struct list free_fences;
 
 	struct ctxkv_stat stat;
 	bool is_ending;
@@ -397,15 +477,21 @@ static inline uint64_t client_chance(struct client *client)
 	return value;
 }
 
-static inline bool client_is_direct(const struct client *client)
+static inline bool session_is_direct(const struct session *session)
 {
-	return (client->xprt->caps & XPRT_CAP_DIRECT) != 0;
+	return (session->xprt->caps & XPRT_CAP_DIRECT) != 0;
 }
 
 /* A finished request is released at once, without a word from the server. */
-static inline bool client_is_sync(const struct client *client)
+static inline bool session_is_sync(const struct session *session)
 {
-	return (client->xprt->caps & XPRT_CAP_SYNC_RELEASE) != 0;
+	return (session->xprt->caps & XPRT_CAP_SYNC_RELEASE) != 0;
+}
+
+/* The end of its lanes does not end what its server does. */
+static inline bool session_is_fenced(const struct session *session)
+{
+	return session->xprt->fence != NULL;
 }
 
 static inline bool session_is_up(const struct session *session)
@@ -460,8 +546,16 @@ struct request *client_request_find(struct client *client, uint64_t id);
 void client_request_free(struct client *client, struct request *request);
 /* The request is over: forget it in the transport, free its slot. */
 void request_end(struct request *request);
+/* Its op ends without it. What it staged stays until the server's last word. */
+void request_orphan(struct request *request);
+/* The server may still read or write memory for it: the caller's, or staged. */
+bool request_is_exposed(const struct request *request);
+/* Nothing lands any more: give back all that it has. An op's may be released by that. */
+void request_over(struct client *client, struct request *request);
 /* Every open unit of it gets this outcome, and it ends. */
 void request_fail(struct client *client, struct request *request, int status);
+/* The same, but of the request as it was: it is not looked after here. */
+void request_lose_units(struct client_op *cop, const struct request *was, int status);
 /* Tell the servers to give up an op's requests. -EAGAIN: a lane was full. */
 int request_cancel(struct client_op *cop) MUST_USE;
 void request_init(struct client *client);
@@ -487,17 +581,52 @@ struct session *text_session(struct client *client);
 
 /* lane.c */
 void lane_init(struct client_lane *lane, struct session *session, uint16_t index);
-int lane_connect(struct client_lane *lane, const char *address) MUST_USE;
+int lane_connect(struct client_lane *lane, const struct xprt_ops *xprt,
+		 const char *address) MUST_USE;
 void lane_close(struct client_lane *lane);
+/* The connection of from goes on as that of to. */
+void lane_move(struct client_lane *to, struct client_lane *from);
+
+/* door.c */
+/* WELCOME of the session's first lane, with what it offers. */
+void door_offered(struct session *session, const struct wire_offer *offers, uint32_t offer_count);
+/* The door's lane is up, or gone. */
+int door_lane_up(struct session *session, const struct wire_welcome *welcome) MUST_USE;
+void door_lane_down(struct session *session, int why);
+/* Nothing may be sent just now: the session is about to move. */
+bool door_is_held(const struct session *session);
+/* Nothing is under way, perhaps. */
+void door_pump(struct session *session);
+/* The session goes down. */
+void door_close(struct session *session);
+/* It could not be used after all. */
+void door_fail(struct session *session, int why);
+void door_init(struct session *session);
+
+/* fence.c */
+/* For a session; NULL: there are too many that wait. */
+struct fence *fence_take(struct client *client) MUST_USE;
+/* The session's, if it has one: it is not needed. */
+void fence_give(struct session *session);
+/* Just before the lanes of a session are closed: NULL when nothing needs it. It is the session's
+ * no more. */
+struct fence *fence_begin(struct session *session);
+/* The request is the session's no more. Its open units get the outcome status. */
+void fence_add(struct fence *fence, struct request *request, int status);
+void fence_init(struct client *client);
 
 /* session.c */
+/* lanes[0] is that of its door. */
+void session_moved(struct session *session, const struct wire_welcome *welcome);
+/* It stays as it is: the other lanes join, and it is used. */
+void session_stays(struct session *session);
 /* NULL: no session is free. */
 struct session *session_take(struct client_server *server, uint16_t reactor);
 /* It is not needed any more; what is under way and waits for it fails. */
 void session_give(struct session *session, int why);
 /* An op wants it. */
 void session_want(struct session *session);
-/* shards: the welcome.shard_count... of the frame. */
+/* shards: the welcome.shard_count... of the frame; offers stand behind them. */
 int session_lane_up(struct client_lane *lane, const struct wire_welcome *welcome,
 		    const struct wire_shard *shards, uint32_t shard_count) MUST_USE;
 /* The lane is gone. */
@@ -567,6 +696,8 @@ bool lease_add(struct client_op *cop, struct session *session, const struct wire
 	       uint32_t first_unit) MUST_USE;
 /* The id of it at a session; 0: none. */
 uint64_t lease_id_at(const struct lease *lease, const struct session *session);
+/* Some lease has a part of it at this session. */
+bool lease_is_held(const struct session *session);
 /* LEASE, RENEW: the op has its RESULT. */
 void lease_op_finish(struct client_op *cop);
 /* The session has gone, and all its leases. */
@@ -575,11 +706,18 @@ void lease_session_down(struct session *session);
 /* region.c */
 void region_init(struct client *client);
 /*
- * Segments of the first size bytes of an item's iov for a direct transport. Returns how many;
- * -EAGAIN: a region is yet to be declared; -EINVAL: more pieces than an item may have.
+ * Segments of the first size bytes of an item's iov for a direct transport: of the caller's memory,
+ * or staged. Returns how many; -EAGAIN: a region is yet to be declared, or the staging area is
+ * full; -EINVAL: more pieces than an item may have. Noted in request, even when it fails.
  */
-int region_segs(struct session *session, const struct ctxkv_item *item, uint64_t size,
+int region_segs(struct request *request, struct ctxkv_item *item, uint32_t size, bool is_put,
 		struct wire_seg *segs) MUST_USE;
+/* What region_segs() noted last is not sent after all. */
+void region_unstage(struct client *client, struct ctxkv_item *item);
+/* The request does not name them any more. */
+void region_requests_end(struct client *client, struct request *request);
+/* A server has answered DECLARE. */
+int region_answered(struct session *session, uint32_t id, int status) MUST_USE;
 /* Tell the server the regions that it does not know yet. -EAGAIN: not all. */
 int region_flush(struct session *session) MUST_USE;
 /* The session is gone, and what it knew. */

@@ -5,18 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../base/log.h"
 #include "../env/posix/posix.h"
 #include "face.h"
+#include "stage.h"
 #include "url.h"
 
 #define LANES_DEFAULT    4
 #define INFLIGHT_DEFAULT 1024
 #define RELEASE_WAIT_NS  (100 * NS_PER_MS)
 #define OPEN_TICK_NS     (2 * NS_PER_MS)
+#define STAGING_DEFAULT  (128 * MiB)
 
 #define SAME(name)       _Static_assert(CTXKV_E##name == ERR_##name, "ctxkv.h repeats errors.def")
 SAME(MISS);
@@ -60,6 +62,7 @@ void ctxkv_opts_init(struct ctxkv_opts *opts, size_t size)
 		.probe_timeout_ns = NS_PER_S,
 		.timeout_ns = 10 * NS_PER_S,
 		.connect_timeout_ns = 2 * NS_PER_S,
+		.staging_size = STAGING_DEFAULT,
 	};
 
 	memset(opts, 0, size);
@@ -79,7 +82,7 @@ static int opts_take(const struct ctxkv_opts *given, struct ctxkv_opts *opts_out
 		wrong = "size is not set: call ctxkv_opts_init() first";
 	else if (given != NULL && given->size > sizeof(opts))
 		wrong = "size is that of a newer ctxkv.h than this library";
-	else if ((opts.flags & ~CTXKV_CALLER_DRIVEN) != 0)
+	else if ((opts.flags & ~(CTXKV_CALLER_DRIVEN | CTXKV_HUGE_PAGES)) != 0)
 		wrong = "flags has a bit that is not known";
 	else if (opts.lanes < 1 || opts.lanes > WIRE_LANE_MAX)
 		wrong = "lanes is not 1 to 16";
@@ -91,6 +94,8 @@ static int opts_take(const struct ctxkv_opts *given, struct ctxkv_opts *opts_out
 		wrong = "log_level is not one of CTXKV_LOG_*";
 	else if (opts.probe_timeout_ns == 0 || opts.timeout_ns == 0 || opts.connect_timeout_ns == 0)
 		wrong = "a timeout is 0";
+	else if (opts.staging_size < STAGE_SIZE_MIN || opts.staging_size > STAGE_SIZE_MAX)
+		wrong = "staging_size is not 64 MiB to 4 GiB";
 	if (wrong != NULL) {
 		snprintf(message, URL_MESSAGE_SIZE, "ctxkv_opts: %s", wrong);
 		return -EINVAL;
@@ -116,9 +121,10 @@ static void face_free(struct ctxkv_client *face)
 		struct allocation *allocation = face->allocations;
 
 		face->allocations = allocation->next;
-		munmap(allocation->base, allocation->size);
+		shared_free(&allocation->memory);
 		free(allocation);
 	}
+	shared_free(&face->stage);
 	if (face->event_fd >= 0)
 		close(face->event_fd);
 	free(face->table);
@@ -144,6 +150,7 @@ static struct ctxkv_client *face_alloc(const struct ctxkv_opts *opts)
 	face->fork_generation = face_fork_generation();
 	face->inflight_max = inflight_max;
 	face->has_thread = (opts->flags & CTXKV_CALLER_DRIVEN) == 0;
+	face->is_huge = (opts->flags & CTXKV_HUGE_PAGES) != 0;
 	face->log = (struct panic_log) {
 		.line = opts->log,
 		.ctx = opts->log_ctx,
@@ -185,14 +192,47 @@ static uint32_t sock_max(const struct ctxkv_opts *opts)
 	return opts->lanes * opts->sessions + 2 * WIRE_LANE_MAX;
 }
 
+/* How sessions to servers on this host are made, and the memory for it. NULL: as all others. */
+static int open_door(struct opening *opening, const struct client_target *target,
+		     const struct xprt_ops **door_out)
+{
+	const struct xprt_ops *door = xprt_find("shm");
+	struct ctxkv_client *face = opening->face;
+	int rc = 0;
+
+	if (target->transport == CLIENT_SHM && door == NULL) {
+		snprintf(opening->message, sizeof(opening->message),
+			 "transport=shm: this library has no shared memory");
+		return -ERR_UNSUPPORTED;
+	}
+	if (target->transport == CLIENT_TCP || target->is_tls || door == NULL)
+		return 0;
+	rc = shared_alloc(&face->stage, round_up(opening->opts->staging_size, STAGE_CHUNK), false,
+			  false);
+	if (rc < 0) {
+		snprintf(opening->message, sizeof(opening->message),
+			 "no shared memory of %llu bytes to stage in: %s",
+			 (unsigned long long)opening->opts->staging_size, err_str(rc));
+		return rc;
+	}
+	*door_out = door;
+	return 0;
+}
+
 static int open_core(struct opening *opening, const struct client_target *target)
 {
+	const struct xprt_ops *door = NULL;
+	int door_rc = open_door(opening, target, &door);
 	struct ctxkv_client *face = opening->face;
 	const struct env_posix_opts env_opts = { .io_thread_count = 1,
 						 .sock_max = sock_max(opening->opts) };
 	const struct client_opts core_opts = {
 		.target = *target,
 		.xprt = &xprt_tcp,
+		.door = door,
+		.is_door_only = target->transport == CLIENT_SHM,
+		.stage = face->stage.base,
+		.stage_size = face->stage.base != NULL ? face->stage.size : 0,
 		.lanes = opening->opts->lanes,
 		.session_max = opening->opts->sessions,
 		.inflight_max = opening->opts->inflight_max,
@@ -205,6 +245,8 @@ static int open_core(struct opening *opening, const struct client_target *target
 	};
 	int rc;
 
+	if (door_rc < 0)
+		return door_rc;
 	rc = env_posix_create(&env_opts, &face->env);
 	if (rc < 0)
 		return rc;
@@ -237,7 +279,7 @@ static void open_body(void *ctx)
 		return;
 	opening->rc = open_core(opening, &target);
 	explicit_bzero(&target, sizeof(target));
-	if (opening->rc < 0)
+	if (opening->rc < 0 && opening->message[0] == '\0')
 		snprintf(opening->message, sizeof(opening->message), "cannot start the client: %s",
 			 err_str(opening->rc));
 }
@@ -268,8 +310,9 @@ static int open_wait(struct ctxkv_client *face, uint64_t wait_ns, char *message)
 			return rc;
 		why = (int)sync.stat.last_error;
 		if (sync.is_settled && err_class_of(why) == ERR_CLASS_SETUP) {
-			snprintf(message, URL_MESSAGE_SIZE, "server %s: %s", sync.stat.server,
-				 err_str(why));
+			snprintf(message, URL_MESSAGE_SIZE, "server %s: %s%s", sync.stat.server,
+				 sync.stat.fallback[0] != '\0' ? "shared memory: " : "",
+				 sync.stat.fallback[0] != '\0' ? sync.stat.fallback : err_str(why));
 			return why;
 		}
 		if (sync.is_settled)
@@ -325,9 +368,7 @@ int ctxkv_open(const struct ctxkv_opts *given, uint64_t wait_ns, struct ctxkv_cl
 
 static void close_body(void *ctx)
 {
-	struct ctxkv_client *face = ctx;
-
-	client_destroy(&face->core);
+	face_close_core(ctx);
 }
 
 /* What a broken client held stays where it is, and reachable. */
@@ -376,7 +417,7 @@ void ctxkv_close(struct ctxkv_client **client)
 	}
 	if (rc == 0)
 		table_clear(face);
-	if (face->is_buried) {
+	if (face->is_buried || face->is_left) {
 		face_leave(face);
 		return;
 	}
@@ -389,17 +430,32 @@ void ctxkv_close(struct ctxkv_client **client)
 
 /* --- regions --- */
 
-int ctxkv_region_declare(struct ctxkv_client *client, void *base, uint64_t size,
-			 struct ctxkv_region **region_out)
+/* A call about memory, in the core's thread. */
+static int region_call(struct ctxkv_client *client, struct sync *sync)
 {
-	struct sync sync = { .kind = SYNC_DECLARE, .region = { .base = base, .size = size } };
 	int rc = face_check(client);
 
-	if (rc == 0)
-		rc = client->is_buried ? -ERR_BROKEN : face_sync(client, &sync);
+	if (rc < 0)
+		return rc;
+	return client->is_buried ? -ERR_BROKEN : face_sync(client, sync);
+}
+
+static int declare(struct ctxkv_client *client, void *base, uint64_t size, uint32_t page_size,
+		   struct ctxkv_region **region_out)
+{
+	struct sync sync = { .kind = SYNC_DECLARE,
+			     .region = { .base = base, .size = size, .page_size = page_size } };
+	int rc = region_call(client, &sync);
+
 	if (rc == 0)
 		*region_out = sync.region.region;
 	return rc;
+}
+
+int ctxkv_region_declare(struct ctxkv_client *client, void *base, uint64_t size,
+			 struct ctxkv_region **region_out)
+{
+	return declare(client, base, size, 0, region_out);
 }
 
 int ctxkv_region_undeclare(struct ctxkv_client *client, struct ctxkv_region **region)
@@ -416,39 +472,78 @@ int ctxkv_region_undeclare(struct ctxkv_client *client, struct ctxkv_region **re
 
 int ctxkv_region_get_info(const struct ctxkv_region *region, struct ctxkv_region_info *info)
 {
-	const struct ctxkv_region_info *all = client_region_info(region);
-	uint64_t size = MIN(info->size, sizeof(*all));
+	struct ctxkv_region_info all;
+	uint64_t size = MIN(info->size, sizeof(all));
 
 	if (size < sizeof(info->size))
 		return -EINVAL;
-	memcpy(info, all, size);
+	client_region_info(region, &all);
+	memcpy(info, &all, size);
 	info->size = size;
 	return 0;
+}
+
+struct ctxkv_region *ctxkv_region_find(struct ctxkv_client *client, const void *base, uint64_t size)
+{
+	struct sync sync = { .kind = SYNC_FIND, .region = { .base = (void *)base, .size = size } };
+
+	return region_call(client, &sync) == 0 ? sync.region.region : NULL;
+}
+
+static int alloc_memory(struct ctxkv_client *client, uint64_t size, struct shared *memory)
+{
+	int rc = -ENOMEM;
+
+	if (client->is_huge)
+		rc = shared_alloc(memory, size, true, true);
+	if (rc == 0)
+		return 0;
+	if (client->is_huge && !client->is_huge_missed) {
+		client->is_huge_missed = true;
+		log_warn(
+			"ctxkv_alloc: no huge pages for %llu bytes, normal ones are taken: reserve "
+			"some (sysctl vm.nr_hugepages)",
+			(unsigned long long)size);
+	}
+	return shared_alloc(memory, size, false, true);
+}
+
+struct alloc_call {
+	struct ctxkv_client *client;
+	uint64_t size;
+	struct shared *memory;
+	int rc;
+};
+
+/* Under a guard, so that what it logs goes where the client's log goes. */
+static void alloc_body(void *ctx)
+{
+	struct alloc_call *call = ctx;
+
+	call->rc = alloc_memory(call->client, call->size, call->memory);
 }
 
 void *ctxkv_alloc(struct ctxkv_client *client, uint64_t size)
 {
 	struct allocation *allocation;
-	void *base;
+	struct alloc_call call = { client, size, NULL, 0 };
 
-	if (face_check(client) < 0 || size == 0 || size > SIZE_MAX - PAGE_SIZE)
+	if (face_check(client) < 0)
 		return NULL;
-	size = round_up(size, PAGE_SIZE);
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (base == MAP_FAILED)
-		return NULL;
-	(void)madvise(base, size, MADV_HUGEPAGE);       /* no such kernel: small pages */
-	(void)madvise(base, size, MADV_POPULATE_WRITE); /* no such kernel: touched at first use */
 	allocation = calloc(1, sizeof(*allocation));
-	if (allocation == NULL) {
-		munmap(base, size);
+	if (allocation == NULL)
+		return NULL;
+	call.memory = &allocation->memory;
+	if (panic_guard(&client->log, alloc_body, &call) < 0 || call.rc < 0) {
+		free(allocation);
 		return NULL;
 	}
-	*allocation = (struct allocation) { client->allocations, base, size, NULL };
+	allocation->next = client->allocations;
 	client->allocations = allocation;
 	/* Not declared (the table is full): it is memory all the same. */
-	(void)!ctxkv_region_declare(client, base, size, &allocation->region);
-	return base;
+	(void)!declare(client, allocation->memory.base, allocation->memory.size,
+		       allocation->memory.page_size, &allocation->region);
+	return allocation->memory.base;
 }
 
 void ctxkv_free(struct ctxkv_client *client, void *base)
@@ -459,13 +554,15 @@ void ctxkv_free(struct ctxkv_client *client, void *base)
 		return;
 	for (at = &client->allocations; *at != NULL; at = &(*at)->next) {
 		struct allocation *allocation = *at;
+		struct sync sync = { .kind = SYNC_ABANDON };
 
-		if (allocation->base != base)
+		if (allocation->memory.base != base)
 			continue;
 		*at = allocation->next;
+		sync.region.region = allocation->region;
 		if (allocation->region != NULL)
-			(void)ctxkv_region_undeclare(client, &allocation->region); /* as above */
-		munmap(base, allocation->size);
+			(void)!region_call(client, &sync); /* broken: nobody looks at it any more */
+		shared_free(&allocation->memory);
 		free(allocation);
 		return;
 	}

@@ -24,6 +24,7 @@
 #include "client.h"
 #include "panic.h"
 #include "ring.h"
+#include "shared.h"
 
 #define FACE_MAGIC UINT64_C(0x45434146564b5843)
 
@@ -44,7 +45,15 @@ struct call {
 	};
 };
 
-enum sync_kind { SYNC_STAT = 1, SYNC_SERVERS, SYNC_SERVER_STAT, SYNC_DECLARE, SYNC_UNDECLARE };
+enum sync_kind {
+	SYNC_STAT = 1,
+	SYNC_SERVERS,
+	SYNC_SERVER_STAT,
+	SYNC_DECLARE,
+	SYNC_UNDECLARE,
+	SYNC_ABANDON,
+	SYNC_FIND
+};
 
 /* A call whose answer the user's thread waits for; on his stack. */
 struct sync {
@@ -69,6 +78,7 @@ struct sync {
 		struct {
 			void *base;
 			uint64_t size;
+			uint32_t page_size;
 			struct ctxkv_region *region;
 		} region;
 	};
@@ -77,8 +87,7 @@ struct sync {
 /* Memory given out by ctxkv_alloc(). */
 struct allocation {
 	struct allocation *next;
-	void *base;
-	uint64_t size;
+	struct shared memory;
 	struct ctxkv_region *region;
 };
 
@@ -91,6 +100,10 @@ struct ctxkv_client {
 	struct env *env;     /* NULL once buried */
 	struct client *core; /* the progress thread's */
 	struct allocation *allocations;
+	struct shared stage;
+	bool is_huge;        /* HUGE_PAGES */
+	bool is_huge_missed; /* and they were not to be had: it was logged */
+	bool is_left;        /* a server still holds memory: see face_close_core() */
 
 	/* The user's thread. */
 	struct ctxkv_op **table; /* ops in flight by slot; an op's reserved[0] is its slot + 1 */
@@ -126,6 +139,8 @@ void face_notify(struct ctxkv_client *face);
 void face_notify_clear(struct ctxkv_client *face);
 /* Close all descriptors of the env. -ERR_BROKEN: not all, perhaps. */
 int face_env_destroy(struct ctxkv_client *face) MUST_USE;
+/* The core's end, in its thread. */
+void face_close_core(struct ctxkv_client *face);
 /* One turn of the loop; under a guard. */
 void face_poll_env(struct ctxkv_client *face, uint64_t timeout_ns);
 /* Caller-driven: one turn under the guard. */

@@ -20,11 +20,13 @@ static uint64_t budget_ns(const struct client *client, uint64_t deadline_ns)
 	return left_ns - MIN(left_ns / 16, BUDGET_MARGIN_MAX);
 }
 
-void frame_begin(struct frame *frame, struct session *session, uint64_t deadline_ns)
+void frame_begin(struct frame *frame, struct request *owner, uint64_t deadline_ns)
 {
+	struct session *session = owner->session;
 	struct client *client = session->client;
 	struct wire_request *request = (void *)client->body;
 
+	frame->request = owner;
 	frame->session = session;
 	frame->body = client->body;
 	frame->body_size = sizeof(struct wire_request);
@@ -73,20 +75,36 @@ static uint32_t get_size(const struct ctxkv_item *item)
 	return (uint32_t)MIN(room, WIRE_BLOCK_MAX);
 }
 
-/* 1: added. 0: the frame is full. -EAGAIN: a region is not declared yet. */
-static int add_get(struct frame *frame, const struct ctxkv_item *item)
+/*
+ * Segments of an item with its head of head_size, if its transport needs any. Returns how many;
+ * -EAGAIN: not now; -ENOSPC: the frame is full.
+ */
+static int item_segs(struct frame *frame, struct ctxkv_item *item, uint32_t size, size_t head_size,
+		     bool is_put, struct wire_seg *segs)
+{
+	int seg_count = 0;
+
+	if (!frame_has_room(frame, head_size, 0))
+		return -ENOSPC;
+	if (!session_is_direct(frame->session))
+		return 0;
+	seg_count = region_segs(frame->request, item, size, is_put, segs);
+	if (seg_count < 0 ||
+	    frame_has_room(frame, head_size + (size_t)seg_count * sizeof(*segs), 0))
+		return seg_count;
+	region_unstage(frame->session->client, item);
+	return -ENOSPC;
+}
+
+/* 1: added. 0: the frame is full. -EAGAIN: a region is not declared yet, or no room to stage it. */
+static int add_get(struct frame *frame, struct ctxkv_item *item)
 {
 	struct wire_seg segs[WIRE_SEG_MAX];
 	struct wire_get *get;
-	int seg_count = 0;
+	int seg_count = item_segs(frame, item, get_size(item), sizeof(*get), false, segs);
 
-	if (client_is_direct(frame->session->client)) {
-		seg_count = region_segs(frame->session, item, get_size(item), segs);
-		if (seg_count < 0)
-			return seg_count;
-	}
-	if (!frame_has_room(frame, sizeof(*get) + (size_t)seg_count * sizeof(*segs), 0))
-		return 0;
+	if (seg_count < 0)
+		return seg_count == -ENOSPC ? 0 : seg_count;
 	get = frame_add(frame, sizeof(*get));
 	*get = (struct wire_get) {
 		.record = { item->record.sequence, (uint16_t)item->record.shard, 0, 0 },
@@ -141,21 +159,17 @@ static int add_put_inline(struct frame *frame, const struct ctxkv_item *item)
 	return 1;
 }
 
-static int add_put(struct frame *frame, const struct ctxkv_item *item)
+static int add_put(struct frame *frame, struct ctxkv_item *item)
 {
 	struct wire_seg segs[WIRE_SEG_MAX];
 	struct wire_put *put;
-	int seg_count = 0;
+	int seg_count;
 
 	if (is_inline(frame->session, item))
 		return add_put_inline(frame, item);
-	if (client_is_direct(frame->session->client)) {
-		seg_count = region_segs(frame->session, item, item_room(item), segs);
-		if (seg_count < 0)
-			return seg_count;
-	}
-	if (!frame_has_room(frame, sizeof(*put) + (size_t)seg_count * sizeof(*segs), 0))
-		return 0;
+	seg_count = item_segs(frame, item, (uint32_t)item_room(item), sizeof(*put), true, segs);
+	if (seg_count < 0)
+		return seg_count == -ENOSPC ? 0 : seg_count;
 	put = frame_add(frame, sizeof(*put));
 	put_init(put, item);
 	put->seg_count = (uint16_t)seg_count;
@@ -164,7 +178,7 @@ static int add_put(struct frame *frame, const struct ctxkv_item *item)
 	return 1;
 }
 
-static int add_item(struct frame *frame, const struct ctxkv_op *op, const struct ctxkv_item *item)
+static int add_item(struct frame *frame, const struct ctxkv_op *op, struct ctxkv_item *item)
 {
 	switch (op->opcode) {
 	case CTXKV_OP_GET:
@@ -251,4 +265,14 @@ int frame_fill(struct frame *frame, struct part *part)
 	}
 	ASSERT(frame->count > 0);
 	return 0;
+}
+
+void frame_undo(const struct frame *frame, const struct part *part)
+{
+	const struct client_op *cop = part->cop;
+
+	if (!session_is_direct(frame->session))
+		return;
+	for (uint32_t at = part->next; at < part->next + frame->count; at++)
+		item_state(&cop->op->items[op_unit_at(cop, at)])->slot = 0;
 }

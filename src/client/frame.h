@@ -11,6 +11,7 @@
 #include "client_priv.h"
 
 struct frame {
+	struct request *request; /* that it is to be */
 	struct session *session;
 	uint8_t *body;
 	uint32_t body_size;
@@ -23,7 +24,7 @@ struct frame {
 };
 
 /* An empty request with what is left until then as its budget. */
-void frame_begin(struct frame *frame, struct session *session, uint64_t deadline_ns);
+void frame_begin(struct frame *frame, struct request *request, uint64_t deadline_ns);
 
 /* Room for so much more of the body. It fits. */
 void *frame_add(struct frame *frame, size_t size);
@@ -31,9 +32,12 @@ void *frame_add(struct frame *frame, size_t size);
 /*
  * The op's own fields, and units from part->next on: a run of units that are still open. Moves
  * part->next to where it begins; frame->count is 0 when none is left (or the op has no items).
- * -EAGAIN: a region is not declared yet; -EINVAL: the first has more pieces than the transport can
- * name.
+ * -EAGAIN: a region is not declared yet, or no room to stage it; -EINVAL: the first has more pieces
+ * than the transport can name.
  */
 int frame_fill(struct frame *frame, struct part *part) MUST_USE;
+
+/* It was not sent: its items are not staged any more (their slots are the request's to free). */
+void frame_undo(const struct frame *frame, const struct part *part);
 
 #endif

@@ -11,6 +11,8 @@
  *
  * Failure: a wrong proof, a REFUSE, an unexpected frame, silence for connect_timeout_ns, a broken
  * connection: the lane is closed and session_lane_down() decides what next.
+ *
+ * The lane of a session's door (door.c) is a first lane of its own until the session moves to it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +29,7 @@ static const void *lane_proof_key(const struct client_lane *lane)
 {
 	if (lane_is_new(lane))
 		return lane_client(lane)->opts.target.secret.bytes;
-	return lane->session->key.bytes;
+	return lane->session->lanes[0].key.bytes;
 }
 
 static int send_hello(struct client_lane *lane)
@@ -37,7 +39,7 @@ static int send_hello(struct client_lane *lane)
 	struct wire_header header;
 
 	*hello = (struct wire_hello) {
-		.transports = client->xprt->transport,
+		.transports = lane->xprt->transport,
 		.lane = lane->index,
 	};
 	snprintf((char *)hello->tenant, sizeof(hello->tenant), "%s", client->opts.target.tenant);
@@ -45,14 +47,14 @@ static int send_hello(struct client_lane *lane)
 	auth_secret_id(&client->opts.target.secret, hello->secret_id);
 
 	wire_header_init(&header, WIRE_HELLO, 0, 0, sizeof(*hello));
-	return client->xprt->send(lane->lane, &header, hello, NULL, 0);
+	return lane->xprt->send(lane->lane, &header, hello, NULL, 0);
 }
 
 /* MACs begin behind PROOF. */
 static int lane_secure(struct client_lane *lane)
 {
-	const struct xprt_ops *xprt = lane_client(lane)->xprt;
-	const struct auth_key *key = &lane->session->key;
+	const struct xprt_ops *xprt = lane->xprt;
+	const struct auth_key *key = lane_is_new(lane) ? &lane->key : &lane->session->lanes[0].key;
 	struct auth_mac *out = NULL;
 	struct auth_mac *in = NULL;
 	int rc;
@@ -79,7 +81,7 @@ static int send_proof(struct client_lane *lane)
 
 	auth_proof(lane_proof_key(lane), AUTH_CLIENT, &lane->transcript, proof.proof);
 	wire_header_init(&header, WIRE_PROOF, 0, 0, sizeof(proof));
-	rc = lane_client(lane)->xprt->send(lane->lane, &header, &proof, NULL, 0);
+	rc = lane->xprt->send(lane->lane, &header, &proof, NULL, 0);
 	return rc < 0 ? rc : lane_secure(lane);
 }
 
@@ -124,7 +126,7 @@ static int on_challenge(struct client_lane *lane, const struct wire_challenge *c
 		return -ERR_AUTH;
 	}
 	if (lane_is_new(lane))
-		auth_session_key(&client->opts.target.secret, &lane->transcript, &session->key);
+		auth_session_key(&client->opts.target.secret, &lane->transcript, &lane->key);
 	lane->state = LANE_PROOF;
 	return lane_advance(lane);
 }
@@ -137,6 +139,8 @@ static int on_welcome(struct client_lane *lane, const struct xprt_frame *frame)
 		return -ERR_PROTOCOL;
 	client->env->ops->timer_clear(client->env, &lane->timer);
 	lane->state = LANE_UP;
+	if (lane->is_door)
+		return door_lane_up(lane->session, frame->body);
 	return session_lane_up(lane, frame->body, wire_items(frame->header, frame->body),
 			       frame->header->count);
 }
@@ -146,11 +150,19 @@ static int on_refuse(struct client_lane *lane, const struct wire_refuse *refuse)
 {
 	if (lane->state == LANE_UP)
 		return -ERR_PROTOCOL;
-	if (lane->session->last_error != refuse->code)
+	if (!lane->is_door && lane->session->last_error != refuse->code)
 		log_warn("server %s refused lane %u: %s (%s)", lane->session->server->address,
 			 lane->index, refuse->text, err_str(refuse->code));
 	lane->refused = refuse->code;
 	return refuse->code;
+}
+
+static void lane_down(struct client_lane *lane, int why)
+{
+	if (lane->is_door)
+		door_lane_down(lane->session, why);
+	else
+		session_lane_down(lane, why);
 }
 
 /* --- upcalls --- */
@@ -246,9 +258,8 @@ static void user_closed(struct xprt_lane *xlane, int why)
 {
 	struct client_lane *lane = lane_of(xlane);
 
-	lane->lane = NULL;
-	lane_client(lane)->env->ops->timer_clear(lane_client(lane)->env, &lane->timer);
-	session_lane_down(lane, lane->refused < 0 ? lane->refused : why);
+	lane->is_gone = true;
+	lane_down(lane, lane->refused < 0 ? lane->refused : why);
 }
 
 static const struct xprt_user client_xprt_user = {
@@ -291,8 +302,7 @@ static void lane_late(struct env_timer *timer)
 
 	CHECK_OBJ(lane, LANE_MAGIC);
 	ASSERT(lane->state != LANE_IDLE && lane->state != LANE_UP);
-	lane_client(lane)->xprt->close(&lane->lane);
-	session_lane_down(lane, -ETIMEDOUT);
+	lane_down(lane, -ETIMEDOUT);
 }
 
 void lane_init(struct client_lane *lane, struct session *session, uint16_t index)
@@ -300,20 +310,22 @@ void lane_init(struct client_lane *lane, struct session *session, uint16_t index
 	*lane = (struct client_lane) { .magic = LANE_MAGIC, .session = session, .index = index };
 }
 
-int lane_connect(struct client_lane *lane, const char *address)
+int lane_connect(struct client_lane *lane, const struct xprt_ops *xprt, const char *address)
 {
 	struct client *client = lane_client(lane);
 	struct env *env = client->env;
 	int rc;
 
 	ASSERT(lane->lane == NULL);
-	if (client->opts.target.is_tls && (client->xprt->caps & XPRT_CAP_TLS) == 0)
+	if (client->opts.target.is_tls && (xprt->caps & XPRT_CAP_TLS) == 0)
 		return -ERR_UNSUPPORTED;
+	lane->xprt = xprt;
 	lane->refused = 0;
+	lane->is_gone = false;
 	lane->ghost_count = 0;
 	preface_init(lane, &lane->transcript.preface);
-	rc = client->xprt->connect(env, address, &lane->transcript.preface, &client_xprt_user, lane,
-				   &lane->lane);
+	rc = xprt->connect(env, address, &lane->transcript.preface, &client_xprt_user, lane,
+			   &lane->lane);
 	if (rc < 0)
 		return rc;
 	lane->state = LANE_CONNECT;
@@ -327,9 +339,25 @@ void lane_close(struct client_lane *lane)
 	struct client *client = lane_client(lane);
 
 	client->env->ops->timer_clear(client->env, &lane->timer);
-	lane->session->group.lanes[lane->index] = NULL;
-	if (lane->lane != NULL)
-		client->xprt->close(&lane->lane);
+	if (!lane->is_door)
+		lane->session->group.lanes[lane->index] = NULL;
+	if (lane->lane != NULL && !lane->is_gone)
+		lane->xprt->close(&lane->lane);
+	lane->lane = NULL;
 	lane->state = LANE_IDLE;
 	lane->ghost_count = 0;
+}
+
+void lane_move(struct client_lane *to, struct client_lane *from)
+{
+	ASSERT(to->lane == NULL);
+	ASSERT(from->state == LANE_UP);
+	to->xprt = from->xprt;
+	to->lane = from->lane;
+	to->lane->ctx = to;
+	to->is_gone = from->is_gone;
+	to->state = LANE_UP;
+	to->key = from->key;
+	from->lane = NULL;
+	from->state = LANE_IDLE;
 }

@@ -66,6 +66,22 @@ struct lease *lease_find(struct client *client, uint64_t handle)
 	return lease->handle == handle && !lease->is_new ? lease : NULL;
 }
 
+bool lease_is_held(const struct session *session)
+{
+	uint64_t now_ns = env_now_ns(session->client->env);
+
+	list_for_each (node, &session->client->leases) {
+		const struct lease *lease = list_entry(node, struct lease, node);
+
+		list_for_each (row, &lease->rows) {
+			if (list_entry(row, struct lease_row, node)->session == session &&
+			    lease->end_ns > now_ns)
+				return true;
+		}
+	}
+	return false;
+}
+
 struct lease *lease_take(struct client *client)
 {
 	struct lease *lease;

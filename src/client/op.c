@@ -6,9 +6,9 @@
  * unit that goes to several: from the last of them, the first that is no success), from a check
  * here, or, for all that are open, from what ended the op (deadline, cancel, end of the client).
  * The last outcome makes the RESULT. The RELEASE comes with it when no request of the op is under
- * way any more. Else (only transports that are not SYNC_RELEASE) a CANCEL asks the server; its
- * answer releases, or, when there is none for release_wait_ns, the end of the session does: closed
- * lanes fence.
+ * way any more that names its memory. Else (only transports that are not SYNC_RELEASE) a CANCEL
+ * asks the server; its answer releases, or, when there is none for release_wait_ns, the end of the
+ * session does: closed lanes, or its fence (fence.c).
  *
  * Events are handed on from the loop, never out of a call.
  */
@@ -141,7 +141,6 @@ static void op_result(struct client_op *cop)
 	env->ops->timer_clear(env, &cop->timer);
 	news_add(cop, CTXKV_RESULT);
 	if (cop->request_count > 0) {
-		ASSERT(!client_is_sync(client));
 		list_add_tail(&client->releasing, &cop->node);
 		env->ops->timer_set(env, &cop->timer,
 				    env_now_ns(env) + client->opts.release_wait_ns);
@@ -246,7 +245,8 @@ void op_unit_lose(struct client_op *cop, uint32_t unit, int status)
 		op_result(cop);
 }
 
-/* The requests of an op that is given up: at once where the transport allows, else by CANCEL. */
+/* The requests of an op that is given up: at once where the transport allows it or they name no
+ * memory of the caller's, else by CANCEL. */
 static void op_give_up_requests(struct client_op *cop)
 {
 	int rc;
@@ -254,12 +254,17 @@ static void op_give_up_requests(struct client_op *cop)
 	if (cop->request_count == 0)
 		return;
 	rc = request_cancel(cop);
-	if (!client_is_sync(cop->client)) {
-		cop->is_cancel_due = rc < 0;
-		return;
+	list_for_each_safe (node, &cop->requests) {
+		struct request *request = list_entry(node, struct request, node);
+
+		if (request->session == NULL)
+			continue; /* its fence's */
+		if (session_is_sync(request->session) || !request_is_exposed(request))
+			request_end(request);
+		else if (!request->is_in_place)
+			request_orphan(request);
 	}
-	while (cop->request_count > 0)
-		request_end(list_head(&cop->requests, struct request, node));
+	cop->is_cancel_due = rc < 0 && cop->request_count > 0;
 }
 
 void op_fail(struct client_op *cop, int status)
@@ -284,9 +289,10 @@ static void op_late(struct client_op *cop)
 	uint64_t silent[(SESSION_MAX + 63) / 64] = { 0 };
 
 	list_for_each (node, &cop->requests) {
-		uint32_t index = list_entry(node, struct request, node)->session->index;
+		const struct session *session = list_entry(node, struct request, node)->session;
 
-		silent[index / 64] |= UINT64_C(1) << index % 64;
+		if (session != NULL)
+			silent[session->index / 64] |= UINT64_C(1) << session->index % 64;
 	}
 	op_fail(cop, -ERR_DEADLINE);
 	for (uint32_t i = 0; i < client->opts.session_max; i++) {
@@ -295,17 +301,29 @@ static void op_late(struct client_op *cop)
 	}
 }
 
+/* The session of a request that has one; NULL: all that are left are with fences. */
+static struct session *op_session(const struct client_op *cop)
+{
+	list_for_each (node, &cop->requests) {
+		struct session *session = list_entry(node, struct request, node)->session;
+
+		if (session != NULL)
+			return session;
+	}
+	return NULL;
+}
+
 /* The deadline, or the end of the wait for a CANCEL's answer. */
 static void op_timer(struct env_timer *timer)
 {
 	struct client_op *cop = CONTAINER_OF(timer, struct client_op, timer);
 	struct client *client = cop->client;
+	struct session *session;
 
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	if (cop->has_result) {
-		while (cop->request_count > 0)
-			session_fail(list_head(&cop->requests, struct request, node)->session,
-				     -ETIMEDOUT, BREAKER_LIMIT);
+		while ((session = op_session(cop)) != NULL)
+			session_fail(session, -ETIMEDOUT, BREAKER_LIMIT);
 		return;
 	}
 	client->stat.deadlines++;

@@ -44,6 +44,7 @@ static struct request *request_take(struct session *session, enum wire_kind kind
 	request = list_head(&client->free_requests, struct request, node);
 	ASSERT(request != NULL);
 	ASSERT(request->id == 0);
+	ASSERT(list_is_empty(&request->slots));
 	list_del(&request->node);
 	request->generation++;
 	request->id =
@@ -59,6 +60,9 @@ static struct request *request_take(struct session *session, enum wire_kind kind
 	request->answered = 0;
 	request->has_last = false;
 	request->is_cancelled = false;
+	request->is_in_place = false;
+	request->is_orphan = false;
+	request->fence = NULL;
 	client->request_count++;
 	client->shared_used += is_shared;
 	session->request_count++;
@@ -67,20 +71,40 @@ static struct request *request_take(struct session *session, enum wire_kind kind
 
 static void slot_give(struct client *client, struct request *request)
 {
+	struct session *session = request->session;
+	uint32_t *held = session != NULL ? &session->request_count : &request->fence->request_count;
+
 	ASSERT(request->id != 0);
 	ASSERT(client->request_count > 0);
-	ASSERT(request->session->request_count > 0);
+	ASSERT(*held > 0);
 	request->id = 0;
 	client->request_count--;
-	client->shared_used -= request->session->request_count > SLOTS_A_SESSION;
-	request->session->request_count--;
+	client->shared_used -= *held > SLOTS_A_SESSION;
+	--*held;
 	list_add_tail(&client->free_requests, &request->node);
+}
+
+static void slots_unstage(struct client *client, struct request *request)
+{
+	struct stage_slot *slot;
+
+	while ((slot = list_head(&request->slots, struct stage_slot, node)) != NULL)
+		stage_give(&client->stage, slot);
+}
+
+/* It was not sent. */
+static void request_drop(struct client *client, struct request *request)
+{
+	slots_unstage(client, request);
+	region_requests_end(client, request);
+	slot_give(client, request);
 }
 
 /* Something that all share is free after it was not. */
 void sessions_pump_later(struct client *client)
 {
 	client->is_region_short = false;
+	client->is_stage_short = false;
 	for (uint32_t i = 0; i < client->opts.session_max; i++) {
 		if (session_is_up(&client->sessions[i]) &&
 		    session_has_waiting(&client->sessions[i]))
@@ -92,9 +116,11 @@ void client_request_free(struct client *client, struct request *request)
 {
 	struct session *session = request->session;
 
-	slot_give(client, request);
-	session_pump_later(session); /* room for another */
-	if (client->shared_used + 1 == client->shared_max || client->is_region_short)
+	request_drop(client, request);
+	if (session != NULL)
+		session_pump_later(session); /* room for another */
+	if (client->shared_used + 1 == client->shared_max || client->is_region_short ||
+	    client->is_stage_short)
 		sessions_pump_later(client);
 }
 
@@ -107,20 +133,41 @@ struct request *client_request_find(struct client *client, uint64_t id)
 	return &client->requests[index];
 }
 
-void request_end(struct request *request)
+bool request_is_exposed(const struct request *request)
+{
+	return request->is_in_place || !list_is_empty(&request->slots);
+}
+
+void request_over(struct client *client, struct request *request)
 {
 	struct client_op *cop = request->cop;
-	struct session *session = request->session;
-	struct client *client = cop->client;
 
-	if (session_is_up(session) && !client_is_direct(client))
-		client->xprt->forget(&session->group, request->id);
+	list_del(&request->node);
+	client_request_free(client, request);
+	if (cop == NULL)
+		return;
+	cop->request_count--;
+	op_release_check(cop);
+}
+
+void request_end(struct request *request)
+{
+	struct session *session = request->session;
+
+	if (session_is_up(session) && !session_is_direct(session))
+		session->xprt->forget(&session->group, request->id);
 	if (!request->has_last)
 		request->lane->ghost_count++;
+	request_over(session->client, request);
+}
+
+void request_orphan(struct request *request)
+{
+	ASSERT(!request->is_in_place);
 	list_del(&request->node);
-	cop->request_count--;
-	client_request_free(client, request);
-	op_release_check(cop);
+	request->cop->request_count--;
+	request->cop = NULL;
+	request->is_orphan = true;
 }
 
 /* To all: this request has said what it has to say of it. */
@@ -130,24 +177,34 @@ static bool is_answered(const struct request *request, uint32_t position)
 	       (request->answered >> (position - request->first) & 1) != 0;
 }
 
+void request_lose_units(struct client_op *cop, const struct request *was, int status)
+{
+	uint32_t first = was->first;
+	uint32_t end = first + MAX(was->count, 1u);
+
+	for (; first < end && !cop->has_result; first++) {
+		uint32_t unit = op_unit_at(cop, first);
+
+		if (!op_unit_is_done(cop, unit) && !is_answered(was, first))
+			op_unit_lose(cop, unit, status);
+	}
+}
+
 void request_fail(struct client *client, struct request *request, int status)
 {
 	const struct request was = *request;
 	struct client_op *cop = request->cop;
-	uint32_t first = request->first;
-	uint32_t end = first + MAX(request->count, 1u);
 
+	if (request->is_orphan) {
+		request_over(client, request);
+		return;
+	}
 	if (cop == NULL) {
 		text_finish(client, request->text, status, NULL, 0);
 		return;
 	}
 	request_end(request);
-	for (; first < end && !cop->has_result; first++) {
-		uint32_t unit = op_unit_at(cop, first);
-
-		if (!op_unit_is_done(cop, unit) && !is_answered(&was, first))
-			op_unit_lose(cop, unit, status);
-	}
+	request_lose_units(cop, &was, status);
 }
 
 /* --- sending --- */
@@ -157,7 +214,7 @@ static struct client_lane *lane_pick(struct session *session)
 {
 	struct xprt_lane *lane = session->group.lanes[0];
 
-	if (!client_is_direct(session->client))
+	if (!session_is_direct(session))
 		lane = xprt_group_pick(&session->group);
 	return lane == NULL ? NULL : lane->ctx;
 }
@@ -181,8 +238,8 @@ static int frame_send(struct frame *frame, struct request *request)
 	wire_header_init(&header, request->kind, request->id, (uint16_t)frame->count,
 			 frame->body_size);
 	header.payload_size = frame->payload_size;
-	rc = client->xprt->send(request->lane->lane, &header, frame->body, frame->iov,
-				frame->iov_count);
+	rc = session->xprt->send(request->lane->lane, &header, frame->body, frame->iov,
+				 frame->iov_count);
 	if (rc < 0)
 		return -EAGAIN; /* if not for room, closed() follows */
 	session->credit_used += cost;
@@ -226,8 +283,23 @@ static int part_send(struct part *part)
 	struct frame frame;
 	int rc;
 
-	frame_begin(&frame, session, cop->deadline_ns);
+	if (!has_cancel_room(cop, session))
+		return -EAGAIN;
+	request = request_take(session, kind_of(cop->op));
+	if (request == NULL)
+		return -EAGAIN;
+	frame_begin(&frame, request, cop->deadline_ns);
 	rc = frame_fill(&frame, part);
+	if (rc == 0 && cop->item_count > 0 && frame.count == 0) {
+		request_drop(client, request); /* no unit of it is open */
+		return 0;
+	}
+	if (rc == 0)
+		rc = frame_send(&frame, request);
+	if (rc < 0) {
+		frame_undo(&frame, part);
+		request_drop(client, request);
+	}
 	if (rc == -EINVAL) {
 		uint32_t unit = op_unit_at(cop, part->next++);
 
@@ -236,19 +308,6 @@ static int part_send(struct part *part)
 	}
 	if (rc < 0)
 		return rc;
-	if (cop->item_count > 0 && frame.count == 0)
-		return 0;
-
-	if (!has_cancel_room(cop, session))
-		return -EAGAIN;
-	request = request_take(session, kind_of(cop->op));
-	if (request == NULL)
-		return -EAGAIN;
-	rc = frame_send(&frame, request);
-	if (rc < 0) {
-		slot_give(client, request);
-		return rc;
-	}
 	request->cop = cop;
 	request->first = part->next;
 	request->count = frame.count;
@@ -296,9 +355,9 @@ static void pump_texts(struct session *session)
 
 		if (request == NULL)
 			return;
-		frame_begin(&frame, session, text->timer.when_ns);
+		frame_begin(&frame, request, text->timer.when_ns);
 		if (frame_send(&frame, request) < 0) {
-			slot_give(client, request);
+			request_drop(client, request);
 			return;
 		}
 		list_del(&text->node);
@@ -314,7 +373,10 @@ void session_pump(struct session *session)
 
 	if (!session_is_up(session))
 		return;
-	if (client_is_direct(client) && region_flush(session) < 0)
+	door_pump(session);
+	if (door_is_held(session))
+		return;
+	if (session_is_direct(session) && region_flush(session) < 0)
 		return;
 	pump_cancels(client);
 	pump_texts(session);
@@ -359,7 +421,7 @@ int request_send_small(struct session *session, enum wire_kind kind, uint64_t id
 	if (more_size > 0)
 		memcpy(body.more, more, more_size);
 	wire_header_init(&header, kind, id, 0, (uint32_t)(sizeof(body.request) + more_size));
-	if (session->client->xprt->send(lane->lane, &header, &body, NULL, 0) < 0)
+	if (session->xprt->send(lane->lane, &header, &body, NULL, 0) < 0)
 		return -EAGAIN; /* if not for room, closed() follows */
 	lane->ghost_count++;
 	return 0;
@@ -388,7 +450,7 @@ static int lane_cancel(struct client_op *cop, struct client_lane *lane)
 	wire_header_init(&header, WIRE_CANCEL,
 			 id_make_cancel(lane->index, cop->generation, cop->index), count,
 			 (uint32_t)(sizeof(body.request) + count * sizeof(body.cancels[0])));
-	rc = cop->client->xprt->send(lane->lane, &header, &body, NULL, 0);
+	rc = lane->xprt->send(lane->lane, &header, &body, NULL, 0);
 	if (rc < 0)
 		return rc;
 	lane->ghost_count++;
@@ -407,7 +469,8 @@ int request_cancel(struct client_op *cop)
 	list_for_each (node, &cop->requests) {
 		struct request *request = list_entry(node, struct request, node);
 
-		if (!request->is_cancelled && session_is_up(request->session))
+		if (!request->is_cancelled && request->session != NULL &&
+		    session_is_up(request->session))
 			worst = MIN(worst, lane_cancel(cop, request->lane));
 	}
 	return worst;
@@ -420,6 +483,7 @@ void request_init(struct client *client)
 	list_init(&client->texts);
 	for (uint32_t i = 0; i < client->request_slots; i++) {
 		list_init(&client->requests[i].node);
+		list_init(&client->requests[i].slots);
 		list_add_tail(&client->free_requests, &client->requests[i].node);
 	}
 }

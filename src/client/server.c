@@ -210,7 +210,8 @@ void server_drains(struct client_server *server)
 
 bool server_is_awaited(const struct client_server *server)
 {
-	return server->is_used && server->is_member && !server->is_known &&
+	return server->is_used && server->is_member &&
+	       (!server->is_known || server->primary->door.is_first) &&
 	       server->primary->state != SESSION_DOWN &&
 	       breaker_is_closed(&server->primary->breaker);
 }

@@ -4,7 +4,8 @@
  * says when to try again.
  *
  * Normal path: the first op (or client_connect()) wants it: connect lane 0, hello; WELCOME brings
- * limits and credit; lanes 1 … join in parallel and are used as they come up.
+ * limits and credit; lanes 1 … join in parallel and are used as they come up. Where WELCOME offers
+ * a better way to the same reactor, the session moves there first (door.c).
  *
  * Failures:
  *   - connect or hello fail: a pause, then again; after BREAKER_LIMIT of them in a row, or one that
@@ -64,7 +65,7 @@ static void lane_join(struct client_lane *lane)
 {
 	ASSERT(lane->index > 0);
 	ASSERT(session_is_up(lane->session));
-	if (lane_connect(lane, lane->session->server->address) < 0)
+	if (lane_connect(lane, lane->session->xprt, lane->session->server->address) < 0)
 		lane_pause(lane);
 }
 
@@ -92,7 +93,7 @@ static void session_attempt(struct session *session)
 
 	breaker_try(&session->breaker);
 	session->state = SESSION_HELLO;
-	rc = lane_connect(&session->lanes[0], session->server->address);
+	rc = lane_connect(&session->lanes[0], session->xprt, session->server->address);
 	if (rc < 0)
 		session_fail(session, rc, 1);
 }
@@ -117,42 +118,63 @@ static void session_log_up(const struct session *session)
 	if (welcome->reactor_count > 1)
 		snprintf(reactor, sizeof(reactor), " reactor %u", welcome->reactor);
 	log_info("server %s connected%s transport %s lanes %u block_max %s",
-		 session->server->address, reactor, session->client->xprt->name,
-		 session->lane_count,
+		 session->server->address, reactor, session->xprt->name, session->lane_count,
 		 text_format_size(block_max, sizeof(block_max), welcome->block_max));
+}
+
+/* What WELCOME says to this session, whichever way it came. A transport that maps memory moves no
+ * bytes through its lanes: one is enough. */
+static void session_begin(struct session *session, const struct wire_welcome *welcome)
+{
+	bool is_mapped = (session->xprt->caps & XPRT_CAP_MAPPED) != 0;
+
+	session->welcome = *welcome;
+	session->lane_count = is_mapped ? 1 : MIN(session->client->opts.lanes, welcome->lane_max);
+	session->credit_given = welcome->credit;
+	session->credit_used = 0;
+	session->up_ns = env_now_ns(session->client->env);
+	xprt_group_init(&session->group, session);
+	session_log_up(session);
 }
 
 static int session_up(struct session *session, const struct wire_welcome *welcome,
 		      const struct wire_shard *shards, uint32_t shard_count)
 {
-	struct client *client = session->client;
-	int rc = server_learn(session, welcome, shards, shard_count);
+	int rc;
 
+	if (session_is_fenced(session)) {
+		session->fence = fence_take(session->client);
+		if (session->fence == NULL)
+			return -ERR_BUSY;
+	}
+	rc = server_learn(session, welcome, shards, shard_count);
 	if (rc < 0)
 		return rc;
 	session->state = SESSION_UP;
-	session->welcome = *welcome;
-	session->lane_count = MIN(client->opts.lanes, welcome->lane_max);
-	session->credit_given = welcome->credit;
-	session->credit_used = 0;
-	session->up_ns = env_now_ns(client->env);
 	session->last_error = 0;
 	session->is_any_asked = false;
-	xprt_group_init(&session->group, session);
 	breaker_succeed(&session->breaker);
-	client->stat.connects++;
+	session->client->stat.connects++;
 	session->server->connects++;
-	session_log_up(session);
-	for (uint32_t i = 1; i < session->lane_count; i++)
-		lane_join(&session->lanes[i]);
+	session_begin(session, welcome);
 	return 0;
+}
+
+static void session_lane_add(struct session *session, struct client_lane *lane)
+{
+	struct xprt_group *group = &session->group;
+
+	ASSERT(group->lanes[lane->index] == NULL);
+	lane->pause_ns = 0;
+	lane->lane->group = group;
+	group->lanes[lane->index] = lane->lane;
+	group->lane_count = MAX(group->lane_count, lane->index + 1u);
 }
 
 int session_lane_up(struct client_lane *lane, const struct wire_welcome *welcome,
 		    const struct wire_shard *shards, uint32_t shard_count)
 {
 	struct session *session = lane->session;
-	struct xprt_group *group = &session->group;
 	int rc;
 
 	if (lane->index == 0) {
@@ -160,15 +182,31 @@ int session_lane_up(struct client_lane *lane, const struct wire_welcome *welcome
 		if (rc < 0)
 			return rc;
 	}
-	ASSERT(group->lanes[lane->index] == NULL);
-	lane->pause_ns = 0;
-	lane->lane->group = group;
-	group->lanes[lane->index] = lane->lane;
-	group->lane_count = MAX(group->lane_count, lane->index + 1u);
-	if (lane->index == 0)
+	session_lane_add(session, lane);
+	if (lane->index == 0) {
+		door_offered(session, (const void *)(shards + shard_count), welcome->offer_count);
 		server_succeeded(session->server);
+	}
 	session_pump(session);
 	return 0;
+}
+
+void session_stays(struct session *session)
+{
+	for (uint32_t i = 1; i < session->lane_count; i++) {
+		if (session->lanes[i].state == LANE_IDLE)
+			lane_join(&session->lanes[i]);
+	}
+	members_tried(session->client);
+	session_pump_later(session);
+}
+
+void session_moved(struct session *session, const struct wire_welcome *welcome)
+{
+	session_begin(session, welcome);
+	session_lane_add(session, &session->lanes[0]);
+	members_tried(session->client);
+	session_pump_later(session);
 }
 
 /* An attempt that took all its time, or was refused for a cause that stays, opens the breaker. */
@@ -190,8 +228,8 @@ void session_lane_down(struct client_lane *lane, int why)
 	struct session *session = lane->session;
 	bool was_up = lane->state == LANE_UP;
 
-	lane_close(lane);
-	if (lane->index > 0 && (!was_up || client_is_sync(session->client))) {
+	if (lane->index > 0 && (!was_up || session_is_sync(session))) {
+		lane_close(lane);
 		if (was_up) {
 			log_warn("server %s lost lane %u: %s", session->server->address,
 				 lane->index, err_str(why));
@@ -222,22 +260,31 @@ static void session_log_down(const struct session *session, enum session_state b
 			 server->address, err_str(why));
 }
 
-/* Nothing of it goes on. */
+/* Nothing of it goes on, but what its server may still do to memory: that is the fence's. */
 static void session_close(struct session *session)
 {
+	struct fence *fence = fence_begin(session);
 	struct client *client = session->client;
 
 	session->asked_ns = 0;
 	session->silences = 0;
+	door_close(session);
 	for (uint32_t i = 0; i < WIRE_LANE_MAX; i++)
 		lane_close(&session->lanes[i]);
 	region_session_down(session);
 	lease_session_down(session);
 	for (uint32_t i = 0; i < client->request_slots && session->request_count > 0; i++) {
-		if (client->requests[i].id != 0 && client->requests[i].session == session)
-			request_fail(client, &client->requests[i], -ERR_PEER);
+		struct request *request = &client->requests[i];
+
+		if (request->id == 0 || request->session != session)
+			continue;
+		if (fence != NULL && request_is_exposed(request))
+			fence_add(fence, request, -ERR_PEER);
+		else
+			request_fail(client, request, -ERR_PEER);
 	}
 	ASSERT(session->request_count == 0);
+	session->xprt = client->opts.xprt;
 }
 
 void session_lose_waiting(struct session *session, int status)
@@ -333,6 +380,7 @@ struct session *session_take(struct client_server *server, uint16_t reactor)
 	session->state = SESSION_DOWN;
 	session->breaker = (struct breaker) { 0 };
 	session->last_error = 0;
+	door_init(session);
 	return session;
 }
 
@@ -356,6 +404,7 @@ void session_init(struct session *session, struct client *client, uint32_t index
 		.magic = SESSION_MAGIC,
 		.client = client,
 		.index = index,
+		.xprt = client->opts.xprt,
 		.timer.fire = session_timer,
 	};
 	list_init(&session->node);
@@ -364,5 +413,7 @@ void session_init(struct session *session, struct client *client, uint32_t index
 		list_init(&session->waiting[i]);
 	for (uint16_t i = 0; i < WIRE_LANE_MAX; i++)
 		lane_init(&session->lanes[i], session, i);
+	lane_init(&session->door.lane, session, 0);
+	session->door.lane.is_door = true;
 	list_add_tail(&client->free_sessions, &session->node);
 }

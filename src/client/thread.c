@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../base/log.h"
 #include "../env/posix/posix.h"
 #include "face.h"
 
@@ -106,8 +107,18 @@ static void sync_begin(struct ctxkv_client *face, struct sync *sync)
 		client_server_stat(face->core, &sync->server_stat.text);
 		break;
 	case SYNC_DECLARE:
-		sync_end(sync, client_region_declare(face->core, sync->region.base,
-						     sync->region.size, &sync->region.region));
+		sync_end(sync,
+			 client_region_declare(face->core, sync->region.base, sync->region.size,
+					       sync->region.page_size, &sync->region.region));
+		break;
+	case SYNC_ABANDON:
+		client_region_abandon(face->core, &sync->region.region);
+		sync_end(sync, 0);
+		break;
+	case SYNC_FIND:
+		sync->region.region =
+			client_region_find(face->core, sync->region.base, sync->region.size);
+		sync_end(sync, 0);
 		break;
 	case SYNC_UNDECLARE:
 		sync_end(sync, client_region_undeclare(face->core, &sync->region.region));
@@ -158,7 +169,7 @@ static void thread_body(void *ctx)
 	for (;;) {
 		while (ring_take(&face->calls, &call)) {
 			if (!call_begin(face, &call)) {
-				client_destroy(&face->core);
+				face_close_core(face);
 				return;
 			}
 		}
@@ -167,6 +178,26 @@ static void thread_body(void *ctx)
 		face_poll_env(face, ring_is_empty(&face->calls) ? ENV_FOREVER : 0);
 		atomic_store(&face->is_sleeping, false);
 	}
+}
+
+/* What is left of a core whose servers may still write is nobody's: it stays where it is. */
+void face_close_core(struct ctxkv_client *face)
+{
+	struct env *env = face->env;
+	uint64_t end_ns;
+
+	client_end(face->core);
+	end_ns = env_now_ns(env) + client_end_max_ns(face->core);
+	while (!client_is_over(face->core) && env_now_ns(env) < end_ns)
+		face_poll_env(face, end_ns - MIN(end_ns, env_now_ns(env)));
+	if (client_is_over(face->core)) {
+		client_destroy(&face->core);
+		return;
+	}
+	face->is_left = true;
+	if (client_is_holding(face->core))
+		log_error("closed although a server that does not answer may still write into "
+			  "buffers of ops: do not use them again before it has ended");
 }
 
 static void *thread_main(void *ctx)

@@ -196,26 +196,59 @@ static int parse_tls(struct url *url, char *message)
 	return 0;
 }
 
+static int parse_transport(struct url *url, char *message)
+{
+	if (strcmp(url->transport, "auto") != 0 && strcmp(url->transport, "tcp") != 0 &&
+	    strcmp(url->transport, "shm") != 0)
+		return fail(message, -ERR_URL, "transport= in the URL is auto, tcp or shm");
+	return 0;
+}
+
+static const struct parameter {
+	const char *name;
+	const char *example;
+	size_t offset; /* of its text in struct url */
+	size_t size;
+	int (*check)(struct url *url, char *message); /* NULL: any text will do */
+} parameters[] = {
+	{ "keyfile", "keyfile=PATH", offsetof(struct url, keyfile),
+	  sizeof(((struct url *)0)->keyfile), NULL },
+	{ "tls", "tls=1", offsetof(struct url, tls), sizeof(((struct url *)0)->tls), parse_tls },
+	{ "transport", "transport=shm", offsetof(struct url, transport),
+	  sizeof(((struct url *)0)->transport), parse_transport },
+};
+
 /* The nearest right name to a wrong one. */
 static int unknown_parameter(const char *name, char *message)
 {
-	static const char *const known[] = { "keyfile", "tls" };
+	for (size_t i = 0; i < ARRAY_LEN(parameters); i++) {
+		const char *known = parameters[i].name;
 
-	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-		if (text_distance(name, known[i]) < MIN(strlen(known[i]), 4))
+		if (text_distance(name, known) < MIN(strlen(known), 4))
 			return fail(message, -ERR_URL,
 				    "the URL has a parameter '%s': did you mean '%s'?", name,
-				    known[i]);
+				    known);
 	}
 	return fail(message, -ERR_URL,
-		    "the URL has an unknown parameter '%s'; there are 'keyfile' and 'tls'", name);
+		    "the URL has an unknown parameter '%s'; there are 'keyfile', 'tls' and "
+		    "'transport'",
+		    name);
+}
+
+static const struct parameter *parameter_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(parameters); i++) {
+		if (strcmp(name, parameters[i].name) == 0)
+			return &parameters[i];
+	}
+	return NULL;
 }
 
 static int parse_parameter(struct part part, struct url *url, char *message)
 {
 	const char *equals = memchr(part.at, '=', part.size);
+	const struct parameter *parameter;
 	struct part name = part;
-	bool is_tls;
 	char text[32];
 	char *value;
 	int rc;
@@ -223,18 +256,17 @@ static int parse_parameter(struct part part, struct url *url, char *message)
 	if (equals != NULL)
 		name.size = (size_t)(equals - part.at);
 	snprintf(text, sizeof(text), "%.*s", (int)MIN(name.size, sizeof(text) - 1), name.at);
-	is_tls = strcmp(text, "tls") == 0;
-	if (!is_tls && strcmp(text, "keyfile") != 0)
+	parameter = parameter_find(text);
+	if (parameter == NULL)
 		return unknown_parameter(text, message);
 	if (equals == NULL)
-		return fail(message, -ERR_URL, "write %s in the URL",
-			    is_tls ? "tls=1" : "keyfile=PATH");
-	value = is_tls ? url->tls : url->keyfile;
+		return fail(message, -ERR_URL, "write %s in the URL", parameter->example);
+	value = (char *)url + parameter->offset;
 	if (value[0] != '\0')
 		return fail(message, -ERR_URL, "the URL has %s= twice", text);
 	rc = parse_value((struct part) { equals + 1, part.size - name.size - 1 }, value,
-			 is_tls ? sizeof(url->tls) : sizeof(url->keyfile), text, message);
-	return rc == 0 && is_tls ? parse_tls(url, message) : rc;
+			 parameter->size, text, message);
+	return rc == 0 && parameter->check != NULL ? parameter->check(url, message) : rc;
 }
 
 int url_parse(const char *text, struct url *url_out, char message_out[URL_MESSAGE_SIZE])
@@ -428,7 +460,16 @@ static int url_complete(struct url *url, char *message)
 		memcpy(url->tenant, preset.tenant, sizeof(url->tenant));
 	if (url->tls[0] == '\0')
 		memcpy(url->tls, preset.tls, sizeof(url->tls));
+	if (url->transport[0] == '\0')
+		memcpy(url->transport, preset.transport, sizeof(url->transport));
 	return 0;
+}
+
+static enum client_transport transport_of(const struct url *url)
+{
+	if (strcmp(url->transport, "shm") == 0)
+		return CLIENT_SHM;
+	return strcmp(url->transport, "tcp") == 0 ? CLIENT_TCP : CLIENT_AUTO;
 }
 
 int url_resolve(const char *text, struct client_target *target_out,
@@ -455,9 +496,14 @@ int url_resolve(const char *text, struct client_target *target_out,
 	if (rc < 0)
 		return rc;
 
+	if (url.tls[0] == '1' && transport_of(&url) == CLIENT_SHM)
+		return fail(message_out, -ERR_URL,
+			    "shared memory has no TLS: leave out tls=1 or transport=shm");
+
 	/* Not left to the resolver: it may prefer ::1, where a server on 127.0.0.1 does not listen.
 	 */
 	target.is_tls = url.tls[0] == '1';
+	target.transport = transport_of(&url);
 	target.host_count = url.host_count;
 	for (uint32_t i = 0; i < url.host_count; i++) {
 		struct client_host *host = &target.hosts[i];

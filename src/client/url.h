@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From a client URL to a target:
- * ctxkv://[TENANT@]HOST[:PORT][,HOST[:PORT]]…[?keyfile=PATH][&tls=1].
+ * ctxkv://[TENANT@]HOST[:PORT][,HOST[:PORT]]…[?keyfile=PATH][&tls=1][&transport=auto].
  *
- * tls=1 (or tls=required): under TLS or not at all; tls=0: in the clear.
+ * tls=1 (or tls=required): under TLS or not at all; tls=0: in the clear. transport=tcp, shm: only
+ * that; auto (as without): shared memory where a server offers it and it can be used, else tcp.
  *
  * What the URL leaves out (all of it, the key file, the tenant) comes from the URL that 'ctxkv
  * setup' wrote, one line in $XDG_CONFIG_HOME/ctxkv/client.url (~/.config/ctxkv/client.url); the
@@ -22,7 +23,8 @@ struct url {
 	struct client_host hosts[HOST_MAX];
 	uint32_t host_count;
 	char keyfile[512];
-	char tls[16]; /* "0" or "1" */
+	char tls[16];       /* "0" or "1" */
+	char transport[16]; /* "auto", "tcp" or "shm" */
 };
 
 /* Pure. -ERR_URL, and what is wrong in message_out. */

@@ -585,7 +585,7 @@ void user_start(struct user *user)
 		sim_fail(cluster->sim, "client: %s", err_str(rc));
 	user->region = NULL;
 	if (user->is_arena_declared)
-		rc = client_region_declare(user->client, user->arena, ARENA_SIZE, &user->region);
+		rc = client_region_declare(user->client, user->arena, ARENA_SIZE, 0, &user->region);
 	if (rc < 0)
 		sim_fail(cluster->sim, "declare: %s", err_str(rc));
 	sim_note(cluster->sim, "client %u starts", user->number);

@@ -16,6 +16,8 @@ static int fake_connect(struct env *env, const char *address, const struct wire_
 
 	assert_true(w.lane_count < ARRAY_LEN(w.lanes));
 	assert_int_equal(wire_check_preface(preface), 0);
+	if (strncmp(address, "unix:", 5) == 0 && w.door_error != 0)
+		return w.door_error;
 	w.lane_count++;
 	*lane = (struct fake_lane) { .preface = *preface, .is_open = true };
 	snprintf(lane->address, sizeof(lane->address), "%s", address);
@@ -87,6 +89,23 @@ static int fake_declare(struct xprt_lane *lane, struct xprt_region *region)
 	return 0;
 }
 
+static int fake_share(struct xprt_lane *lane, struct xprt_region *region)
+{
+	bool is_stage = region->base == w.stage;
+
+	assert_true(CONTAINER_OF(lane, struct fake_lane, lane)->is_open);
+	if (!is_stage && w.share_error != 0)
+		return w.share_error;
+	return fake_declare(lane, region);
+}
+
+static void fake_fence(struct xprt_lane *xlane, struct xprt_fence *fence)
+{
+	assert_true(w.fence_count < ARRAY_LEN(w.fences));
+	assert_non_null(fence->done);
+	w.fences[w.fence_count++] = fence;
+}
+
 static void fake_undeclare(struct xprt_lane *lane, struct xprt_region *region)
 {
 }
@@ -113,6 +132,20 @@ const struct xprt_ops fake_direct = {
 	.secure = fake_secure,
 	.declare = fake_declare,
 	.undeclare = fake_undeclare,
+};
+
+const struct xprt_ops fake_door = {
+	.name = "door",
+	.transport = WIRE_XPRT_SHM,
+	.caps = XPRT_CAP_DIRECT | XPRT_CAP_MAPPED,
+	.seg_max = 16,
+	.connect = fake_connect,
+	.send = fake_send,
+	.close = fake_close,
+	.secure = fake_secure,
+	.declare = fake_share,
+	.undeclare = fake_undeclare,
+	.fence = fake_fence,
 };
 
 /* --- the server's part --- */
@@ -216,16 +249,20 @@ void hello(uint32_t index)
 	const void *secret = w.client->opts.target.secret.bytes;
 	struct auth_transcript transcript = { .preface = lane->preface };
 	bool is_new = lane->preface.mode == WIRE_MODE_NEW;
-	const void *key = is_new ? secret : session_of(lane)->key.bytes;
+	const void *key = is_new ? secret : session_of(lane)->lanes[0].key.bytes;
 	struct {
 		struct wire_welcome welcome;
 		struct wire_shard shards[WIRE_SHARD_MAX];
+		struct wire_offer offer; /* moves to behind the shards that there are */
 	} body = { .welcome = peer->welcome };
+	struct wire_offer *offer = (void *)&body.shards[peer->shard_count];
 	uint8_t proof[32];
 
 	if (is_new && lane->preface.reactor != REACTOR_ANY)
 		body.welcome.reactor = lane->preface.reactor;
 	memcpy(body.shards, peer->shards, sizeof(body.shards));
+	*offer = peer->offer;
+	body.welcome.offer_count = peer->offer.transport != 0;
 	sent_clear();
 	lane->lane.user->opened(&lane->lane);
 	assert_int_equal(w.sent_count, 1);
@@ -247,7 +284,8 @@ void hello(uint32_t index)
 	sent_clear();
 	assert_int_equal(deliver(index, WIRE_WELCOME, 0, peer->shard_count, 0, 0, &body,
 				 (uint32_t)(sizeof(body.welcome) +
-					    peer->shard_count * sizeof(body.shards[0]))),
+					    peer->shard_count * sizeof(body.shards[0]) +
+					    body.welcome.offer_count * sizeof(*offer))),
 			 0);
 }
 
@@ -307,6 +345,7 @@ void begin_with(const struct client_opts *given)
 	struct client_opts opts = *given;
 
 	memset(&w, 0, sizeof(w));
+	w.stage = opts.stage;
 	env_fake_init(&w.fake, 42);
 	w.fake.now_ns = NS_PER_S;
 	w.env = &w.fake.env;
@@ -334,8 +373,24 @@ void connect_all(uint32_t lanes)
 	assert_int_equal(w.lane_count, lanes);
 }
 
+void fence_end(uint32_t index)
+{
+	struct xprt_fence *fence = w.fences[index];
+
+	assert_true(index < w.fence_count);
+	assert_non_null(fence);
+	w.fences[index] = NULL;
+	fence->done(fence);
+	settle();
+}
+
 void end(void)
 {
+	client_end(w.client);
+	for (uint32_t i = 0; i < w.fence_count; i++) {
+		if (w.fences[i] != NULL)
+			fence_end(i);
+	}
 	client_destroy(&w.client);
 	assert_null(w.client);
 	sent_clear();

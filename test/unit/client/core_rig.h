@@ -35,6 +35,7 @@ struct peer {
 	struct wire_welcome welcome;
 	struct wire_shard shards[WIRE_SHARD_MAX];
 	uint16_t shard_count;
+	struct wire_offer offer; /* transport 0: none */
 };
 
 struct world {
@@ -47,7 +48,12 @@ struct world {
 	uint32_t peer_count;
 	struct sent sent[FRAME_MAX];
 	uint32_t sent_count;
-	bool is_full; /* send says -EAGAIN */
+	bool is_full;    /* send says -EAGAIN */
+	int door_error;  /* what connecting to a Unix socket says; 0: it goes on */
+	int share_error; /* what declaring the caller's memory to a door says */
+	void *stage;
+	struct xprt_fence *fences[16]; /* asked for; NULL: ended */
+	uint32_t fence_count;
 	uint32_t closes;
 	uint32_t forgets;
 	uint32_t events;
@@ -56,6 +62,7 @@ struct world {
 extern struct world w;
 extern const struct xprt_ops fake_sync;
 extern const struct xprt_ops fake_direct;
+extern const struct xprt_ops fake_door;    /* what shared memory is like */
 extern const struct client_opts core_opts; /* one server, "the server" */
 
 /* --- the world --- */
@@ -82,6 +89,8 @@ void land(const struct sent *to, uint32_t item, uint64_t offset, const void *byt
 	  int count_expected);
 /* The lane's hello, from HELLO to WELCOME. */
 void hello(uint32_t lane);
+/* Nothing lands any more for what was under way there. */
+void fence_end(uint32_t index);
 /* The connection ends. */
 void lane_break(uint32_t lane, int why);
 

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A place of size bytes on a multiple of 2 MiB, reserved. */
+static int reserve(uint64_t size, uint8_t **base_out)
+{
+	uint64_t all = size + HUGE_PAGE_SIZE;
+	uint8_t *base =
+		mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t before;
+
+	if (base == MAP_FAILED)
+		return -errno;
+	before = round_up((uintptr_t)base, HUGE_PAGE_SIZE) - (uintptr_t)base;
+	if (before > 0)
+		munmap(base, before);
+	munmap(base + before + size, all - before - size);
+	*base_out = base + before;
+	return 0;
+}
+
+static int map(struct shared *shared)
+{
+	int prot = PROT_READ | PROT_WRITE;
+	uint8_t *base = NULL;
+	int rc;
+
+	rc = reserve(shared->size, &base);
+	if (rc < 0)
+		return rc;
+	if (mmap(base, shared->size, prot, MAP_SHARED | MAP_FIXED, shared->fd, 0) == MAP_FAILED) {
+		rc = -errno;
+		munmap(base, shared->size);
+		return rc;
+	}
+	shared->base = base;
+	return 0;
+}
+
+/* Kernels that cannot do it at once have it done here: one touch a page. */
+static int touch(const struct shared *shared)
+{
+	volatile uint8_t *bytes = shared->base;
+
+	if (shared->page_size < HUGE_PAGE_SIZE)
+		(void)madvise(shared->base, shared->size, MADV_HUGEPAGE); /* small ones do, too */
+	if (madvise(shared->base, shared->size, MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	for (uint64_t at = 0; at < shared->size; at += shared->page_size)
+		bytes[at] = 0;
+	return 0;
+}
+
+int shared_alloc(struct shared *shared, uint64_t size, bool is_huge, bool is_touched)
+{
+	uint32_t page_size = is_huge ? HUGE_PAGE_SIZE : PAGE_SIZE;
+	unsigned flags = MFD_CLOEXEC | (is_huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
+	int rc;
+
+	if (size == 0 || size > SIZE_MAX / 4)
+		return -EINVAL;
+	*shared = (struct shared) {
+		.size = round_up(size, (uint64_t)page_size),
+		.page_size = page_size,
+		.fd = memfd_create("ctxkv", flags),
+	};
+	if (shared->fd < 0)
+		return -errno;
+	rc = ftruncate(shared->fd, (off_t)shared->size) < 0 ? -errno : 0;
+	if (rc == 0 && is_huge && fallocate(shared->fd, 0, 0, (off_t)shared->size) < 0)
+		rc = -ENOMEM; /* found out here rather than by a fault at first touch */
+	if (rc == 0)
+		rc = map(shared);
+	if (rc == 0 && is_touched)
+		rc = touch(shared);
+	if (rc < 0)
+		shared_free(shared);
+	return rc;
+}
+
+void shared_free(struct shared *shared)
+{
+	if (shared->base != NULL)
+		munmap(shared->base, shared->size);
+	if (shared->size > 0 && shared->fd >= 0)
+		close(shared->fd);
+	*shared = (struct shared) { .fd = -1 };
+}
