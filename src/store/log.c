@@ -18,7 +18,8 @@
  *      buffers go back, and what waits for it goes on to the next flush (flush.c).
  *
  * A write fails: the record's entries leave the index and the footer, what waits for it gets the
- * error; the log goes on behind it. Its pages are a hole: a header without its payload, at worst,
+ * error; the log goes on behind it. It counts against the medium, unless the bytes were a client's
+ * that has taken its memory away. Its pages are a hole: a header without its payload, at worst,
  * whose checksums do not fit.
  * No segment is ready, or what is left is reclaim's: -EAGAIN, nothing is taken; segment.c makes one
  * and shard_room() tells. The shard goes offline: every record ends with -EIO once its commands in
@@ -184,6 +185,12 @@ static void record_end(struct shard *shard, struct log_record *record)
 	segment_wrote(shard, segment);
 }
 
+/* Its bytes were a client's, and it took them away. */
+static bool is_client_fault(const struct log_record *record, int rc)
+{
+	return record->puts[0]->is_foreign && foreign_is_fault(rc);
+}
+
 static void write_ended(struct env_io *io)
 {
 	struct log_write *write = CONTAINER_OF(io, struct log_write, io);
@@ -198,7 +205,8 @@ static void write_ended(struct env_io *io)
 	list_add_tail(&log->writes, &write->node);
 	if (io->result < 0) {
 		record->rc = (int)io->result;
-		shard_io_failed(shard, record->rc);
+		if (!is_client_fault(record, record->rc))
+			shard_io_failed(shard, record->rc);
 	} else {
 		shard->stats.written_bytes += io->size;
 	}

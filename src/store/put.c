@@ -16,6 +16,9 @@
  * The caller gives up (abort): the first follower is FILLING now and told so.
  * An entry that recovery found by a scan and nobody verified yet does not count as there: its
  * payload may be torn, and the put may have been promised to be durable. It is replaced.
+ * Foreign buffers (a client's memory): checksums are taken once, at commit; what the client changes
+ * behind that fails them when the block is read, and costs only this block. Nobody is shown the
+ * buffers, and they alone are in their record.
  * The record cannot be written: the entry leaves the index, who waits for durability gets the
  * error; who had asked for buffered was told 0 before, and finds a miss.
  * The index is full of blocks that cannot be forgotten: -ERR_FULL.
@@ -394,6 +397,9 @@ int shard_put_commit(struct shard *shard, struct shard_put *put)
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	ASSERT(put->shard == shard);
 	ASSERT(put->state == SHARD_PUT_FILLING);
+	if (put->is_foreign)
+		ASSERT(put->is_durable &&
+		       shard_put_fits(shard, put->size, put->iov, put->iov_count));
 	if (shard->is_offline) {
 		shard_put_abort(shard, put, -ERR_OFFLINE);
 		return 0;

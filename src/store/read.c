@@ -15,6 +15,12 @@
  * A command fails, a checksum does not fit, or the header names another block: no further command
  * is begun, and when those in flight have ended the block's entry leaves the index, a counter moves
  * and done() gets -EIO or -ERR_CORRUPT.
+ *
+ * Foreign buffers are a client's memory: it can write there, or take it away, at any time. They
+ * hold exactly the range. Commands go over as many of them as fit; what is less than a page at the
+ * end goes through a page of the state's and is copied. Whatever fails in such a read says nothing
+ * of the block or the medium: done() tells, entry and counters stay as they are. Who wants to know
+ * reads again into memory of his own.
  */
 #include <string.h>
 
@@ -24,10 +30,11 @@
 
 struct read_io {
 	struct env_io io;
-	struct iovec iov;
+	struct iovec iov; /* where the command is part of one buffer */
 	struct read_state *state;
 	uint64_t begin; /* in the block */
 	bool is_busy;
+	bool is_tail;   /* into the state's page */
 	bool is_landed; /* and not yet handed on */
 };
 
@@ -35,7 +42,7 @@ struct read_state {
 	struct list node;
 	struct shard *shard;
 	struct shard_read *read;
-	struct disk_record *header; /* a page of its own */
+	struct disk_record *header; /* a page of its own; foreign: for the tail */
 	struct read_io ios[SHARD_READ_WINDOW];
 	uint32_t in_flight;
 	uint64_t begin;         /* what is read of the block: begin, … */
@@ -166,7 +173,7 @@ static void read_end(struct read_state *state)
 		rc = -ERR_CORRUPT;
 	if (rc == 0) {
 		read_succeeded(state);
-	} else {
+	} else if (!read->is_foreign) {
 		if (rc == -ERR_CORRUPT)
 			shard->stats.corrupt++;
 		else
@@ -222,7 +229,35 @@ static void piece_check(struct read_state *state, uint64_t begin, uint64_t end, 
 
 static uint64_t piece_end(const struct read_state *state, const struct read_io *io)
 {
-	return MIN(io->begin + io->iov.iov_len, state->end);
+	return MIN(io->begin + io->io.size, state->end);
+}
+
+/* What is less than a page at the end of foreign buffers. */
+static void tail_copy(const struct read_state *state, const struct read_io *io)
+{
+	const struct shard_read *read = state->read;
+	const struct iovec *last = &read->buffers[read->buffer_count - 1];
+	uint64_t size = state->end - io->begin;
+
+	ASSERT(size < PAGE_SIZE);
+	ASSERT(size <= last->iov_len);
+	memcpy((char *)last->iov_base + (last->iov_len - size), io->iov.iov_base, size);
+}
+
+static void command_check(struct read_state *state, const struct read_io *io)
+{
+	uint64_t at = io->begin;
+	uint64_t end = piece_end(state, io);
+
+	for (uint32_t i = 0; state->is_checked && i < io->io.iov_count; i++) {
+		const struct iovec *piece = &io->io.iov[i];
+		uint64_t stop = MIN(at + piece->iov_len, end);
+
+		piece_check(state, at, stop, piece->iov_base);
+		at = stop;
+	}
+	if (io->is_tail)
+		tail_copy(state, io);
 }
 
 /* Hand on what has landed, in order if asked. */
@@ -241,7 +276,7 @@ static void pieces_tell(struct read_state *state)
 			io->is_landed = false;
 			io->is_busy = false;
 			state->told = piece_end(state, io);
-			if (!state->is_held)
+			if (!state->is_held && !state->read->is_foreign)
 				piece_tell(state, io->begin, state->told, io->iov.iov_base);
 			is_more = true;
 		}
@@ -263,7 +298,7 @@ static void piece_landed(struct env_io *env_io)
 		state->rc = (int)env_io->result;
 	} else if (state->rc == 0) {
 		state->shard->stats.read_bytes += env_io->size;
-		piece_check(state, io->begin, piece_end(state, io), io->iov.iov_base);
+		command_check(state, io);
 	}
 	pieces_tell(state);
 	read_pump(state);
@@ -278,42 +313,100 @@ static struct read_io *io_idle(struct read_state *state)
 	return NULL;
 }
 
-static uint64_t command_size(const struct shard_read *read)
+/* Nobody waits for a piece that is read into foreign memory and not checked. */
+static uint64_t command_size(const struct read_state *state)
 {
+	const struct shard_read *read = state->read;
+
+	if (read->is_foreign && !state->is_checked)
+		return SHARD_READ_SIZE;
 	return read->size <= SHARD_READ_WINDOW * SHARD_READ_SMALL ? SHARD_READ_SMALL
 								  : SHARD_READ_SIZE;
+}
+
+/* Whole foreign buffers from the next on, of max bytes together; returns how many. */
+static uint32_t run_count(const struct read_state *state, uint64_t max, uint64_t *size_out)
+{
+	const struct shard_read *read = state->read;
+	uint64_t size = 0;
+	uint32_t count = 0;
+
+	while (state->buffer + count < read->buffer_count && count < ENV_IOV_MAX) {
+		uint64_t next = read->buffers[state->buffer + count].iov_len;
+
+		if (next % PAGE_SIZE != 0 || size + next > max)
+			break;
+		size += next;
+		count++;
+	}
+	*size_out = size;
+	return count;
+}
+
+/* The next command goes over several buffers; false: it does not. */
+static bool run_take(struct read_state *state, struct env_io *io, uint64_t max)
+{
+	uint64_t size;
+	uint32_t count;
+
+	if (!state->read->is_foreign || state->buffer_offset > 0)
+		return false;
+	count = run_count(state, max, &size);
+	if (count < 2)
+		return false;
+	io->iov = &state->read->buffers[state->buffer];
+	io->iov_count = count;
+	io->size = size;
+	state->buffer += count;
+	return true;
+}
+
+/* It goes into a part of one. */
+static void part_take(struct read_state *state, struct read_io *io, uint64_t max)
+{
+	const struct iovec *buffer = &state->read->buffers[state->buffer];
+	uint64_t size = MIN(max, buffer->iov_len - state->buffer_offset);
+
+	ASSERT(state->buffer < state->read->buffer_count);
+	io->iov = (struct iovec) { (char *)buffer->iov_base + state->buffer_offset, size };
+	io->io.size = size;
+	state->buffer_offset += size;
+	if (state->buffer_offset == buffer->iov_len) {
+		state->buffer++;
+		state->buffer_offset = 0;
+	}
 }
 
 static void piece_submit(struct read_state *state, struct read_io *io)
 {
 	struct shard *shard = state->shard;
 	const struct shard_read *read = state->read;
-	const struct iovec *buffer = &read->buffers[state->buffer];
-	uint64_t size = MIN(round_up(state->end - state->next, PAGE_SIZE), command_size(read));
+	uint64_t left = state->end - state->next;
+	uint64_t max = MIN(round_up(left, PAGE_SIZE), command_size(state));
 
-	ASSERT(state->buffer < read->buffer_count);
-	size = MIN(size, buffer->iov_len - state->buffer_offset);
-	ASSERT(size > 0);
-	ASSERT(size % PAGE_SIZE == 0);
 	io->is_busy = true;
 	io->is_landed = false;
+	io->is_tail = read->is_foreign && left < PAGE_SIZE;
 	io->begin = state->next;
-	io->iov = (struct iovec) { (char *)buffer->iov_base + state->buffer_offset, size };
 	io->io = (struct env_io) {
 		.done = piece_landed,
 		.blk = shard->blk,
 		.kind = ENV_READ,
 		.offset = segment_offset(shard, read->ref.segment, read->ref.page) + state->next,
-		.size = size,
 		.iov = &io->iov,
 		.iov_count = 1,
 	};
-	state->next += size;
-	state->buffer_offset += size;
-	if (state->buffer_offset == buffer->iov_len) {
-		state->buffer++;
-		state->buffer_offset = 0;
+	if (read->is_foreign)
+		max = MIN(max, round_down(left, PAGE_SIZE));
+	if (io->is_tail) {
+		io->iov = (struct iovec) { state->header, PAGE_SIZE };
+		io->io.size = PAGE_SIZE;
+	} else if (!run_take(state, &io->io, max)) {
+		part_take(state, io, max);
 	}
+	ASSERT(io->io.size > 0);
+	ASSERT(io->io.size % PAGE_SIZE == 0);
+	state->next += io->io.size;
 	state->in_flight++;
 	shard->env->ops->blk_submit(shard->env, &io->io);
 }
@@ -438,6 +531,8 @@ int shard_read_start(struct shard *shard, struct shard_read *read)
 	ASSERT((read->ref.flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) == 0);
 	ASSERT(read->size > 0);
 	ASSERT(range_end(read) <= read->ref.size);
+	if (read->is_foreign)
+		ASSERT(!read->is_in_order);
 	state = list_head(&shard->reads, struct read_state, node);
 	if (state == NULL)
 		return -EAGAIN;

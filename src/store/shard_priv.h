@@ -12,6 +12,7 @@
  *   directory.c what stands in a segment that is reclaimed
  *   rewrite.c   blocks from an old place on the medium to a new one
  *   read.c      from the medium into buffers, checked
+ *   foreign.c   clients' memory instead of buffers
  *   drop.c      tombstones and dropped namespaces
  *   lease.c     blocks that are kept
  *   quota.c     bytes by payer, and who has too many
@@ -657,6 +658,11 @@ void governor_init(struct shard *shard, void *memory);
 /* Once a put: 0 or -ERR_BUDGET. */
 int governor_admit(struct shard *shard, const struct shard_put *put) MUST_USE;
 uint64_t governor_left(const struct shard *shard); /* bytes, when a put was last offered */
+
+/* --- foreign.c --- */
+
+/* The memory was not there: not the medium's fault. */
+bool foreign_is_fault(int rc);
 
 /* --- read.c --- */
 

@@ -242,6 +242,9 @@ uint64_t shard_payer_bytes(const struct shard *shard, const uint8_t payer[16]);
 
 /* --- read from the medium --- */
 
+/* A piece of a client's memory that is smaller is not worth its part of a command. */
+#define SHARD_FOREIGN_MIN (64 * KiB)
+
 /*
  * Reads a range of a pinned block into the caller's buffers and checks it as verify says: a whole
  * block by its CRC, a range by its strides (the header is read first). piece() comes for every
@@ -256,6 +259,9 @@ struct shard_read {
 	uint32_t offset; /* range in the block */
 	uint32_t size;
 	bool is_in_order; /* pieces in order, each checked before piece() */
+	/* The buffers are a client's memory, that shard_read_fits() found good: exactly the range.
+	 * No piece() comes, and a failure has no consequence but done(). */
+	bool is_foreign;
 	struct iovec *buffers;
 	uint32_t buffer_count;
 	/* rc of piece: bytes [begin, begin + size) of the block are at data. */
@@ -271,6 +277,10 @@ struct shard_read {
 /* Bytes of buffer that a read of this range fills. */
 uint64_t shard_read_span(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
 			 uint32_t size);
+/* Whether a range can be read straight into these pieces of a client's memory. Not what is in memory
+ * already, nor what has yet to be verified for all who come later. */
+bool shard_read_fits(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
+		     uint32_t size, const struct iovec *iov, uint32_t iov_count);
 /* -EAGAIN: too many reads under way (a limit of the pool); nothing was taken. */
 int shard_read_start(struct shard *shard, struct shard_read *read) MUST_USE;
 /* MEMORY and BUFFERED blocks with verify ALL: check and CRC of a range in place. 0 or -ERR_CORRUPT;
@@ -305,6 +315,12 @@ struct shard_put {
 	uint64_t expiry_s;
 	uint32_t flags;  /* DISK_ENTRY_SHARED */
 	bool is_durable; /* done() waits for the flush */
+	/*
+	 * The buffers are a client's memory, that shard_put_fits() found good: the client may change
+	 * it at any time, and take it away. Until the put is released its block is found, but not
+	 * to be viewed; what was changed meanwhile fails its checksum later.
+	 */
+	bool is_foreign;
 	/*
 	 * Medium: the caller's buffers, page aligned, each a multiple of PAGE_SIZE but for the
 	 * bytes used; set before commit; lent until released(). Memory mode: set by begin, at most
@@ -355,6 +371,9 @@ struct shard_put {
  * shard_on_room() tells when).
  */
 int shard_put_begin(struct shard *shard, struct shard_put *put) MUST_USE;
+/* Whether a block can be written straight from these pieces of a client's memory. */
+bool shard_put_fits(const struct shard *shard, uint32_t size, const struct iovec *iov,
+		    uint32_t iov_count);
 /* The payload is complete: give it a place in the log and publish it. -EAGAIN: no segment is free
  * just now; call again from shard_on_room(). Anything else is told by done(). */
 int shard_put_commit(struct shard *shard, struct shard_put *put) MUST_USE;

@@ -23,6 +23,7 @@ uint32_t shard_view(const struct shard *shard, const struct shard_ref *ref, uint
 		return 1;
 	}
 	ASSERT((ref->flags & SHARD_REF_BUFFERED) != 0);
+	ASSERT(!put->is_foreign);
 	for (uint32_t i = 0; size > 0 && count < iov_max; i++) {
 		uint64_t piece;
 

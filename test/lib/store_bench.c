@@ -181,21 +181,30 @@ struct bench_put *bench_put_begin(struct store_bench *bench, uint64_t number, ui
 	return put;
 }
 
+/* Cut size bytes at buf into pieces. */
+static uint32_t cut(struct iovec *iov, char *buf, uint64_t size, uint64_t piece)
+{
+	uint32_t count = 0;
+
+	for (uint64_t at = 0; at < size; at += piece)
+		iov[count++] = (struct iovec) { buf + at, MIN(piece, size - at) };
+	return count;
+}
+
 int bench_put_commit(struct store_bench *bench, struct bench_put *put, uint64_t number)
 {
 	uint32_t size = put->put.size;
 
 	if (bench->memory.size == 0 && put->buf == NULL) {
-		uint64_t half = round_down(size / 2, PAGE_SIZE); /* two pieces where possible */
-		uint32_t count = 0;
+		uint64_t half = round_up(size / 2, PAGE_SIZE); /* two pieces where possible */
+		uint64_t piece = bench->foreign_piece != 0 ? bench->foreign_piece : MAX(half, 1);
 
+		ASSERT(size <= ARRAY_LEN(put->iov) * piece);
 		put->buf = pages_alloc(size);
 		memset(put->buf, 0xee, round_up(size, PAGE_SIZE));
-		if (half > 0)
-			put->iov[count++] = (struct iovec) { put->buf, half };
-		put->iov[count++] = (struct iovec) { put->buf + half, size - half };
 		put->put.iov = put->iov;
-		put->put.iov_count = count;
+		put->put.iov_count = cut(put->iov, put->buf, size, piece);
+		put->put.is_foreign = bench->foreign_piece != 0;
 	}
 	for (uint32_t i = 0, at = 0; i < put->put.iov_count; i++) {
 		bench_fill(number, put->put.iov[i].iov_base, at, put->put.iov[i].iov_len);
@@ -268,6 +277,38 @@ static void read_done(struct shard_read *read, int rc)
 
 	mine->rc = rc;
 	mine->is_done = true;
+}
+
+#define GUARD 0xa5
+
+/* Straight into memory that holds the range and no byte more. */
+static enum bench_block read_foreign(struct store_bench *bench, struct bench_read *read)
+{
+	uint64_t size = read->read.size;
+	uint64_t all = round_up(size + 1, PAGE_SIZE);
+	struct iovec *buffers = calloc(size / bench->foreign_piece + 1, sizeof(*buffers));
+	char *buf = pages_alloc(all);
+	bool is_right;
+
+	memset(buf, GUARD, all);
+	read->read.is_foreign = true;
+	read->read.buffers = buffers;
+	read->read.buffer_count = cut(buffers, buf, size, bench->foreign_piece);
+	read->read.done = read_done;
+	ASSERT(shard_read_fits(bench->shard, &read->read.ref, read->read.offset, read->read.size,
+			       buffers, read->read.buffer_count));
+	ASSERT(shard_read_start(bench->shard, &read->read) == 0);
+	ASSERT(bench_wait(bench, &read->is_done));
+	is_right = bench_is_filled(read->number, buf, read->read.offset, size);
+	if (read->rc == 0 && read->read.crc_valid_out)
+		is_right &= crc32c(0, buf, size) == read->read.crc_out;
+	for (uint64_t i = size; i < all; i++)
+		is_right &= buf[i] == (char)GUARD;
+	free(buf);
+	free(buffers);
+	if (read->rc < 0)
+		return BENCH_MISS;
+	return is_right ? BENCH_WHOLE : BENCH_WRONG;
 }
 
 static enum bench_block read_medium(struct store_bench *bench, struct bench_read *read)
@@ -347,6 +388,8 @@ enum bench_block bench_get_range(struct store_bench *bench, uint64_t number, uin
 	shard_pin(bench->shard, &read.read.ref);
 	if ((read.read.ref.flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) != 0)
 		block = read_view(bench, &read);
+	else if (bench->foreign_piece != 0)
+		block = read_foreign(bench, &read);
 	else
 		block = read_medium(bench, &read);
 	shard_unpin(bench->shard, &read.read.ref);

@@ -22,6 +22,8 @@ struct store_bench {
 	struct shard_memory memory; /* size 0: on a disk */
 	uint32_t segment_count;
 	uint8_t payer; /* first byte of the payer of puts; 0: 9 */
+	/* Reads and puts go by foreign memory in pieces of so many bytes; 0: by their own. */
+	uint64_t foreign_piece;
 	uint64_t told; /* bytes that the last get from the medium handed on, … */
 	bool is_told_right;
 };
@@ -29,7 +31,7 @@ struct store_bench {
 struct bench_put {
 	struct shard_put put;
 	char *buf;
-	struct iovec iov[8];
+	struct iovec iov[64];
 	int begin_rc;
 	int rc;
 	bool is_done;

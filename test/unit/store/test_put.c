@@ -258,6 +258,101 @@ static void a_pinned_segment_is_not_used_again(void **state)
 	closed(&bench);
 }
 
+/* --- straight from a client's memory --- */
+
+static struct bench_put *foreign_begin(struct store_bench *bench, uint64_t number, uint32_t size)
+{
+	struct bench_put *put = bench_put_begin(bench, number, size, true);
+
+	assert_int_equal(put->begin_rc, 0);
+	bench->foreign_piece = 64 * KiB;
+	assert_int_equal(bench_put_commit(bench, put, number), 0);
+	bench->foreign_piece = 0;
+	return put;
+}
+
+static void a_foreign_put_is_written_as_it_stands(void **state)
+{
+	struct store_bench bench;
+	struct bench_put *put;
+	struct shard_ref ref;
+	struct store_id id;
+
+	bench_init(&bench, 1, SEGMENTS);
+	assert_int_equal(bench_open(&bench), 0);
+	put = foreign_begin(&bench, 1, MiB);
+	/* It is found, and whoever asks is told not to look at its bytes. */
+	bench_id(1, &id);
+	assert_true(shard_find(bench.shard, &id, &ref));
+	assert_true((ref.flags & SHARD_REF_BUFFERED) != 0);
+	assert_true(ref.put->is_foreign);
+	assert_int_equal(bench_put_end(&bench, put), 0);
+	assert_int_equal(bench_get(&bench, 1, MiB, NULL), BENCH_WHOLE);
+	bench_crash(&bench);
+	assert_int_equal(bench_open(&bench), 0);
+	assert_int_equal(bench_get(&bench, 1, MiB, NULL), BENCH_WHOLE);
+	assert_int_equal(bench_close(&bench), 0);
+	bench_fini(&bench);
+}
+
+/* A client that writes there behind the commit loses its block, and nobody else loses anything. */
+static void a_scribbled_put_costs_itself(void **state)
+{
+	for (uint32_t crash = 0; crash < 2; crash++) {
+		struct store_bench bench;
+		struct bench_put *put;
+		int rc;
+
+		bench_init(&bench, 1, SEGMENTS);
+		assert_int_equal(bench_open(&bench), 0);
+		assert_int_equal(bench_put(&bench, 1, 300000, true), 0);
+		put = foreign_begin(&bench, 2, 512 * KiB);
+		put->buf[300 * KiB] ^= 1;
+		assert_int_equal(bench_put(&bench, 3, 300000, true), 0);
+		assert_int_equal(bench_put_end(&bench, put), 0);
+		if (crash == 1) {
+			bench_crash(&bench);
+			assert_int_equal(bench_open(&bench), 0);
+		}
+		assert_int_equal(bench_get(&bench, 2, 512 * KiB, &rc), BENCH_MISS);
+		assert_int_equal(rc, -ERR_CORRUPT);
+		assert_false(bench_has(&bench, 2));
+		assert_int_equal(bench_get(&bench, 1, 300000, NULL), BENCH_WHOLE);
+		assert_int_equal(bench_get(&bench, 3, 300000, NULL), BENCH_WHOLE);
+		assert_int_equal(bench_put(&bench, 2, 512 * KiB, true), 0);
+		assert_int_equal(bench_get(&bench, 2, 512 * KiB, NULL), BENCH_WHOLE);
+		assert_int_equal(bench_close(&bench), 0);
+		bench_fini(&bench);
+	}
+}
+
+/* Memory that goes away under a write is not the medium's fault; other errors are. */
+static void memory_taken_from_a_put_does_not_blame_the_medium(void **state)
+{
+	static const int codes[] = { -EFAULT, -EHWPOISON, -EIO };
+
+	for (uint32_t i = 0; i < ARRAY_LEN(codes); i++) {
+		struct store_bench bench;
+		struct bench_put *put;
+
+		bench_init(&bench, 1, SEGMENTS);
+		bench.opts.io_error_max = 1;
+		assert_int_equal(bench_open(&bench), 0);
+		assert_int_equal(bench_put(&bench, 1, 300000, true), 0);
+		bench.fake.calls = 0;
+		bench.fake.fail_at = 1;
+		bench.fake.fail_rc = codes[i];
+		put = foreign_begin(&bench, 2, 256 * KiB);
+		assert_int_equal(bench_put_end(&bench, put), -EIO);
+		bench.fake.fail_at = 0;
+		assert_false(bench_has(&bench, 2));
+		assert_int_equal(bench_stats(&bench).io_errors, codes[i] == -EIO);
+		assert_int_equal(bench_get(&bench, 1, 300000, NULL), BENCH_WHOLE);
+		assert_int_equal(bench_close(&bench), 0);
+		bench_fini(&bench);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +364,9 @@ int main(void)
 		cmocka_unit_test(a_failed_flush_takes_the_shard_offline),
 		cmocka_unit_test(every_fault_is_told),
 		cmocka_unit_test(a_pinned_segment_is_not_used_again),
+		cmocka_unit_test(a_foreign_put_is_written_as_it_stands),
+		cmocka_unit_test(a_scribbled_put_costs_itself),
+		cmocka_unit_test(memory_taken_from_a_put_does_not_blame_the_medium),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -166,6 +166,147 @@ static void an_expired_block_is_a_miss(void **state)
 	closed(&bench);
 }
 
+/* --- straight into a client's memory --- */
+
+static void foreign_reads_are_what_was_put(void **state)
+{
+	static const uint32_t sizes[] = { 65536, 200000, 262144, 300000, MiB + 77, 3 * MiB + 4095 };
+	static const uint64_t pieces[] = { 64 * KiB, 68 * KiB, 256 * KiB, MiB, 8 * MiB };
+
+	for (uint32_t verify = STORE_VERIFY_NONE; verify <= STORE_VERIFY_ALL; verify++) {
+		struct store_bench bench;
+
+		opened(&bench, (enum store_verify)verify);
+		bench.fake.is_shuffled = true;
+		for (uint32_t i = 0; i < ARRAY_LEN(sizes); i++) {
+			bench.foreign_piece = 0;
+			assert_int_equal(bench_put(&bench, i, sizes[i], true), 0);
+			for (uint32_t p = 0; p < ARRAY_LEN(pieces); p++) {
+				bench.foreign_piece = pieces[p];
+				assert_int_equal(bench_get(&bench, i, sizes[i], NULL), BENCH_WHOLE);
+			}
+		}
+		/* Whole strides of a large block. */
+		bench.foreign_piece = 128 * KiB;
+		assert_int_equal(bench_get_range(&bench, 5, MiB, MiB, false, NULL), BENCH_WHOLE);
+		assert_int_equal(bench_get_range(&bench, 5, 64 * KiB, 2 * MiB, false, NULL),
+				 BENCH_WHOLE);
+		bench.foreign_piece = 0;
+		closed(&bench);
+	}
+}
+
+static bool fits(const struct store_bench *bench, const struct shard_ref *ref, uint32_t offset,
+		 uint32_t size, const struct iovec *iov, uint32_t iov_count)
+{
+	return shard_read_fits(bench->shard, ref, offset, size, iov, iov_count);
+}
+
+static void what_fits_is_told_from_what_does_not(void **state)
+{
+	char *base = (char *)(uintptr_t)(16 * MiB); /* is not touched */
+	struct store_bench bench;
+	struct shard_ref ref;
+	struct store_id id;
+	uint32_t size = MiB + 100;
+	struct iovec one = { base, size };
+	struct iovec two[2] = { { base, MiB }, { base + 4 * MiB, 100 } };
+
+	opened(&bench, STORE_VERIFY_MEDIUM);
+	assert_int_equal(bench_put(&bench, 0, size, true), 0);
+	bench_id(0, &id);
+	assert_true(shard_find(bench.shard, &id, &ref));
+	assert_true(fits(&bench, &ref, 0, size, &one, 1));
+	assert_true(fits(&bench, &ref, 0, size, two, 2));
+	two[1].iov_base = base + 4 * MiB + 512; /* not on a page */
+	assert_false(fits(&bench, &ref, 0, size, two, 2));
+	two[1].iov_base = base + 4 * MiB;
+	two[0].iov_len = MiB - 512; /* not whole pages, in the middle */
+	two[1].iov_len = 612;
+	assert_false(fits(&bench, &ref, 0, size, two, 2));
+	two[0].iov_len = 32 * KiB; /* too small */
+	two[1].iov_len = size - 32 * KiB;
+	assert_false(fits(&bench, &ref, 0, size, two, 2));
+	/* Ranges: whole strides in pieces of whole strides. */
+	one.iov_len = 128 * KiB;
+	assert_true(fits(&bench, &ref, 64 * KiB, 128 * KiB, &one, 1));
+	assert_false(fits(&bench, &ref, 4 * KiB, 128 * KiB, &one, 1));
+	one.iov_len = 68 * KiB;
+	assert_false(fits(&bench, &ref, 0, 68 * KiB, &one, 1));
+	two[0].iov_len = 68 * KiB;
+	two[1].iov_len = 60 * KiB;
+	assert_false(fits(&bench, &ref, 0, 128 * KiB, two, 2));
+	one.iov_len = size - MiB; /* the end, less than a page */
+	assert_false(fits(&bench, &ref, MiB, size - MiB, &one, 1));
+	/* What recovery has only seen the header of is verified for all who come later. */
+	one.iov_len = size;
+	bench_crash(&bench);
+	assert_int_equal(bench_open(&bench), 0);
+	assert_true(shard_find(bench.shard, &id, &ref));
+	assert_true((ref.flags & SHARD_REF_SUSPECT) != 0);
+	assert_false(fits(&bench, &ref, 0, size, &one, 1));
+	assert_int_equal(bench_get(&bench, 0, size, NULL), BENCH_WHOLE);
+	assert_true(shard_find(bench.shard, &id, &ref));
+	assert_true(fits(&bench, &ref, 0, size, &one, 1));
+	closed(&bench);
+}
+
+/* What is wrong in a client's memory may be the client's doing: only our own memory is believed. */
+static void a_mismatch_in_foreign_memory_condemns_nothing(void **state)
+{
+	struct env_fake_disk *disk;
+	struct store_bench bench;
+	int rc;
+
+	opened(&bench, STORE_VERIFY_MEDIUM);
+	assert_int_equal(bench_put(&bench, 0, MiB, true), 0);
+	disk = env_fake_disk(&bench.fake, BENCH_PATH, 0);
+	for (uint64_t page = 1; page <= 2; page++) { /* the header, which a range needs; payload */
+		env_fake_page(disk, LOG_BEGIN + page)[77] ^= 1;
+		bench.foreign_piece = 64 * KiB;
+		if (page == 1)
+			assert_int_equal(bench_get_range(&bench, 0, 0, 64 * KiB, false, &rc),
+					 BENCH_MISS);
+		else
+			assert_int_equal(bench_get(&bench, 0, MiB, &rc), BENCH_MISS);
+		assert_int_equal(rc, -ERR_CORRUPT);
+		assert_true(bench_has(&bench, 0));
+		assert_int_equal(bench_stats(&bench).corrupt, 0);
+		if (page == 1)
+			env_fake_page(disk, LOG_BEGIN + page)[77] ^= 1;
+	}
+	bench.foreign_piece = 0;
+	assert_int_equal(bench_get(&bench, 0, MiB, &rc), BENCH_MISS);
+	assert_false(bench_has(&bench, 0));
+	assert_int_equal(bench_stats(&bench).corrupt, 1);
+	closed(&bench);
+}
+
+static void a_failure_in_foreign_memory_blames_nobody(void **state)
+{
+	static const int codes[] = { -EFAULT, -EHWPOISON, -EIO };
+
+	for (uint32_t i = 0; i < ARRAY_LEN(codes); i++) {
+		struct store_bench bench;
+		int rc;
+
+		opened(&bench, STORE_VERIFY_MEDIUM);
+		bench.opts.io_error_max = 1;
+		assert_int_equal(bench_put(&bench, 0, MiB, true), 0);
+		bench.foreign_piece = 64 * KiB;
+		bench.fake.calls = 0;
+		bench.fake.fail_at = 1;
+		bench.fake.fail_count = 100;
+		bench.fake.fail_rc = codes[i];
+		assert_int_equal(bench_get(&bench, 0, MiB, &rc), BENCH_MISS);
+		assert_int_equal(rc, codes[i]);
+		bench.fake.fail_at = 0;
+		assert_int_equal(bench_stats(&bench).io_errors, 0);
+		assert_int_equal(bench_get(&bench, 0, MiB, &rc), BENCH_WHOLE);
+		closed(&bench);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +315,10 @@ int main(void)
 		cmocka_unit_test(in_order_pieces_are_checked_first),
 		cmocka_unit_test(a_failed_read_is_a_miss),
 		cmocka_unit_test(an_expired_block_is_a_miss),
+		cmocka_unit_test(foreign_reads_are_what_was_put),
+		cmocka_unit_test(what_fits_is_told_from_what_does_not),
+		cmocka_unit_test(a_mismatch_in_foreign_memory_condemns_nothing),
+		cmocka_unit_test(a_failure_in_foreign_memory_blames_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
