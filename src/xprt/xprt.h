@@ -174,6 +174,8 @@ struct xprt_fence {
 	/* The transport's own. */
 	struct list node;
 	void *ctx;
+	uint64_t session;
+	struct env_timer timer;
 };
 
 struct xprt_region {
@@ -277,6 +279,7 @@ extern const size_t xprt_count;
 
 extern const struct xprt_ops xprt_tcp;
 extern const struct xprt_ops xprt_loop;
+extern const struct xprt_ops xprt_loop_mapped; /* not in the list: tests name it */
 
 const struct xprt_ops *xprt_find(const char *name);
 

@@ -122,6 +122,7 @@ const struct pair_kind pair_kinds[] = {
 	{ "tcp over simulated sockets", &xprt_tcp, simulated_create, simulated_destroy,
 	  "10.0.0.1:9900", false },
 	{ "loop", &xprt_loop, simulated_create, simulated_destroy, "here", false },
+	{ "loop mapped", &xprt_loop_mapped, simulated_create, simulated_destroy, "here", false },
 };
 const size_t pair_kind_count = ARRAY_LEN(pair_kinds);
 

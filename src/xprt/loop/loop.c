@@ -189,6 +189,8 @@ static void listener_free(struct loop_listener *listener)
 
 	ASSERT(listener->held == 0);
 	listener->magic = 0;
+	list_del(&listener->all_node);
+	env->ops->free(env, listener->holds_memory);
 	env->ops->unmap(env, listener->inboxes, lane_max * LOOP_INBOX_SIZE);
 	env->ops->free(env, listener->regions);
 	env->ops->free(env, listener->lanes);
@@ -383,11 +385,11 @@ static struct loop_listener *listener_find(const char *address)
 
 static void arrival_fire(struct env_timer *timer);
 
-static void lane_init(struct loop_lane *lane, struct env *env, const struct xprt_user *user,
-		      uint8_t *inbox)
+static void lane_init(struct loop_lane *lane, const struct xprt_ops *ops, struct env *env,
+		      const struct xprt_user *user, uint8_t *inbox)
 {
 	*lane = (struct loop_lane) {
-		.lane = { .ops = &xprt_loop, .user = user, .env = env },
+		.lane = { .ops = ops, .user = user, .env = env },
 		.magic = LOOP_LANE_MAGIC,
 		.inbox = { .bytes = inbox },
 		.arrival = { .fire = arrival_fire },
@@ -416,7 +418,8 @@ static void lane_connect(struct loop_lane *lane)
 	delay_ns = loop_delay_ns(lane->lane.env, env);
 	peer = list_head(&listener->free, struct loop_lane, node);
 	list_del(&peer->node);
-	lane_init(peer, env, listener->listener.user, peer->inbox.bytes);
+	lane_init(peer, listener->listener.ops, env, listener->listener.user, peer->inbox.bytes);
+	peer->serial = lane->serial;
 	list_add_tail(&listener->live, &peer->node);
 	listener->held++;
 	peer->listener = listener;
@@ -497,7 +500,7 @@ static int loop_detach(struct xprt_lane *xprt_lane, struct xprt_handover *out)
 	ASSERT(!lane->is_announced);
 	lane->is_detached = true;
 	xprt_lane->env->ops->timer_clear(xprt_lane->env, &lane->arrival);
-	*out = (struct xprt_handover) { .ops = &xprt_loop, .lane = lane };
+	*out = (struct xprt_handover) { .ops = xprt_lane->ops, .lane = lane };
 	return 0;
 }
 
@@ -523,6 +526,7 @@ static void lane_move(struct loop_lane *to, struct loop_lane *from)
 	if (to->peer != NULL)
 		to->peer->peer = to;
 	to->preface = from->preface;
+	to->serial = from->serial;
 	to->last_ns = from->last_ns;
 	to->end_ns = from->end_ns;
 	to->end_why = from->end_why;
@@ -542,7 +546,8 @@ static void loop_attach(struct xprt_listener *xprt_listener, const struct xprt_h
 		return;
 	}
 	list_del(&lane->node);
-	lane_init(lane, xprt_listener->env, xprt_listener->user, lane->inbox.bytes);
+	lane_init(lane, xprt_listener->ops, xprt_listener->env, xprt_listener->user,
+		  lane->inbox.bytes);
 	list_add_tail(&listener->live, &lane->node);
 	listener->held++;
 	lane->listener = listener;
@@ -553,9 +558,11 @@ static void loop_attach(struct xprt_listener *xprt_listener, const struct xprt_h
 	loop_leave(lane);
 }
 
-static int loop_connect(struct env *env, const char *address, const struct wire_preface *preface,
-			const struct xprt_user *user, void *ctx, struct xprt_lane **out)
+static int connect_as(const struct xprt_ops *ops, struct env *env, const char *address,
+		      const struct wire_preface *preface, const struct xprt_user *user, void *ctx,
+		      struct xprt_lane **out)
 {
+	static uint64_t serial;
 	struct loop_listener *listener = listener_find(address);
 	struct loop_lane *lane = env->ops->alloc(env, sizeof(*lane));
 	uint8_t *inbox;
@@ -568,7 +575,8 @@ static int loop_connect(struct env *env, const char *address, const struct wire_
 		env->ops->free(env, lane);
 		return -ENOMEM;
 	}
-	lane_init(lane, env, user, inbox);
+	lane_init(lane, ops, env, user, inbox);
+	lane->serial = ++serial;
 	lane->lane.ctx = ctx;
 	lane->preface = *preface;
 	lane->is_connecting = true;
@@ -581,17 +589,30 @@ static int loop_connect(struct env *env, const char *address, const struct wire_
 	return 0;
 }
 
+static int loop_connect(struct env *env, const char *address, const struct wire_preface *preface,
+			const struct xprt_user *user, void *ctx, struct xprt_lane **out)
+{
+	return connect_as(&xprt_loop, env, address, preface, user, ctx, out);
+}
+
+static int mapped_connect(struct env *env, const char *address, const struct wire_preface *preface,
+			  const struct xprt_user *user, void *ctx, struct xprt_lane **out)
+{
+	return connect_as(&xprt_loop_mapped, env, address, preface, user, ctx, out);
+}
+
 /* --- listener --- */
 
 static uint64_t loop_listen_size(uint32_t lane_max)
 {
-	return sizeof(struct loop_listener) +
+	return sizeof(struct loop_listener) + LOOP_HOLD_MAX * sizeof(struct loop_hold) +
 	       (uint64_t)lane_max *
 		       (sizeof(struct loop_lane) + LOOP_INBOX_SIZE + sizeof(struct loop_regions));
 }
 
-static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
-		       const struct xprt_user *user, void *ctx, struct xprt_listener **out)
+static int listen_as(const struct xprt_ops *ops, struct env *env, const char *address,
+		     uint32_t lane_max, const struct xprt_user *user, void *ctx,
+		     struct xprt_listener **out)
 {
 	struct loop_listener *listener;
 
@@ -602,7 +623,7 @@ static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
 	if (listener == NULL)
 		return -ENOMEM;
 	*listener = (struct loop_listener) {
-		.listener = { .ops = &xprt_loop, .user = user, .env = env, .ctx = ctx },
+		.listener = { .ops = ops, .user = user, .env = env, .ctx = ctx },
 		.magic = LOOP_LISTENER_MAGIC,
 		.lane_max = lane_max,
 	};
@@ -615,7 +636,14 @@ static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
 	listener->inboxes = env->ops->map(env, lane_max * LOOP_INBOX_SIZE);
 	if (listener->inboxes == NULL)
 		goto err_free_regions;
+	listener->holds_memory =
+		env->ops->alloc(env, LOOP_HOLD_MAX * sizeof(listener->holds_memory[0]));
+	if (listener->holds_memory == NULL)
+		goto err_unmap_inboxes;
 
+	loop_holds_init(listener);
+	list_init(&listener->all_node);
+	list_add_tail(&loop_listeners, &listener->all_node);
 	list_init(&listener->node);
 	list_init(&listener->live);
 	list_init(&listener->free);
@@ -630,6 +658,8 @@ static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
 	*out = &listener->listener;
 	return 0;
 
+err_unmap_inboxes:
+	env->ops->unmap(env, listener->inboxes, lane_max * LOOP_INBOX_SIZE);
 err_free_regions:
 	env->ops->free(env, listener->regions);
 err_free_lanes:
@@ -637,6 +667,18 @@ err_free_lanes:
 err_free_listener:
 	env->ops->free(env, listener);
 	return -ENOMEM;
+}
+
+static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
+		       const struct xprt_user *user, void *ctx, struct xprt_listener **out)
+{
+	return listen_as(&xprt_loop, env, address, lane_max, user, ctx, out);
+}
+
+static int mapped_listen(struct env *env, const char *address, uint32_t lane_max,
+			 const struct xprt_user *user, void *ctx, struct xprt_listener **out)
+{
+	return listen_as(&xprt_loop_mapped, env, address, lane_max, user, ctx, out);
 }
 
 static void loop_unlisten(struct xprt_listener **xprt_listener)
@@ -696,30 +738,32 @@ static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_si
 	snprintf(buf, buf_size, "%s", lane->listener != NULL ? "loop client" : lane->address);
 }
 
+/* Of both kinds. */
+#define LOOP_OPS                                                                                   \
+	.transport = WIRE_XPRT_LOOP, .seg_max = XPRT_MOVE_SEG_MAX,                                 \
+	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE, .listen_size = loop_listen_size,  \
+	.unlisten = loop_unlisten, .listener_name = loop_listener_name, .detach = loop_detach,     \
+	.attach = loop_attach, .discard = loop_discard, .send = loop_send, .close = loop_close,    \
+	.secure = loop_secure, .pause = loop_pause, .peer_name = loop_peer_name,                   \
+	.push = loop_push, .pull = loop_pull, .revoke = loop_revoke, .declare = loop_declare,      \
+	.undeclare = loop_undeclare, .region_add = loop_region_add,                                \
+	.region_remove = loop_region_remove
+
 const struct xprt_ops xprt_loop = {
+	LOOP_OPS,
 	.name = "loop",
-	.transport = WIRE_XPRT_LOOP,
 	.caps = XPRT_CAP_DIRECT | XPRT_CAP_CLOSE_FENCES,
-	.seg_max = XPRT_MOVE_SEG_MAX,
-	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE,
-	.listen_size = loop_listen_size,
 	.listen = loop_listen,
-	.unlisten = loop_unlisten,
-	.listener_name = loop_listener_name,
-	.detach = loop_detach,
-	.attach = loop_attach,
-	.discard = loop_discard,
 	.connect = loop_connect,
-	.send = loop_send,
-	.close = loop_close,
-	.secure = loop_secure,
-	.pause = loop_pause,
-	.peer_name = loop_peer_name,
-	.push = loop_push,
-	.pull = loop_pull,
-	.revoke = loop_revoke,
-	.declare = loop_declare,
-	.undeclare = loop_undeclare,
-	.region_add = loop_region_add,
-	.region_remove = loop_region_remove,
+};
+
+const struct xprt_ops xprt_loop_mapped = {
+	LOOP_OPS,
+	.name = "loop mapped",
+	.caps = XPRT_CAP_DIRECT | XPRT_CAP_MAPPED,
+	.listen = mapped_listen,
+	.connect = mapped_connect,
+	.map = loop_map,
+	.unmap = loop_unmap,
+	.fence = loop_fence,
 };

@@ -6,7 +6,11 @@
  * and with the frames.
  *
  * Both ends live in the same address space, each on an env of its own (or one for both), all polled
- * by one thread. An address is any text. loop.c has connections and frames, loop_move.c the moves.
+ * by one thread. An address is any text. loop.c has connections and frames, loop_move.c the moves,
+ * loop_hold.c what is mapped.
+ *
+ * Of two kinds: xprt_loop is as a NIC would be (moves, and a closed lane fences); xprt_loop_mapped
+ * as memory that two processes share: the server also maps it, and a closed lane fences nothing.
  *
  * Failure    An end that goes away is seen by the other after a delay, behind what it sent before.
  *            Nothing moves to or from an end that is gone. What is lost (see the delay) is lost
@@ -23,6 +27,8 @@
 #define LOOP_INBOX_SIZE     (512 * KiB) /* two of the largest frames */
 #define LOOP_REGION_MAX     256         /* of a session: as many as a client keeps */
 #define LOOP_KEEPALIVE_NS   (20 * NS_PER_S)
+#define LOOP_HOLD_MAX       6         /* of a listener; then moves have to do */
+#define LOOP_FENCE_NS       NS_PER_MS /* between two looks whether all is over */
 
 /*
  * How long something takes from one env to the other; ENV_FOREVER: it is lost. The default is up to
@@ -30,6 +36,11 @@
  */
 typedef uint64_t (*loop_delay)(struct env *from, struct env *to);
 void xprt_loop_delay_set(loop_delay delay);
+
+/* Whether a server holds some of these bytes: a client that lets go of them now has erred. */
+bool xprt_loop_is_held(const void *base, uint64_t size);
+/* As if the client had cut this memory: whoever holds some of it is told so by unmap(). */
+void xprt_loop_cut(const void *base, uint64_t size);
 
 /* --- for loop.c and loop_move.c --- */
 
@@ -43,6 +54,7 @@ struct loop_inbox {
 
 struct loop_regions {
 	struct xprt_group *group; /* whose; NULL: nobody's */
+	uint64_t session;         /* serial of the client's lane 0 */
 	struct loop_region {
 		uint32_t id; /* 0: none */
 		uint8_t *base;
@@ -50,9 +62,20 @@ struct loop_regions {
 	} rows[LOOP_REGION_MAX];
 };
 
+/* Memory of a client that the server has mapped. */
+struct loop_hold {
+	struct list node; /* listener's holds or free_holds */
+	struct loop_listener *listener;
+	uint64_t session; /* as in loop_regions */
+	bool is_cut;
+	uint32_t iov_count;
+	struct iovec iov[WIRE_SEG_MAX];
+};
+
 struct loop_lane {
 	struct xprt_lane lane;
 	uint32_t magic;
+	uint64_t serial; /* the client's: no other lane ever has it; of the server's: its peer's */
 	struct loop_listener *listener; /* of a server's lane */
 	struct loop_lane *peer;         /* NULL: not yet, or gone */
 	struct list node;               /* listener's live or free lanes */
@@ -81,7 +104,8 @@ struct loop_listener {
 	struct xprt_listener listener;
 	uint32_t magic;
 	char address[64];
-	struct list node; /* of all listeners */
+	struct list node;     /* of listeners with a door */
+	struct list all_node; /* of all that are there */
 	struct loop_lane *lanes;
 	uint8_t *inboxes;
 	struct loop_regions *regions; /* lane_max of them */
@@ -90,6 +114,9 @@ struct loop_listener {
 	struct list free;
 	uint32_t held;
 	bool is_unlistened;
+	struct loop_hold *holds_memory;
+	struct list holds;
+	struct list free_holds;
 };
 
 struct loop_lane *loop_of(struct xprt_lane *lane);
@@ -107,6 +134,18 @@ int loop_declare(struct xprt_lane *lane, struct xprt_region *region);
 void loop_undeclare(struct xprt_lane *lane, struct xprt_region *region);
 int loop_region_add(struct xprt_group *group, const struct wire_declare *declare);
 int loop_region_remove(struct xprt_group *group, uint32_t region);
+/* The client's memory of a segment; NULL: it was not declared. */
+uint8_t *loop_region_memory(const struct xprt_group *group, const struct wire_seg *seg);
+/* The listener of some lane of a server's group. */
+struct loop_listener *loop_group_listener(const struct xprt_group *group);
+
+void loop_holds_init(struct loop_listener *listener);
+int loop_map(struct xprt_group *group, const struct wire_seg *segs, uint32_t seg_count,
+	     struct iovec *iov_out, void **hold_out);
+int loop_unmap(void **hold);
+void loop_fence(struct xprt_lane *lane, struct xprt_fence *fence);
+
+extern struct list loop_listeners; /* all_node */
 
 /* The lane's end of something lost: both break when keepalive finds out. */
 void loop_lose(struct loop_lane *lane);

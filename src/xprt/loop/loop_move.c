@@ -31,13 +31,20 @@ void loop_undeclare(struct xprt_lane *lane, struct xprt_region *region)
 {
 }
 
-static struct loop_listener *group_listener(const struct xprt_group *group)
+static struct xprt_lane *first_lane(const struct xprt_group *group)
 {
 	for (uint32_t i = 0; i < group->lane_count; i++) {
 		if (group->lanes[i] != NULL)
-			return loop_of(group->lanes[i])->listener;
+			return group->lanes[i];
 	}
 	return NULL;
+}
+
+struct loop_listener *loop_group_listener(const struct xprt_group *group)
+{
+	struct xprt_lane *lane = first_lane(group);
+
+	return lane != NULL ? loop_of(lane)->listener : NULL;
 }
 
 static bool group_is_live(const struct loop_listener *listener, const struct xprt_group *group)
@@ -52,7 +59,7 @@ static bool group_is_live(const struct loop_listener *listener, const struct xpr
 /* A table that is this group's (of an earlier life of that address) or nobody's any more. */
 static struct loop_regions *regions_take(struct xprt_group *group)
 {
-	struct loop_listener *listener = group_listener(group);
+	struct loop_listener *listener = loop_group_listener(group);
 
 	for (uint32_t i = 0; listener != NULL && i < listener->lane_max; i++) {
 		struct loop_regions *regions = &listener->regions[i];
@@ -60,7 +67,8 @@ static struct loop_regions *regions_take(struct xprt_group *group)
 		if (regions->group != NULL && regions->group != group &&
 		    group_is_live(listener, regions->group))
 			continue;
-		*regions = (struct loop_regions) { .group = group };
+		*regions = (struct loop_regions) { .group = group,
+						   .session = loop_of(first_lane(group))->serial };
 		return regions;
 	}
 	return NULL;
@@ -107,6 +115,16 @@ int loop_region_remove(struct xprt_group *group, uint32_t region)
 	return 0;
 }
 
+uint8_t *loop_region_memory(const struct xprt_group *group, const struct wire_seg *seg)
+{
+	const struct loop_region *region =
+		seg->region == 0 ? NULL : region_find(group, seg->region);
+
+	if (region == NULL || seg->offset > region->size || seg->size > region->size - seg->offset)
+		return NULL;
+	return region->base + seg->offset;
+}
+
 /* --- moves --- */
 
 /* The client's memory of the next bytes of move, *size_io at most; NULL: it was not declared. */
@@ -116,18 +134,17 @@ static uint8_t *client_memory(const struct xprt_move *move, uint64_t *size_io)
 
 	for (uint32_t i = 0; i < move->seg_count; i++) {
 		const struct wire_seg *seg = &move->segs[i];
-		const struct loop_region *region;
+		uint8_t *memory;
 
 		if (offset >= seg->size) {
 			offset -= seg->size;
 			continue;
 		}
-		region = seg->region == 0 ? NULL : region_find(move->lane->group, seg->region);
-		if (region == NULL || seg->offset > region->size ||
-		    seg->size > region->size - seg->offset)
+		memory = loop_region_memory(move->lane->group, seg);
+		if (memory == NULL)
 			return NULL;
 		*size_io = MIN(*size_io, seg->size - offset);
-		return region->base + seg->offset + offset;
+		return memory + offset;
 	}
 	return NULL;
 }

@@ -17,6 +17,7 @@ static void all_in_the_registry_are_well_formed(void **state)
 		for (size_t k = 0; k < i; k++)
 			assert_int_not_equal(xprt_list[i]->transport, xprt_list[k]->transport);
 	}
+	assert_null(xprt_ops_check(&xprt_loop_mapped));
 	assert_null(xprt_find("pigeon"));
 	assert_null(xprt_find(""));
 }
