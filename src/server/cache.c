@@ -8,6 +8,9 @@
  *      of `main` gets another turn when it was hit, else it goes.
  *   3. A block that comes and whose name is known was read or written twice: into `main` at once.
  *
+ * A whole block that can be read past the cache, straight to where it is wanted, does not come in
+ * at its first sight: its name goes to the others at once. At its second it comes in by 3.
+ *
  * Names stay until blocks of NAMED_PART times the cache's size have been named behind them.
  *
  * Memory of a block: pieces of BUFFER_MAX, chained by next_chunk, and a smaller tail. A whole piece
@@ -124,20 +127,42 @@ static void name_add(struct cache *cache, uint64_t tag, uint32_t size)
 	cache->named_bytes += size;
 }
 
+static struct cache_name *name_find(const struct cache *cache, uint64_t tag)
+{
+	for (uint32_t at = *name_bucket(cache, tag); at != 0; at = cache->names[at - 1].next) {
+		if (cache->names[at - 1].tag == tag)
+			return &cache->names[at - 1];
+	}
+	return NULL;
+}
+
 /* Whether the name is known; then it has done its duty. */
 static bool name_take(struct cache *cache, uint64_t tag)
 {
-	for (uint32_t at = *name_bucket(cache, tag); at != 0; at = cache->names[at - 1].next) {
-		struct cache_name *name = &cache->names[at - 1];
+	struct cache_name *name = name_find(cache, tag);
 
-		if (name->tag != tag)
-			continue;
-		name_unlink(cache, name);
-		cache->named_bytes -= name->size;
-		name->size = 0;
-		return true;
-	}
-	return false;
+	if (name == NULL)
+		return false;
+	name_unlink(cache, name);
+	cache->named_bytes -= name->size;
+	name->size = 0;
+	return true;
+}
+
+static bool is_too_large(const struct cache *cache, uint32_t size)
+{
+	return buffers_held_size(size) > cache->buddy.size / BLOCK_PART;
+}
+
+bool cache_knows(const struct cache *cache, const struct shard_ref *ref)
+{
+	return !is_too_large(cache, ref->size) && name_find(cache, ref->hash.lo) != NULL;
+}
+
+void cache_note(struct cache *cache, const struct shard_ref *ref)
+{
+	if (!is_too_large(cache, ref->size) && name_find(cache, ref->hash.lo) == NULL)
+		name_add(cache, ref->hash.lo, ref->size);
 }
 
 /* --- memory of a block --- */
@@ -328,7 +353,7 @@ struct cache_entry *cache_reserve(struct cache *cache, const struct shard_slot *
 {
 	struct cache_entry *entry;
 
-	if (buffers_held_size(ref->size) > cache->buddy.size / BLOCK_PART)
+	if (is_too_large(cache, ref->size))
 		return NULL;
 	entry = entry_take(cache);
 	if (entry == NULL)

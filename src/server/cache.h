@@ -105,6 +105,14 @@ bool cache_check(struct cache *cache, struct cache_entry *entry, uint32_t offset
 void cache_take(struct cache *cache, const struct shard_slot *slot, const struct shard_ref *ref,
 		struct buffers_want *want);
 
+/*
+ * What is read past the cache, whole: note leaves its name, as if it had come into the first queue
+ * and left it without a hit. knows: it was here or was noted not long ago, so that it is worth
+ * coming in.
+ */
+bool cache_knows(const struct cache *cache, const struct shard_ref *ref);
+void cache_note(struct cache *cache, const struct shard_ref *ref);
+
 /* Room for a block that is to be read, pinned and not found before cache_publish(); NULL: none. */
 struct cache_entry *cache_reserve(struct cache *cache, const struct shard_slot *slot,
 				  const struct shard_ref *ref);

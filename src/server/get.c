@@ -11,6 +11,12 @@
  *      as it comes
  *   4. when the read has its verdict and every push is done: the result, then the buffers go
  *
+ * Where the client's memory is mapped and has the shape, the shard reads straight into it: no
+ * buffers, no pushes, no copy for the cache (which remembers the name: who asks again brings the
+ * block in). The memory is the client's, so that the answer, which gives it back, waits for the
+ * read in any case; and whatever went wrong there says nothing of the block: it is read again
+ * through buffers, and that is the verdict.
+ *
  * Progress, where it is asked for: the shard reads in order and checks piece by piece, all pushes
  * go over the request's lane, and what has landed from the beginning on is told there.
  *
@@ -18,7 +24,8 @@
  * was pushed of it before is worth nothing, as the result says. A push that fails (its lane died)
  * ends the item with -ERR_PEER. The block was forgotten while it waited for buffers: a miss. Given
  * up while the shard still reads: the result goes out once no push is under way; buffers and pin
- * wait for the shard.
+ * wait for the shard. The client takes its memory away in the middle: -ERR_PEER. The block is being
+ * written from the memory of a client that put it, where nobody else may look: it is waited for.
  */
 #include <string.h>
 
@@ -74,24 +81,16 @@ static void get_piece_cb(struct shard_read *read, uint32_t begin, uint32_t size,
 static void get_done_cb(struct shard_read *read, int rc)
 {
 	struct op *op = CONTAINER_OF(read, struct op, u.get.read);
-	struct list waiters;
 
 	CHECK_OBJ(op, OP_MAGIC);
 	ASSERT(op->u.get.is_reading);
 	op->u.get.is_reading = false;
+	op->is_lent = false;
 	op->u.get.read_rc = rc;
 	op->u.get.is_complete = rc == 0 && read->offset == 0 && read->size == read->ref.size;
 	op_wake(op);
 
-	/* A read has become free: who waited for one tries again, in order. */
-	list_init(&waiters);
-	list_splice_tail(&waiters, &op->slot->read_waiters);
-	while (!list_is_empty(&waiters)) {
-		struct op *waiter = list_head(&waiters, struct op, wait_node);
-
-		list_del(&waiter->wait_node);
-		op_wake(waiter);
-	}
+	waiters_wake(&op->slot->read_waiters); /* one has become free */
 }
 
 static void get_pin(struct op *op)
@@ -147,6 +146,10 @@ static void get_read_start(struct op *op)
 
 	if (!list_is_empty(&op->wait_node))
 		return;
+	if (get->is_direct && op_is_late(op)) {
+		op_give_up(op, -ERR_DEADLINE);
+		return;
+	}
 	if (!get_is_here(op)) {
 		op_give_up(op, -ERR_MISS);
 		return;
@@ -157,8 +160,9 @@ static void get_read_start(struct op *op)
 		.offset = get->offset,
 		.size = op->size,
 		.is_in_order = get->has_progress,
-		.buffers = op->buffers.iov,
-		.buffer_count = op->buffers.iov_count,
+		.is_foreign = get->is_direct,
+		.buffers = get->is_direct ? op->mapped : op->buffers.iov,
+		.buffer_count = get->is_direct ? op->mapped_count : op->buffers.iov_count,
 		.piece = get_piece_cb,
 		.done = get_done_cb,
 	};
@@ -175,7 +179,37 @@ static void get_read_start(struct op *op)
 		return;
 	}
 	get->is_reading = true;
+	op->is_lent = get->is_direct;
 	op_state_set(op, OP_MOVING);
+}
+
+/* --- straight into the client's memory --- */
+
+static bool get_is_whole(const struct op *op)
+{
+	return op->u.get.offset == 0 && op->size == op->u.get.ref.size;
+}
+
+/* Worth its copy: it was asked for not long ago, and comes into the cache now. */
+static bool get_is_kept(const struct op *op)
+{
+	return get_is_whole(op) && cache_knows(&op->reactor->cache, &op->u.get.ref);
+}
+
+/* On true the memory is mapped, and fit. */
+static bool get_goes_direct(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+
+	if (!direct_is_possible(op) || get->has_progress || op->size < SHARD_FOREIGN_MIN ||
+	    get_is_kept(op))
+		return false;
+	if (direct_map(op) && shard_read_fits(op->slot->shard, &get->ref, get->offset, op->size,
+					      op->mapped, op->mapped_count))
+		return true;
+	(void)direct_unmap(op); /* nothing was done there */
+	op->reactor->metrics.direct_declined++;
+	return false;
 }
 
 /* --- the steps --- */
@@ -199,13 +233,14 @@ static void get_start_view(struct op *op)
 	op_state_set(op, OP_MOVING);
 }
 
-static void get_start_read(struct op *op)
+/* Room for all that must be read. */
+static void get_reserve(struct op *op)
 {
 	struct op_get *get = &op->u.get;
 	uint64_t span;
 	int rc;
 
-	get->is_read = true;
+	get->is_direct = false;
 	span = shard_read_span(op->slot->shard, &get->ref, get->offset, op->size);
 	rc = buffers_reserve(&op->reactor->read_buffers, &op->session->read_quota, &op->buffers,
 			     span);
@@ -214,6 +249,26 @@ static void get_start_read(struct op *op)
 		op->reactor->metrics.again_buffers++;
 		op_wait_begin(op);
 	}
+}
+
+static void get_start_read(struct op *op)
+{
+	op->u.get.is_read = true;
+	if (!get_goes_direct(op)) {
+		get_reserve(op);
+		return;
+	}
+	op->u.get.is_direct = true;
+	op_state_set(op, OP_WAIT_READ);
+}
+
+/* Nobody is shown the memory of another client. */
+static void get_wait_write(struct op *op)
+{
+	if (op->state == OP_NEW)
+		op_state_set(op, OP_WAIT_WRITE);
+	op_wait_begin(op);
+	list_add_tail(&op->slot->write_waiters, &op->wait_node);
 }
 
 /* Likewise in the cache. A copy that went bad there is none: the medium has the block. */
@@ -240,6 +295,8 @@ static void get_start(struct op *op)
 	struct shard_ref *ref = &get->ref;
 	int rc = op_check_shard(op);
 
+	if (!list_is_empty(&op->wait_node))
+		return;
 	if (rc == -ERR_CHANGED) {
 		get_answer(op, rc);
 		return;
@@ -264,7 +321,9 @@ static void get_start(struct op *op)
 		return;
 	}
 	op->size = MIN(op->size, ref->size - get->offset);
-	if ((ref->flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) != 0)
+	if (ref->put != NULL && ref->put->is_foreign)
+		get_wait_write(op);
+	else if ((ref->flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) != 0)
 		get_start_view(op);
 	else if ((get->cached = cache_find(&op->reactor->cache, op->slot, ref)) != NULL)
 		get_start_cached(op);
@@ -285,6 +344,10 @@ static void get_finish(struct op *op)
 	shard_hit(op->slot->shard, &get->ref);
 	metrics->get_hits++;
 	metrics->get_delivered += op->size;
+	if (get->is_direct)
+		metrics->get_direct += op->size;
+	else if (direct_is_possible(op))
+		metrics->get_copied += op->size;
 	metric_histogram_add(&metrics->get_time, env_now_ns(op->reactor->env) - op->begin_ns);
 	op->result.size = op->size;
 	op_answer(op, 0);
@@ -312,12 +375,54 @@ static void get_go_on(struct op *op)
 		op_offer_moves(op);
 }
 
-static void get_step(struct op *op)
+/* The read has ended, if there is one: the client gets its memory back, or all again. */
+static void get_step_direct(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	int rc;
+
+	if (get->is_reading)
+		return;
+	get_unpin(op);
+	rc = direct_unmap(op);
+	if (rc < 0) {
+		op_give_up(op, rc);
+		return;
+	}
+	if (get->read_rc < 0) {
+		op->reactor->metrics.direct_repeated++;
+		get->read_rc = 0;
+		get_reserve(op);
+		return;
+	}
+	if (get_is_whole(op))
+		cache_note(&op->reactor->cache, &get->ref);
+	op->issued = op->size;
+	op->landed = op->size;
+	get_finish(op);
+}
+
+static void get_step_moving(struct op *op)
 {
 	struct op_get *get = &op->u.get;
 
+	if (get->is_read && !get->is_reading)
+		get_unpin(op);
+	if (op->move_rc < 0)
+		op_give_up(op, op->move_rc);
+	else if (!get->is_reading && get->read_rc < 0)
+		op_give_up(op, get->read_rc);
+	else if (!get->is_reading && op->landed == op->size)
+		get_finish(op);
+	else
+		get_go_on(op);
+}
+
+static void get_step(struct op *op)
+{
 	switch (op->state) {
 	case OP_NEW:
+	case OP_WAIT_WRITE:
 		get_start(op);
 		break;
 	case OP_WAIT_BUFFERS:
@@ -328,16 +433,10 @@ static void get_step(struct op *op)
 		get_read_start(op);
 		break;
 	case OP_MOVING:
-		if (get->is_read && !get->is_reading)
-			get_unpin(op);
-		if (op->move_rc < 0)
-			op_give_up(op, op->move_rc);
-		else if (!get->is_reading && get->read_rc < 0)
-			op_give_up(op, get->read_rc);
-		else if (!get->is_reading && op->landed == op->size)
-			get_finish(op);
+		if (op->u.get.is_direct)
+			get_step_direct(op);
 		else
-			get_go_on(op);
+			get_step_moving(op);
 		break;
 	default:
 		ASSERT(false);

@@ -17,9 +17,6 @@
  */
 #include "reactor_priv.h"
 
-/* An op with less time than this gets no further move. */
-#define MOVE_BUDGET_MIN NS_PER_MS
-
 static void moves_stall_cb(struct env_timer *timer);
 
 static uint64_t moves_progress(const struct session *session)
@@ -163,7 +160,7 @@ void moves_pump(struct session *session)
 		struct op *op = list_entry(pos, struct op, wait_node);
 
 		ASSERT(op->state == OP_MOVING);
-		if (now_ns + MOVE_BUDGET_MIN >= op->request->deadline_ns) {
+		if (now_ns + OP_BUDGET_MIN >= op->request->deadline_ns) {
 			op_give_up(op, -ERR_DEADLINE);
 			continue;
 		}

@@ -4,7 +4,8 @@
  * which moves between states exist; every change of state goes through op_state_set().
  *
  * Giving up (deadline, CANCEL, a stalled client, the end of the session) is one path: ENDING, moves
- * revoked; when the last of them is done the kind lets go, and the op is ANSWERED with the status
+ * revoked; when the last of them is done, and the drive is done with the client's memory, the kind
+ * lets go, and the op is ANSWERED with the status
  * it was given up with.
  */
 #include "op.h"
@@ -17,15 +18,18 @@
 
 static const uint32_t op_moves[OP_STATE_COUNT] = {
 	[OP_FREE] = TO(NEW),
-	[OP_NEW] = TO(WAIT_ROOM) | TO(FOLLOWING) | TO(WAIT_BUFFERS) | TO(WAIT_READ) | TO(MOVING) |
-		   TO(WAIT_COMMIT) | TO(STORING) | TO(ENDING) | TO(ANSWERED),
+	[OP_NEW] = TO(WAIT_ROOM) | TO(FOLLOWING) | TO(WAIT_WRITE) | TO(WAIT_BUFFERS) |
+		   TO(WAIT_READ) | TO(MOVING) | TO(WAIT_COMMIT) | TO(STORING) | TO(ENDING) |
+		   TO(ANSWERED),
 	[OP_WAIT_ROOM] = TO(FOLLOWING) | TO(WAIT_BUFFERS) | TO(MOVING) | TO(WAIT_COMMIT) |
 			 TO(STORING) | TO(ENDING) | TO(ANSWERED),
 	[OP_FOLLOWING] =
 		TO(WAIT_BUFFERS) | TO(MOVING) | TO(WAIT_COMMIT) | TO(ENDING) | TO(ANSWERED),
+	[OP_WAIT_WRITE] = TO(WAIT_BUFFERS) | TO(WAIT_READ) | TO(MOVING) | TO(ENDING) | TO(ANSWERED),
 	[OP_WAIT_BUFFERS] = TO(WAIT_READ) | TO(MOVING) | TO(ENDING),
 	[OP_WAIT_READ] = TO(MOVING) | TO(ENDING),
-	[OP_MOVING] = TO(WAIT_COMMIT) | TO(ENDING) | TO(ANSWERED),
+	[OP_MOVING] =
+		TO(WAIT_BUFFERS) | TO(WAIT_READ) | TO(WAIT_COMMIT) | TO(ENDING) | TO(ANSWERED),
 	[OP_WAIT_COMMIT] = TO(STORING) | TO(ENDING),
 	[OP_STORING] = TO(ENDING) | TO(ANSWERED),
 	[OP_ENDING] = TO(ANSWERED),
@@ -39,8 +43,11 @@ static void op_check(const struct op *op)
 	ASSERT(op->state < OP_STATE_COUNT);
 	ASSERT(op->landed <= op->issued);
 	ASSERT(op->issued <= op->size);
-	if (op->state == OP_ANSWERED || op->state == OP_FREE)
+	if (op->state == OP_ANSWERED || op->state == OP_FREE) {
 		ASSERT(list_is_empty(&op->moves));
+		ASSERT(!op->is_lent);
+		ASSERT(op->hold == NULL);
+	}
 	if (op->request != NULL)
 		ASSERT(op->session == op->request->session);
 }
@@ -76,6 +83,7 @@ static void op_reset(struct op *op)
 {
 	struct wire_seg *segs = op->segs;
 	struct op_piece *pieces = op->pieces;
+	struct iovec *mapped = op->mapped;
 	struct iovec *iov = op->buffers.iov;
 	struct reactor *reactor = op->reactor;
 
@@ -84,6 +92,7 @@ static void op_reset(struct op *op)
 	op->reactor = reactor;
 	op->segs = segs;
 	op->pieces = pieces;
+	op->mapped = mapped;
 	op->buffers.iov = iov;
 	op->buffers.granted = buffers_granted;
 	list_init(&op->buffers.node);
@@ -168,7 +177,7 @@ static void op_step(struct op *op)
 	case OP_FREE:
 		break;
 	case OP_ENDING:
-		if (!list_is_empty(&op->moves))
+		if (!list_is_empty(&op->moves) || op->is_lent)
 			break;
 		op->kind->end(op);
 		op_answer(op, op->result.status);
@@ -208,6 +217,7 @@ void op_answer(struct op *op, int status)
 {
 	ASSERT(status <= 0);
 	ASSERT(list_is_empty(&op->moves));
+	(void)direct_unmap(op); /* who wanted to know has asked */
 	op->result.status = status;
 	if (status < 0) {
 		op->result.size = 0;
@@ -237,6 +247,11 @@ void op_give_up(struct op *op, int status)
 		buffers_free(&op->buffers);
 	moves_revoke(op);
 	op_wake(op);
+}
+
+bool op_is_late(const struct op *op)
+{
+	return env_now_ns(op->reactor->env) + OP_BUDGET_MIN >= op->request->deadline_ns;
 }
 
 void op_orphan(struct op *op)

@@ -8,10 +8,11 @@
  * the op; the reactor's run task advances it from the loop. So nothing is ever changed underneath a
  * caller.
  *
- * An op ends in two halves, like everything in ctxkv. It is ANSWERED when its result is known and
- * no move of it is under way: only then may a REPLY name it, so an answered item means that no byte
- * lands for it any more. It is freed when the reply is sent and nothing holds it: no read that
- * still fills its buffers, no put that the store has yet to release.
+ * An op ends in two halves, like everything in ctxkv. It is ANSWERED when its result is known, no
+ * move of it is under way and its client's memory is not lent to the drive: only then may a REPLY
+ * name it, so an answered item means that no byte lands for it any more. It is freed when the reply
+ * is sent and nothing holds it: no read that still fills its buffers, no put that the store has yet
+ * to release.
  */
 #ifndef SERVER_OP_H
 #define SERVER_OP_H
@@ -33,6 +34,7 @@ enum op_state {
 	OP_NEW,
 	OP_WAIT_ROOM,    /* PUT: no segment is free to begin in */
 	OP_FOLLOWING,    /* PUT: another put of the same block is filling */
+	OP_WAIT_WRITE,   /* GET: it is being written from the memory of the client that put it */
 	OP_WAIT_BUFFERS, /* in the queue of a share */
 	OP_WAIT_READ,    /* GET: the shard has no read to spare */
 	OP_MOVING,       /* GET: reading and pushing; PUT: pulling */
@@ -42,6 +44,9 @@ enum op_state {
 	OP_ANSWERED,     /* the result is known, nothing lands any more */
 	OP_STATE_COUNT,
 };
+
+/* An op with less time than this begins nothing more in its client's memory. */
+#define OP_BUDGET_MIN NS_PER_MS
 
 /* The store reads a block of few buffers in up to so many pieces, smaller than those. */
 #define OP_PIECES_MIN 10
@@ -68,6 +73,7 @@ struct op_get {
 	bool has_progress;          /* the client wants to know */
 	bool is_pinned;
 	bool is_read;     /* from the medium, in contrast to a view of memory */
+	bool is_direct;   /* straight into the client's memory: no buffers, no moves */
 	bool is_reading;  /* read is with the store */
 	bool is_complete; /* the whole block was read, and passed its check */
 };
@@ -123,7 +129,7 @@ struct op {
 	struct list node;          /* the pool, request->items, or request->ready */
 	struct list session_node;  /* session->ops */
 	struct list run_node;      /* reactor->woken */
-	struct list wait_node;     /* slot->room_waiters, slot->read_waiters or session->movers */
+	struct list wait_node;     /* slot->…_waiters or session->movers */
 	struct list progress_node; /* request->progress */
 	struct list moves;         /* op_move under way */
 	struct store_id id;
@@ -137,12 +143,17 @@ struct op {
 	struct wire_result result;
 	struct buffers_want buffers;
 	uint32_t seg_count;
+	bool is_lent; /* the drive reads or writes the client's memory */
+	void *hold;   /* on that memory, by which mapped was made; NULL: none */
+	const struct xprt_ops *hold_xprt;
+	uint32_t mapped_count;
 	union {
 		struct op_get get;
 		struct op_put put;
 		struct op_drop drop;
 	} u;
 	struct wire_seg *segs; /* room for the transports' seg_max */
+	struct iovec *mapped;  /* the same, where a transport maps */
 	struct op_piece
 		*pieces; /* room for the largest block's, as buffers.iov, or OP_PIECES_MIN */
 };
@@ -164,7 +175,21 @@ void op_advance(struct op *op);
 /* Advance it soon, from the loop. */
 void op_wake(struct op *op);
 
+/* --- direct.c --- */
+
+/*
+ * Map the client's memory for the first size bytes of the op: op->mapped, until direct_unmap(). The
+ * answer does that, too. False: it cannot be had, or not so.
+ */
+bool direct_map(struct op *op);
+/* 0; -ERR_PEER: the client took the memory away meanwhile. Nothing is mapped: does nothing. */
+int direct_unmap(struct op *op);
+/* Whether its client's memory is mapped at all. */
+bool direct_is_possible(const struct op *op);
+
 /* For the steps. */
+/* It has so little time left that nothing more is begun. */
+bool op_is_late(const struct op *op);
 /* 0; -ERR_CHANGED: its shard is another reactor's, the client has to learn that anew;
  * -ERR_OFFLINE: the medium of its shard is missing. */
 int op_check_shard(const struct op *op);
@@ -173,7 +198,7 @@ void op_buffers_free(struct op *op);
 void op_state_set(struct op *op, enum op_state state);
 /* It waits for buffers, a read or room: until its state changes, for the meters. */
 void op_wait_begin(struct op *op);
-/* The result is known, no move is under way. */
+/* The result is known, no move is under way, the client's memory is not lent. */
 void op_answer(struct op *op, int status);
 /* Bytes from its beginning that have landed: no move under way is of them. */
 uint32_t op_landed_prefix(const struct op *op);

@@ -13,13 +13,18 @@
  *   5. the result; buffers and op stay with the store until released(), then the cache may keep
  *      the bytes
  *
+ * A durable put whose memory is mapped and has the shape skips 2 and 3: checksums are taken from,
+ * and the log writes, what stands there. It is not answered before that is written. Until then
+ * others find the block, but wait for its bytes (get.c).
+ *
  * Inline bytes are copied while the frame is there: into the segment where step 1 gives one, else
  * into buffers of the inline share, which the client's credit stands for. So a follower that
  * inherits the put, or a put that waits for room, still has them.
  *
  * Failure: until commit the put is aborted, whoever follows inherits it, and nothing of it is ever
  * seen. Behind commit nothing more is wanted of the client: a put given up there is answered at
- * once and goes on.
+ * once and goes on; but not while its bytes are still the client's. A client that takes its memory
+ * away from under a put gets -ERR_PEER; what was written fails its check.
  */
 #include <string.h>
 
@@ -62,7 +67,10 @@ static void put_released_cb(struct shard_put *put)
 	ASSERT(op->u.put.is_begun);
 	ASSERT(op->u.put.is_done);
 	op->u.put.is_begun = false;
+	op->is_lent = false;
 	op_wake(op);
+	if (op->u.put.put.is_foreign)
+		waiters_wake(&op->slot->write_waiters);
 }
 
 static void put_count_failure(struct op *op, int status)
@@ -149,6 +157,25 @@ static void put_fill_inline(struct op *op)
 
 /* --- the steps --- */
 
+/* On true the memory is mapped, and fit: the payload stands where it will be written from. */
+static bool put_goes_direct(struct op *op)
+{
+	struct shard_put *put = &op->u.put.put;
+
+	if (!put->is_durable || !direct_is_possible(op) || op->size < DISK_GROUP_BLOCK_MAX)
+		return false;
+	if (direct_map(op) &&
+	    shard_put_fits(op->slot->shard, op->size, op->mapped, op->mapped_count)) {
+		put->is_foreign = true;
+		put->iov = op->mapped;
+		put->iov_count = op->mapped_count;
+		return true;
+	}
+	(void)direct_unmap(op); /* nothing was done there */
+	op->reactor->metrics.direct_declined++;
+	return false;
+}
+
 /* It is FILLING: make room for the payload. */
 static void put_fill(struct op *op)
 {
@@ -160,6 +187,12 @@ static void put_fill(struct op *op)
 	}
 	if (op->slot->is_memory) {
 		op_state_set(op, OP_MOVING);
+		return;
+	}
+	if (put_goes_direct(op)) {
+		op->issued = op->size;
+		op->landed = op->size;
+		op_state_set(op, OP_WAIT_COMMIT);
 		return;
 	}
 	rc = buffers_reserve(&op->reactor->receive_buffers, &op->session->receive_quota,
@@ -224,23 +257,38 @@ static void put_commit(struct op *op)
 		return;
 	}
 	ASSERT(rc == 0);
+	op->is_lent = op->u.put.put.is_foreign;
 	op_state_set(op, OP_STORING);
+}
+
+static void put_count_stored(struct op *op)
+{
+	struct metrics *metrics = &op->reactor->metrics;
+
+	metrics->put_stored++;
+	if (op->u.put.put.is_foreign)
+		metrics->put_direct += op->size;
+	else if (direct_is_possible(op))
+		metrics->put_copied += op->size;
 }
 
 static void put_finish(struct op *op)
 {
 	const struct shard_put *put = &op->u.put.put;
 	struct metrics *metrics = &op->reactor->metrics;
+	int rc = direct_unmap(op);
 
-	if (op->u.put.rc < 0) {
-		put_answer(op, op->u.put.rc);
+	if (rc == 0)
+		rc = op->u.put.rc;
+	if (rc < 0) {
+		put_answer(op, rc);
 		return;
 	}
 	if (put->existed_out) {
 		metrics->put_existed++;
 		op->result.flags |= WIRE_RESULT_EXISTED;
 	} else {
-		metrics->put_stored++;
+		put_count_stored(op);
 	}
 	metric_histogram_add(&metrics->put_time, env_now_ns(op->reactor->env) - op->begin_ns);
 	if (put->durable_out)
@@ -286,7 +334,7 @@ static void put_step(struct op *op)
 		put_commit(op);
 		break;
 	case OP_STORING:
-		if (put->is_done)
+		if (put->is_done && !op->is_lent)
 			put_finish(op);
 		break;
 	default:

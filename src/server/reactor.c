@@ -42,6 +42,7 @@ struct plan {
 	uint32_t request_count;
 	uint32_t move_count;
 	uint32_t seg_max;
+	uint32_t mapped_max; /* segments that can be mapped */
 	uint32_t piece_max;
 	uint64_t op_size; /* with its segments and pieces */
 };
@@ -182,20 +183,24 @@ void reactor_run_later(struct reactor *reactor)
 	reactor->env->ops->defer(reactor->env, &reactor->run_task);
 }
 
-/* A segment is free again: puts that wait for one try, in order. */
-static void room_cb(struct env_task *task)
+void waiters_wake(struct list *waiters)
 {
-	struct shard_slot *slot = CONTAINER_OF(task, struct shard_slot, room_task);
-	struct list waiters;
+	struct list now;
 
-	list_init(&waiters);
-	list_splice_tail(&waiters, &slot->room_waiters);
-	while (!list_is_empty(&waiters)) {
-		struct op *op = list_head(&waiters, struct op, wait_node);
+	list_init(&now);
+	list_splice_tail(&now, waiters);
+	while (!list_is_empty(&now)) {
+		struct op *op = list_head(&now, struct op, wait_node);
 
 		list_del(&op->wait_node);
 		op_wake(op);
 	}
+}
+
+/* A segment is free again. */
+static void room_cb(struct env_task *task)
+{
+	waiters_wake(&CONTAINER_OF(task, struct shard_slot, room_task)->room_waiters);
 }
 
 /* --- the plan --- */
@@ -259,14 +264,20 @@ static void plan_make(struct plan *plan, const struct reactor_opts *opts)
 		plan->block_max = MIN(plan->block_max, shard_block_max(opts->shards[i]));
 		plan->is_memory = plan->is_memory && shard_is_memory(opts->shards[i]);
 	}
-	for (uint32_t i = 0; i < opts->listen_count; i++)
-		plan->seg_max = MAX(plan->seg_max, opts->listens[i].ops->seg_max);
+	for (uint32_t i = 0; i < opts->listen_count; i++) {
+		const struct xprt_ops *xprt = opts->listens[i].ops;
+
+		plan->seg_max = MAX(plan->seg_max, xprt->seg_max);
+		if ((xprt->caps & XPRT_CAP_MAPPED) != 0)
+			plan->mapped_max = MAX(plan->mapped_max, xprt->seg_max);
+	}
 	plan->conn_count = opts->pending_max + opts->session_max * opts->lane_max;
 	plan->request_count = MAX(opts->operation_max, opts->session_max * least);
 	plan->request_count = MAX(plan->request_count, 2 * opts->request_max);
 	plan->move_count = MIN(opts->move_max, opts->session_max * SESSION_MOVE_MAX);
 	plan->piece_max = MAX(buffers_piece_count(plan->block_max) + 1, OP_PIECES_MIN);
 	plan->op_size = sizeof(struct op) + plan->seg_max * sizeof(struct wire_seg) +
+			plan->mapped_max * sizeof(struct iovec) +
 			plan->piece_max * (sizeof(struct iovec) + sizeof(struct op_piece));
 	plan->op_size = round_up(plan->op_size, 64);
 	plan_buffers(plan, opts);
@@ -351,6 +362,7 @@ static void slot_init(struct reactor *reactor, struct shard_slot *slot, uint32_t
 	slot->index = (uint16_t)index;
 	slot->room_task.run = room_cb;
 	list_init(&slot->room_waiters);
+	list_init(&slot->write_waiters);
 	list_init(&slot->read_waiters);
 	reactor->slot_of[index] = slot;
 	if (slot->shard == NULL)
@@ -381,6 +393,7 @@ static void op_memory_init(struct reactor *reactor, const struct plan *plan)
 		op->segs = (void *)(op + 1);
 		op->buffers.iov = (void *)(op->segs + plan->seg_max);
 		op->pieces = (void *)(op->buffers.iov + plan->piece_max);
+		op->mapped = (void *)(op->pieces + plan->piece_max);
 		pool_add(&reactor->ops, &op->node);
 	}
 }

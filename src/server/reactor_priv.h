@@ -21,8 +21,9 @@ struct shard_slot {
 	uint16_t index;
 	bool is_memory;
 	struct env_task room_task;
-	struct list room_waiters; /* puts */
-	struct list read_waiters; /* gets */
+	struct list room_waiters;  /* puts */
+	struct list read_waiters;  /* gets */
+	struct list write_waiters; /* gets of blocks that are written from clients' memory */
 };
 
 /* A pool: a free list and how deep it went. */
@@ -100,6 +101,9 @@ static inline struct reactor *reactor_of(void *ctx)
 }
 
 void reactor_run_later(struct reactor *reactor);
+
+/* What the ops in this list (of a slot) waited for has come: they try again, in order. */
+void waiters_wake(struct list *waiters);
 
 /* The slot of a key; NULL: its shard is another reactor's. */
 static inline struct shard_slot *reactor_slot(const struct reactor *reactor,

@@ -277,8 +277,8 @@ struct shard_read {
 /* Bytes of buffer that a read of this range fills. */
 uint64_t shard_read_span(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
 			 uint32_t size);
-/* Whether a range can be read straight into these pieces of a client's memory. Not what is in memory
- * already, nor what has yet to be verified for all who come later. */
+/* Whether a range can be read straight into these pieces of a client's memory. Not what is in
+ * memory already, nor what has yet to be verified for all who come later. */
 bool shard_read_fits(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
 		     uint32_t size, const struct iovec *iov, uint32_t iov_count);
 /* -EAGAIN: too many reads under way (a limit of the pool); nothing was taken. */
@@ -316,9 +316,9 @@ struct shard_put {
 	uint32_t flags;  /* DISK_ENTRY_SHARED */
 	bool is_durable; /* done() waits for the flush */
 	/*
-	 * The buffers are a client's memory, that shard_put_fits() found good: the client may change
-	 * it at any time, and take it away. Until the put is released its block is found, but not
-	 * to be viewed; what was changed meanwhile fails its checksum later.
+	 * The buffers are a client's memory, that shard_put_fits() found good: the client may
+	 * change it at any time, and take it away. Until the put is released its block is found,
+	 * but not to be viewed; what was changed meanwhile fails its checksum later.
 	 */
 	bool is_foreign;
 	/*

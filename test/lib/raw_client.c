@@ -52,8 +52,129 @@ void raw_client_open(struct raw_client *client, uint16_t port, void (*poll)(void
 	setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
+/* --- a lane instead --- */
+
+/* A frame that came. */
+struct arrived {
+	struct list node;
+	struct wire_header header;
+	_Alignas(8) uint8_t body[];
+};
+
+static int never_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
+			  const struct wire_preface *preface)
+{
+	ASSERT(false);
+}
+
+static void lane_nothing(struct xprt_lane *lane)
+{
+}
+
+static int lane_frame(struct xprt_lane *lane, const struct xprt_frame *frame)
+{
+	struct raw_client *client = lane->ctx;
+	struct arrived *arrived = calloc(1, sizeof(*arrived) + frame->header->body_size);
+
+	ASSERT(arrived != NULL);
+	arrived->header = *frame->header;
+	if (frame->header->body_size > 0)
+		memcpy(arrived->body, frame->body, frame->header->body_size);
+	list_init(&arrived->node);
+	list_add_tail(&client->inbox, &arrived->node);
+	return 0;
+}
+
+static void lane_closed(struct xprt_lane *lane, int why)
+{
+	struct raw_client *client = lane->ctx;
+
+	client->lane = NULL;
+	client->group.lanes[0] = NULL;
+}
+
+static const struct xprt_user lane_user = {
+	.accepted = never_accepted,
+	.opened = lane_nothing,
+	.frame = lane_frame,
+	.writable = lane_nothing,
+	.closed = lane_closed,
+};
+
+void raw_client_open_lane(struct raw_client *client, struct env *env, const struct xprt_ops *xprt,
+			  const char *address, void (*poll)(void *ctx), void *ctx)
+{
+	*client = (struct raw_client) { .fd = -1,
+					.xprt = xprt,
+					.env = env,
+					.address = address,
+					.poll = poll,
+					.ctx = ctx,
+					.reactor = 0xffff };
+	list_init(&client->inbox);
+}
+
+static void lane_connect(struct raw_client *client)
+{
+	int rc = client->xprt->connect(client->env, client->address, &client->transcript.preface,
+				       &lane_user, client, &client->lane);
+
+	ASSERT(rc == 0);
+	xprt_group_init(&client->group, client);
+	client->group.lanes[0] = client->lane;
+	client->group.lane_count = 1;
+	client->lane->group = &client->group;
+}
+
+static bool lane_send(struct raw_client *client, struct wire_header *header, const void *body,
+		      const void *payload)
+{
+	const struct iovec iov = { (void *)(uintptr_t)payload, header->payload_size };
+	uint64_t end_ns = clock_ns() + RAW_CLIENT_WAIT_NS;
+	int rc = -EAGAIN;
+
+	while (client->lane != NULL && rc == -EAGAIN && clock_ns() < end_ns) {
+		rc = client->xprt->send(client->lane, header, body, &iov, header->payload_size > 0);
+		if (rc == -EAGAIN)
+			wait_a_moment(client);
+	}
+	return rc == 0;
+}
+
+static bool lane_recv(struct raw_client *client, struct raw_client_frame *frame)
+{
+	uint64_t end_ns = clock_ns() + RAW_CLIENT_WAIT_NS;
+	struct arrived *arrived;
+
+	while (list_is_empty(&client->inbox)) {
+		if (client->lane == NULL || clock_ns() > end_ns)
+			return false;
+		wait_a_moment(client);
+	}
+	arrived = list_head(&client->inbox, struct arrived, node);
+	list_del(&arrived->node);
+	frame->header = arrived->header;
+	memcpy(frame->body, arrived->body, arrived->header.body_size);
+	free(arrived);
+	return true;
+}
+
+static void lane_close(struct raw_client *client)
+{
+	client->xprt->close(&client->lane);
+	client->group.lanes[0] = NULL;
+	while (!list_is_empty(&client->inbox)) {
+		struct arrived *arrived = list_head(&client->inbox, struct arrived, node);
+
+		list_del(&arrived->node);
+		free(arrived);
+	}
+}
+
 void raw_client_close(struct raw_client *client)
 {
+	if (client->xprt != NULL)
+		lane_close(client);
 	if (client->fd >= 0)
 		close(client->fd);
 	client->fd = -1;
@@ -124,6 +245,8 @@ bool raw_client_send(struct raw_client *client, struct wire_header *header, cons
 		     const void *payload)
 {
 	header->magic = WIRE_MAGIC;
+	if (client->xprt != NULL)
+		return lane_send(client, header, body, payload);
 	if (client->out != NULL)
 		auth_mac_seal(client->out, header, body);
 	if (client->is_mac_wrong)
@@ -138,6 +261,8 @@ static bool recv_any(struct raw_client *client, struct raw_client_frame *frame)
 {
 	struct wire_header *header = &frame->header;
 
+	if (client->xprt != NULL)
+		return lane_recv(client, frame);
 	if (!raw_client_read(client, header, sizeof(*header)))
 		return false;
 	ASSERT(wire_check_header(header, WIRE_S2C) == 0);
@@ -215,6 +340,10 @@ void raw_client_preface(struct raw_client *client, enum wire_mode mode, uint64_t
 		.session = session,
 	};
 	memcpy(preface->magic, WIRE_PREFACE_MAGIC, sizeof(preface->magic));
+	if (client->xprt != NULL) {
+		lane_connect(client);
+		return;
+	}
 	(void)raw_client_write(client, preface, sizeof(*preface)); /* the answer will tell */
 }
 
@@ -224,7 +353,9 @@ int raw_client_challenge(struct raw_client *client, const char *tenant,
 	struct wire_hello *hello = &client->transcript.hello;
 	struct wire_header header;
 
-	*hello = (struct wire_hello) { .transports = WIRE_XPRT_TCP, .lane = lane };
+	*hello = (struct wire_hello) { .transports = client->xprt != NULL ? client->xprt->transport
+									  : WIRE_XPRT_TCP,
+				       .lane = lane };
 	memcpy(hello->tenant, tenant, strlen(tenant));
 	random_bytes(hello->nonce, sizeof(hello->nonce));
 	if (secret != NULL)
@@ -236,16 +367,12 @@ int raw_client_challenge(struct raw_client *client, const char *tenant,
 			 sizeof(client->transcript.challenge));
 }
 
-int raw_client_prove(struct raw_client *client, const void *key)
+/* From here on frames carry MACs. */
+static int macs_begin(struct raw_client *client)
 {
 	struct wire_header header;
-	struct wire_proof proof;
 	int rc;
 
-	auth_proof(key, AUTH_CLIENT, &client->transcript, proof.proof);
-	wire_header_init(&header, WIRE_PROOF, 0, 0, sizeof(proof));
-	if (!raw_client_send(client, &header, &proof, NULL))
-		return -ERR_PEER;
 	ASSERT(auth_mac_create(&client->key, &client->transcript, WIRE_C2S, &client->out) == 0);
 	/* A REFUSE carries no MAC: its header says what comes. */
 	while (recv(client->fd, &header, sizeof(header), MSG_PEEK) != sizeof(header)) {
@@ -259,7 +386,23 @@ int raw_client_prove(struct raw_client *client, const void *key)
 		rc = auth_mac_create(&client->key, &client->transcript, WIRE_S2C, &client->in);
 		ASSERT(rc == 0);
 	}
-	rc = recv_welcome(client);
+	return 0;
+}
+
+int raw_client_prove(struct raw_client *client, const void *key)
+{
+	struct wire_header header;
+	struct wire_proof proof;
+	int rc = 0;
+
+	auth_proof(key, AUTH_CLIENT, &client->transcript, proof.proof);
+	wire_header_init(&header, WIRE_PROOF, 0, 0, sizeof(proof));
+	if (!raw_client_send(client, &header, &proof, NULL))
+		return -ERR_PEER;
+	if (client->xprt == NULL)
+		rc = macs_begin(client);
+	if (rc == 0)
+		rc = recv_welcome(client);
 	if (rc == 0)
 		auth_domain_id((const char *)client->transcript.hello.tenant, client->domain);
 	return rc;
@@ -318,6 +461,14 @@ static struct wire_request *request_begin(const struct raw_client *client, uint6
 	return request;
 }
 
+/* Behind the only item. */
+static uint16_t segs_add(const struct raw_client *client, void *to)
+{
+	if (client->seg_count > 0)
+		memcpy(to, client->segs, client->seg_count * sizeof(*client->segs));
+	return (uint16_t)client->seg_count;
+}
+
 uint64_t raw_client_put(struct raw_client *client, const struct raw_client_put *puts,
 			uint16_t count, uint32_t flags, uint64_t budget_ns)
 {
@@ -340,8 +491,10 @@ uint64_t raw_client_put(struct raw_client *client, const struct raw_client_put *
 		memcpy(payload + payload_size, puts[i].bytes, puts[i].size);
 		payload_size += puts[i].size;
 	}
+	items[0].seg_count = segs_add(client, &items[count]);
 	wire_header_init(&header, WIRE_PUT, ++client->request, count,
-			 (uint32_t)(sizeof(*request) + count * sizeof(*items)));
+			 (uint32_t)(sizeof(*request) + count * sizeof(*items) +
+				    client->seg_count * sizeof(*client->segs)));
 	header.payload_size = payload_size;
 	(void)raw_client_send(client, &header, body, payload); /* the answer will tell */
 	return client->request;
@@ -359,8 +512,10 @@ uint64_t raw_client_get(struct raw_client *client, const struct wire_key *keys, 
 	request->flags = client->get_flags;
 	for (uint16_t i = 0; i < count; i++)
 		items[i] = (struct wire_get) { .key = keys[i], .offset = offset, .size = size };
+	items[0].seg_count = segs_add(client, &items[count]);
 	wire_header_init(&header, WIRE_GET, ++client->request, count,
-			 (uint32_t)(sizeof(*request) + count * sizeof(*items)));
+			 (uint32_t)(sizeof(*request) + count * sizeof(*items) +
+				    client->seg_count * sizeof(*client->segs)));
 	(void)raw_client_send(client, &header, body, NULL);
 	return client->request;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A client made by hand over a bare TCP socket: it does hello as it should, and sends whatever
- * frames a test wants, right or wrong. It knows nothing of libctxkv.
+ * frames a test wants, right or wrong. It knows nothing of libctxkv. Or over a lane of a transport
+ * without MACs (loop): then frames only, no bytes.
  *
  * poll   called while it waits: for a server in the same thread, poll its env there. NULL: sleep.
  * Time   nothing waits longer than RAW_CLIENT_WAIT_NS; then reads fail as if the peer had closed.
@@ -11,11 +12,21 @@
 
 #include "../../src/wire/auth.h"
 #include "../../src/wire/wire.h"
+#include "../../src/xprt/xprt.h"
 
 #define RAW_CLIENT_WAIT_NS (10 * NS_PER_S)
 
 struct raw_client {
 	int fd;
+	/* Instead of it: */
+	const struct xprt_ops *xprt;
+	struct env *env;
+	const char *address;
+	struct xprt_lane *lane; /* once the preface was sent, until it is closed */
+	struct xprt_group group;
+	struct list inbox;           /* frames that came */
+	const struct wire_seg *segs; /* of the only item of the next gets and puts */
+	uint32_t seg_count;
 	void (*poll)(void *ctx);
 	void *ctx;
 	struct auth_transcript transcript;
@@ -43,6 +54,9 @@ struct raw_client_frame {
 
 /* Connect; nothing is sent. */
 void raw_client_open(struct raw_client *client, uint16_t port, void (*poll)(void *ctx), void *ctx);
+/* The same, by a lane of xprt on env, which poll polls. */
+void raw_client_open_lane(struct raw_client *client, struct env *env, const struct xprt_ops *xprt,
+			  const char *address, void (*poll)(void *ctx), void *ctx);
 void raw_client_close(struct raw_client *client);
 
 /* Bytes. False: the peer has closed, or time is up. */

@@ -73,14 +73,15 @@ static void shard_start(struct rig *rig, bool is_file)
 
 void rig_start(struct rig *rig, bool is_file)
 {
-	const struct reactor_listen listen = { &xprt_tcp, "127.0.0.1:0" };
+	const struct reactor_listen listens[] = { { &xprt_tcp, "127.0.0.1:0" },
+						  { &xprt_loop_mapped, "rig" } };
 	char message[256];
 	char name[64];
 	int rc;
 
 	shard_start(rig, is_file);
-	rig->opts.listens = &listen;
-	rig->opts.listen_count = 1;
+	rig->opts.listens = listens;
+	rig->opts.listen_count = rig->has_loop ? 2 : 1;
 	rc = reactor_create(rig->env, &rig->opts, &rig->reactor, message);
 	assert_int_equal(rc, 0);
 	if (!rig->goes_on_taking_memory)

@@ -22,6 +22,7 @@ struct rig {
 	struct auth_secret secret; /* of tenant "alice" */
 	uint16_t port;
 	char path[64];
+	bool has_loop;              /* xprt_loop_mapped at "rig", too */
 	bool goes_on_taking_memory; /* the env is not sealed: the test makes more */
 };
 
