@@ -274,6 +274,48 @@ static void a_scan_does_not_drive_out_what_is_read_again(void **state)
 	bench_end(&bench);
 }
 
+static struct shard_ref noted(struct bench *bench, uint64_t number, uint32_t size)
+{
+	struct shard_ref ref = ref_of(number, 1, size);
+
+	cache_note(&bench->cache, &ref);
+	return ref;
+}
+
+/* What is read past the cache is known afterwards for as long as what left it is, and comes in to
+ * stay. */
+static void what_is_read_past_it_is_remembered(void **state)
+{
+	struct shard_ref ref = ref_of(1, 1, SIZE);
+	struct bench bench;
+
+	bench_begin(&bench);
+	assert_false(cache_knows(&bench.cache, &ref));
+	(void)noted(&bench, 1, SIZE);
+	ref = noted(&bench, 1, SIZE); /* twice is once */
+	assert_true(cache_knows(&bench.cache, &ref));
+	assert_int_equal(bench.cache.named_bytes, SIZE);
+	assert_int_equal(bench.cache.used, 0);
+	give(&bench, 1, 1, SIZE);
+	assert_false(cache_knows(&bench.cache, &ref)); /* it has done its duty */
+	for (uint64_t i = 100; i < 200; i++)
+		give(&bench, i, 1, SIZE);
+	assert_true(has(&bench, 1, 1, SIZE));
+
+	/* A long scan past it: the newest names stay. */
+	for (uint64_t i = 1000; i < 1100; i++)
+		(void)noted(&bench, i, SIZE);
+	ref = ref_of(1099, 1, SIZE);
+	assert_true(cache_knows(&bench.cache, &ref));
+	ref = ref_of(1000, 1, SIZE);
+	assert_false(cache_knows(&bench.cache, &ref));
+	assert_true(bench.cache.named_bytes <= 4 * CACHE);
+	/* One that would not come in has no name. */
+	ref = noted(&bench, 5000, 4 * MiB + 1);
+	assert_false(cache_knows(&bench.cache, &ref));
+	bench_end(&bench);
+}
+
 /* Blocks of any size come and are read at random, against a list of what was given last. */
 static void chance_finds_nothing_wrong(void **state)
 {
@@ -453,6 +495,7 @@ int main(void)
 		cmocka_unit_test(what_is_read_is_not_reused),
 		cmocka_unit_test(a_cache_that_is_all_read_takes_nothing),
 		cmocka_unit_test(a_scan_does_not_drive_out_what_is_read_again),
+		cmocka_unit_test(what_is_read_past_it_is_remembered),
 		cmocka_unit_test(chance_finds_nothing_wrong),
 		cmocka_unit_test(what_was_written_is_read_from_it),
 		cmocka_unit_test(what_was_read_is_read_from_it_next_time),
