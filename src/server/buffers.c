@@ -97,9 +97,17 @@ static bool want_take(struct buffers *pool, struct buffers_want *want)
 	return true;
 }
 
+/* Within its own, or, while nobody waits for the share, no more than is left for others. */
 static bool quota_fits(const struct buffers_want *want)
 {
-	return want->quota == NULL || want->quota->used + want->held <= want->quota->max;
+	const struct buffers *pool = want->pool;
+	uint64_t sum;
+
+	if (want->quota == NULL)
+		return true;
+	sum = want->quota->used + want->held;
+	return sum <= want->quota->max || (list_is_empty(&pool->waiters) &&
+					   sum + want->held <= pool->buddy.size - pool->buddy.used);
 }
 
 /* The quota lets it through: it stands in the share's queue from now on. */

@@ -8,8 +8,9 @@
  *   cache     the rest (cache.h), which takes over whole pieces of the others for free ones
  *
  * A block's buffers are reserved all at once, in order of arrival: who waits has nothing that
- * another waits for, so nobody waits for ever. A session has at most its quota of a share: what
- * exceeds it waits apart, behind the session's own releases, and holds up nobody else.
+ * another waits for, so nobody waits for ever. A session has its quota of a share, and more as long
+ * as it leaves as much free as it holds and nobody waits; what exceeds that waits apart, behind the
+ * session's own releases, and holds up nobody else.
  *
  * Owner: the reactor. Failure: -EAGAIN and the want is queued; granted() tells, from buffers_free()
  * of another. Callers only note it there.
@@ -46,7 +47,7 @@ struct buffers {
 /* What one session may hold of one share. */
 struct buffers_quota {
 	uint64_t used; /* bytes, with those that are QUEUED */
-	uint64_t max;
+	uint64_t max;  /* in any case */
 	struct list waiters;
 };
 

@@ -183,6 +183,35 @@ static void a_quota_holds_up_only_its_own(void **state)
 	pool_end(&fake, &pool);
 }
 
+static void who_is_alone_has_more_than_its_quota(void **state)
+{
+	struct env_fake fake;
+	struct buffers pool;
+	struct buffers_quota greedy;
+	struct buffers_quota modest;
+	struct test_want tests[6];
+
+	pool_begin(&fake, &pool, 8 * MiB);
+	buffers_quota_init(&greedy, MiB);
+	buffers_quota_init(&modest, MiB);
+	for (size_t i = 0; i < ARRAY_LEN(tests); i++)
+		want_init(&tests[i]);
+	/* As much as it leaves, not a piece more. */
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(buffers_reserve(&pool, &greedy, &tests[i].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &greedy, &tests[4].want, MiB), -EAGAIN);
+	/* With another there it is less: what it gives back it does not get again. */
+	assert_int_equal(buffers_reserve(&pool, &modest, &tests[5].want, MiB), 0);
+	buffers_free(&tests[0].want);
+	assert_int_equal(tests[4].order, 0);
+	buffers_free(&tests[1].want);
+	assert_int_equal(tests[4].order, 1);
+	for (size_t i = 2; i < ARRAY_LEN(tests); i++)
+		buffers_free(&tests[i].want);
+	assert_int_equal(greedy.used, 0);
+	pool_end(&fake, &pool);
+}
+
 static void creation_survives_each_fault(void **state)
 {
 	for (uint64_t k = 1;; k++) {
@@ -275,6 +304,7 @@ int main(void)
 		cmocka_unit_test(who_leaves_the_queue_lets_others_pass),
 		cmocka_unit_test(small_pieces_do_not_starve_a_large_want),
 		cmocka_unit_test(a_quota_holds_up_only_its_own),
+		cmocka_unit_test(who_is_alone_has_more_than_its_quota),
 		cmocka_unit_test(creation_survives_each_fault),
 		cmocka_unit_test(slices_are_those_of_the_bytes),
 		cmocka_unit_test(copies_are_whole_whatever_the_pieces),
