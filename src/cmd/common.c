@@ -121,6 +121,7 @@ struct ctxkv_client *cmd_client_open(const struct options *options, uint32_t lan
 	ctxkv_opts_init(&opts, sizeof(opts));
 	opts.url = options->url[0] != '\0' ? options->url : NULL;
 	opts.lanes = lanes;
+	opts.flags = options->caller_driven ? CTXKV_CALLER_DRIVEN : 0;
 	opts.timeout_ns = options->timeout;
 	opts.log_level =
 		options->log_level == LOG_INFO ? CTXKV_LOG_WARN : (uint32_t)options->log_level;
