@@ -6,9 +6,10 @@
  *      waits for room. Its victim is the oldest sealed segment.
  *   2. LOADING    Its directory is read: the footer (directory.c); in memory mode it is there.
  *   3. MARKING    Which of its blocks are alive; of these stay the leased ones and those that were
- *                 hit (opts.reinsert_hits). They may take as much as leaves a quarter of a segment
- *                 free, counted together with what the passes before have left; beyond that the
- *                 private ones go first, then the deepest: tails before roots.
+ *                 hit (opts.reinsert_hits). They may take three quarters of what the blocks in it
+ *                 took, counted together with what the passes before have left: a quarter of a
+ *                 segment is won. Beyond that the private ones go first, then the deepest: tails
+ *                 before roots.
  *   4. COPYING    Who stays is read, checked and written at the tail of the log (rewrite.c), or
  *                 copied (memory.c). It keeps its sequence, so that who knows its name still finds
  *                 it; when it is written, its entry names the new place.
@@ -206,13 +207,29 @@ static void hits_cut(struct reclaim *reclaim, uint64_t room)
 	}
 }
 
+/* Pages of blocks that the victim took when it was written: between them were headers, and behind
+ * the last a tail too small for the next. What is written again packs no better. A segment that a
+ * restart left half full says nothing of that. */
+static uint64_t pages_packed(const struct shard *shard)
+{
+	const struct reclaim *reclaim = &shard->reclaim;
+	uint64_t pages = 0;
+
+	if (reclaim->has_walked) /* the rows are those that are alive */
+		return shard->segment_pages;
+	for (uint32_t i = 0; i < reclaim->count; i++)
+		pages += pages_kept(reclaim_entry(reclaim, i));
+	return MIN(MAX(pages, shard->segment_pages / 2), shard->segment_pages);
+}
+
 /* Every row has its mark: who stays. */
 static void marks_choose(struct shard *shard)
 {
 	struct reclaim *reclaim = &shard->reclaim;
 	uint64_t leased = pages_below(reclaim, RECLAIM_LEASED, UINT64_MAX);
 	uint64_t hit = pages_below(reclaim, RECLAIM_HIT, UINT64_MAX);
-	uint64_t room = shard->segment_pages - shard->segment_pages / SHARE + reclaim->credit;
+	uint64_t packed = pages_packed(shard);
+	uint64_t room = packed - packed / SHARE + reclaim->credit;
 
 	room -= MIN(leased, room);
 	if (hit > room) {

@@ -30,7 +30,10 @@ struct model_version {
 	bool is_mortal;   /* expires some time before expiry_s: nothing is promised */
 	uint64_t dead_live;
 	uint64_t dead_durable;
-	uint64_t mark; /* the scenario's, at the time it was stored */
+	/* The scenario's: when it was stored; since its commit its name, and who pays. */
+	uint64_t mark;
+	uint64_t sequence;
+	uint32_t payer;
 };
 
 struct model_ident {

@@ -5,7 +5,8 @@
  *
  * What must be there and is not has one excuse without media faults: its segment was forgotten. So
  * misses are counted against what the store says that it forgot, and one that was written only
- * lately, with most of the medium unused since, has no excuse at all.
+ * lately, with most of the medium unused since, has no excuse at all. What is leased, and what
+ * quotas do: store_policy.c. In half of the runs the log goes round all the time.
  */
 #include "run.h"
 #include "store_world.h"
@@ -30,6 +31,11 @@ void world_id(const struct world *world, uint32_t ident, struct store_id *id_out
 	memcpy(id_out->key, &ident, sizeof(ident));
 }
 
+void world_payer(uint32_t payer, uint8_t payer_out[16])
+{
+	memset(payer_out, 0x70 + (int)payer, 16);
+}
+
 uint64_t world_wall_s(const struct world *world)
 {
 	return world->sim->wall_base_s + world->sim->now_ns / NS_PER_S;
@@ -44,10 +50,56 @@ uint64_t world_forgotten(const struct world *world)
 	if (world->shard == NULL)
 		return world->forgotten;
 	shard_get_stats(world->shard, &stats);
-	return world->forgotten + stats.forgotten + stats.forgotten_index_full;
+	return world->forgotten + stats.forgotten;
 }
 
-static bool may_lose(const struct world *world)
+uint64_t world_forgotten_leased(const struct world *world)
+{
+	struct shard_stats stats;
+
+	if (world->shard == NULL)
+		return world->forgotten_leased;
+	shard_get_stats(world->shard, &stats);
+	return world->forgotten_leased + stats.forgotten_leased;
+}
+
+uint64_t world_forgotten_quota(const struct world *world)
+{
+	struct shard_stats stats;
+
+	if (world->shard == NULL)
+		return world->forgotten_quota;
+	shard_get_stats(world->shard, &stats);
+	return world->forgotten_quota + stats.forgotten_quota;
+}
+
+uint64_t world_written(const struct world *world)
+{
+	struct shard_stats stats;
+
+	if (world->shard == NULL)
+		return world->written;
+	shard_get_stats(world->shard, &stats);
+	return world->written + stats.rewritten_bytes + 2 * stats.rewritten * PAGE_SIZE;
+}
+
+/* The process ends: what it counted. */
+static void account_keep(struct world *world)
+{
+	struct shard_stats stats;
+
+	if (world->shard != NULL) {
+		shard_get_stats(world->shard, &stats);
+		world->put_bytes += stats.put_bytes + stats.puts * PAGE_SIZE;
+		world->rewritten_bytes += stats.rewritten_bytes + stats.rewritten * PAGE_SIZE;
+	}
+	world->written = world_written(world);
+	world->forgotten = world_forgotten(world);
+	world->forgotten_leased = world_forgotten_leased(world);
+	world->forgotten_quota = world_forgotten_quota(world);
+}
+
+bool world_may_lose(const struct world *world)
 {
 	struct shard_stats stats;
 
@@ -61,13 +113,25 @@ static bool may_lose(const struct world *world)
 	return stats.is_offline || world->disk->eio_count > 0;
 }
 
+/* One payer's quota costs another nothing. Payer 0 has none: who misses is right to. */
+static void missed_by_payer(struct world *world, uint32_t ident, uint32_t payer)
+{
+	uint64_t forgotten = world_forgotten(world) - world_forgotten_quota(world);
+
+	if (++world->payers[payer].missed > forgotten && payer == 0)
+		sim_fail(world->sim,
+			 "identity %u is gone; the store has forgotten %" PRIu64
+			 " blocks for room, and who has no quota misses %" PRIu64,
+			 ident, forgotten, world->payers[payer].missed);
+}
+
 void world_missed(struct world *world, uint32_t ident)
 {
 	struct model_version *version = model_promised(&world->model, ident, world_wall_s(world));
 	struct shard_stats stats;
-	uint64_t since = world->written - version->mark;
+	uint64_t since = world_written(world) - version->mark;
 
-	if (may_lose(world) || world->disk->is_dead)
+	if (world_may_lose(world) || world->disk->is_dead)
 		return;
 	shard_get_stats(world->shard, &stats);
 	version->is_promised = false;
@@ -79,7 +143,8 @@ void world_missed(struct world *world, uint32_t ident)
 			 " blocks and misses %" PRIu64,
 			 ident, version->is_durable ? "durable" : "stored", world_forgotten(world),
 			 world->missed);
-	if (since < stats.capacity / 3)
+	missed_by_payer(world, ident, version->payer);
+	if (version->payer == 0 && since < stats.capacity / 3)
 		sim_fail(world->sim,
 			 "identity %u was forgotten after %" PRIu64 " bytes of %" PRIu64, ident,
 			 since, stats.capacity);
@@ -115,6 +180,9 @@ static int process_open(struct world *world)
 	sim_env_of(&world->env->env)->env.ops->seal(&world->env->env);
 	world->room_task = (struct env_task) { .run = room_run };
 	shard_on_room(world->shard, &world->room_task);
+	world->stored_here = 0;
+	world->was_empty = world->restarts == 0;
+	quota_give(world);
 	return 0;
 }
 
@@ -122,7 +190,8 @@ static int process_open(struct world *world)
 static void process_bury(struct world *world)
 {
 	world->is_dying = true;
-	world->forgotten = world_forgotten(world);
+	account_keep(world);
+	lease_end_all(world, true);
 	sim_env_kill(world->env, true);
 	if (!world->is_memory)
 		sim_disk_crash(world->disk, rng_chance(&world->sim->rng, 5000));
@@ -209,7 +278,8 @@ static bool process_stop(struct world *world)
 		return false;
 	shard_on_room(world->shard, NULL);
 	world->env->env.ops->undefer(&world->env->env, &world->room_task);
-	world->forgotten = world_forgotten(world);
+	account_keep(world);
+	lease_end_all(world, false);
 	rc = shard_close(&world->shard, false);
 	sim_note(world->sim, "process stops: %s", err_str(rc));
 	if (world->disk->is_dead)
@@ -238,6 +308,14 @@ static void act_soon(struct world *world)
 			 act_run);
 }
 
+/* And put it again, now and then at once: its old place may be on its way to a new one. */
+static void drop(struct world *world, uint32_t ident)
+{
+	ops_drop(world, ident, rng_chance(&world->sim->rng, 1500));
+	if (rng_chance(&world->sim->rng, 3000))
+		ops_put(world, ident);
+}
+
 static void act_run(struct sim_event *event, bool is_dropped)
 {
 	struct world *world = CONTAINER_OF(event, struct world, act);
@@ -251,12 +329,20 @@ static void act_run(struct sim_event *event, bool is_dropped)
 		return;
 	world->actions_left--;
 	ident = (uint32_t)rng_below(rng, world->model.ident_count);
-	if (rng_chance(rng, world->put_rate))
+	if (world->is_skewed)
+		ident = (uint32_t)rng_log(rng, 1, ident + 1) - 1;
+	if (rng_chance(rng, world->lease_rate))
+		lease_begin(world, ident);
+	else if (rng_chance(rng, world->quota_rate))
+		rng_chance(rng, 2000) ? quota_change(world) : quota_check(world);
+	else if (rng_chance(rng, world->heat_rate))
+		ops_heat(world);
+	else if (rng_chance(rng, world->put_rate))
 		ops_put(world, ident);
-	else if (rng_chance(rng, 8500))
+	else if (!rng_chance(rng, world->drop_rate))
 		ops_get(world, ident, false);
 	else
-		ops_drop(world, ident, rng_chance(rng, 1500));
+		drop(world, ident);
 	if (rng_chance(rng, 100))
 		world->sim->now_ns += rng_log(rng, 1, 2 * NS_PER_S); /* a clock that jumps */
 }
@@ -280,6 +366,36 @@ static void choose_disk(struct world *world)
 		faults->rot = (uint32_t)rng_below(rng, rate + 1);
 		faults->stale = (uint32_t)rng_below(rng, rate + 1);
 	}
+}
+
+/* Who may have how much, who leases, and whether reclaim ever rests: with a crash every few turns
+ * the log does not come round often. */
+static void choose_policy(struct world *world)
+{
+	struct rng *rng = &world->sim->rng;
+
+	world->lease_rate = rng_chance(rng, 5000) ? 0 : (uint32_t)rng_log(rng, 10, 3000);
+	world->quota_rate = rng_chance(rng, 5000) ? 0 : (uint32_t)rng_log(rng, 10, 300);
+	world->has_ttls = rng_chance(rng, 5000);
+	world->is_skewed = rng_chance(rng, 5000);
+	world->crash_rate = rng_chance(rng, 5000) ? 10 : 0;
+	world->drop_rate = 1500;
+	if (rng_chance(rng, 5000))
+		return;
+	world->memory.segment_room = DISK_SEGMENT_MIN;
+	world->memory.size = rng_range(rng, DISK_SEGMENTS_MIN, DISK_SEGMENTS_MIN + 4) *
+			     disk_segment_size(DISK_SEGMENT_MIN);
+	world->memory.block_max = rng_log(rng, 4 * KiB, DISK_SEGMENT_MIN / 4);
+	world->block_max = (uint32_t)world->memory.block_max;
+	world->ident_count = (uint32_t)rng_log(rng, 50, 500);
+	world->actions_left = (uint32_t)rng_log(rng, 1000, 6000);
+	world->opts.reinsert_hits = (uint32_t)rng_range(rng, 0, 1);
+	world->opts.reinsert_age = rng_chance(rng, 5000) ? 0 : (uint32_t)rng_below(rng, 60);
+	world->put_rate = (uint32_t)rng_range(rng, 2000, 8000);
+	world->drop_rate = rng_chance(rng, 2000) ? 0 : (uint32_t)rng_log(rng, 1, 500);
+	world->heat_rate = rng_chance(rng, 5000) ? 0 : (uint32_t)rng_log(rng, 10, 1000);
+	if (rng_chance(rng, 5000))
+		world->crash_rate /= 5;
 }
 
 static void choose(struct world *world)
@@ -311,10 +427,11 @@ static void choose(struct world *world)
 	world->ns_count = (uint32_t)rng_range(rng, 1, 4);
 	world->durable_rate = (uint32_t)rng_below(rng, 10001);
 	world->actions_left = (uint32_t)rng_log(rng, is_small ? 300 : 50, 1500);
-	world->disk = sim_disk_create(world->sim, DISK_PATH,
-				      round_up(DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET +
-						       segments * disk_segment_size(room),
-					       DISK_EXTENT_ALIGN));
+	choose_policy(world);
+	world->disk = sim_disk_create(
+		world->sim, DISK_PATH,
+		round_up(DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET + world->memory.size,
+			 DISK_EXTENT_ALIGN));
 	choose_disk(world);
 }
 
@@ -348,15 +465,17 @@ static bool live(struct world *world)
 			sim_fail(sim, "no end of steps");
 		if (!sim_step(sim))
 			sim_fail(sim, "nothing happens any more");
-		if (!world->is_memory && !world->disk->is_dead && rng_chance(&sim->rng, 10))
+		if (!world->is_memory && !world->disk->is_dead &&
+		    rng_chance(&sim->rng, world->crash_rate))
 			world->disk->dies_in = rng_log(&sim->rng, 1, 50);
-		if (!world->is_memory && !world->disk->is_dead && rng_chance(&sim->rng, 5) &&
-		    process_stop(world)) {
+		if (!world->is_memory && !world->disk->is_dead &&
+		    rng_chance(&sim->rng, (world->crash_rate + 1) / 2) && process_stop(world)) {
 			if (!process_start(world))
 				return false;
 			continue;
 		}
-		if (world->disk->is_dead || (!world->is_memory && rng_chance(&sim->rng, 10))) {
+		if (world->disk->is_dead ||
+		    (!world->is_memory && rng_chance(&sim->rng, world->crash_rate))) {
 			process_bury(world);
 			world->is_quiet = false;
 			if (!process_start(world))
@@ -380,7 +499,14 @@ static void finish(struct world *world)
 	ops_settle(world);
 	step_until(world, ops_is_idle);
 	step_until(world, no_puts);
-	if (!may_lose(world)) {
+	sweep(world);
+	step_until(world, ops_is_idle);
+	lease_end_all(world, false);
+	policy_check_sums(world);
+	if (!world_may_lose(world)) {
+		quota_check(world);
+		quota_check_liveness(world);
+		step_until(world, no_puts);
 		ops_check_pool(world);
 		step_until(world, no_puts);
 	}
@@ -401,6 +527,7 @@ static void scenario(struct sim *sim)
 	list_init(&world.puts);
 	list_init(&world.gets);
 	list_init(&world.drops);
+	list_init(&world.leases);
 	choose(&world);
 	model_init(&world.model, sim, world.ident_count);
 	world.ctl = sim_env_create(sim, "world", 1);
@@ -408,19 +535,24 @@ static void scenario(struct sim *sim)
 		setup(&world);
 	sim_note(sim,
 		 "memory %d, media faults %d, eio %d, room %" PRIu64 ", disk %" PRIu64
-		 ", block_max %u, verify %d, identities %u, index %" PRIu64,
+		 ", block_max %u, verify %d, identities %u, index %" PRIu64
+		 ", hits %u, age %u, puts %u, crashes %u",
 		 world.is_memory, world.has_media_faults, world.has_eio, world.memory.segment_room,
 		 world.disk->size, world.block_max, (int)world.opts.verify, world.model.ident_count,
-		 world.opts.index_entries);
+		 world.opts.index_entries, world.opts.reinsert_hits, world.opts.reinsert_age,
+		 world.put_rate, world.crash_rate);
 	act_soon(&world);
 	if (process_start(&world) && live(&world))
 		finish(&world);
+	policy_check_writes(&world);
 	sim_note(sim,
 		 "%" PRIu64 " stored, %" PRIu64 " existed, %" PRIu64 " hits, %" PRIu64
 		 " misses, %" PRIu64 " drops, %" PRIu64 " restarts, %" PRIu64 " forgotten, %" PRIu64
-		 " missed",
+		 " missed, %" PRIu64 " leased, %" PRIu64 " refused; %" PRIu64 " put bytes, %" PRIu64
+		 " written again, of %" PRIu64,
 		 world.stored, world.existed, world.hits, world.misses, world.drops_done,
-		 world.restarts, world.forgotten, world.missed);
+		 world.restarts, world.forgotten, world.missed, world.leased, world.refused,
+		 world.put_bytes, world.rewritten_bytes, world.memory.size);
 	sim_env_destroy(&world.ctl);
 	model_fini(&world.model);
 }

@@ -18,6 +18,7 @@ struct put_op {
 	struct iovec iov[PIECE_MAX];
 	uint32_t ident;
 	uint32_t version;
+	uint32_t payer;
 	bool is_scheduled;
 	bool is_filled;
 	bool is_waiting;    /* for room, to commit */
@@ -47,6 +48,7 @@ struct get_op {
 	uint64_t wall_s;
 	struct hash128 hash; /* of what a view showed */
 	bool is_view;
+	bool is_holder; /* it looks as the holder of a lease does */
 };
 
 struct drop_op {
@@ -128,6 +130,17 @@ static void put_fill(struct put_op *op)
 	op->is_filled = true;
 }
 
+/* It may be found from now on. */
+static void put_committed(const struct put_op *op)
+{
+	struct model *model = &op->world->model;
+	struct model_version *version = &model->idents[op->ident].versions[op->version];
+
+	model_commit(model, op->ident, op->version);
+	version->sequence = op->put.sequence_out;
+	version->payer = op->payer;
+}
+
 /* Bring the payload and commit; or change the mind. */
 static void put_go(struct put_op *op)
 {
@@ -146,7 +159,7 @@ static void put_go(struct put_op *op)
 	op->is_waiting = rc == -EAGAIN;
 	sim_note(world->sim, "put %u.%u commits: %s", op->ident, op->version, err_str(rc));
 	if (rc == 0)
-		model_commit(&world->model, op->ident, op->version);
+		put_committed(op);
 	else if (rc != -EAGAIN)
 		sim_fail(world->sim, "commit says %s", err_str(rc));
 }
@@ -197,11 +210,12 @@ static void put_done_cb(struct shard_put *put, int rc)
 			model_existed_durable(&world->model, op->ident, op->version);
 	} else if (rc == 0) {
 		world->stored++;
+		world->stored_here++;
 		world->written += round_up(put->size, PAGE_SIZE) + PAGE_SIZE;
 		if (!op->is_filled)
 			sim_fail(world->sim, "a put is done that nobody has filled");
 		model_stored(&world->model, op->ident, op->version, put->durable_out);
-		world->model.idents[op->ident].versions[op->version].mark = world->written;
+		world->model.idents[op->ident].versions[op->version].mark = world_written(world);
 	} else if (!op->is_filled) {
 		model_void(&world->model, op->ident, op->version);
 	} else {
@@ -227,7 +241,8 @@ static void put_released_cb(struct shard_put *put)
 	put_free(op);
 }
 
-static struct put_op *put_make(struct world *world, uint32_t ident, uint32_t size, uint32_t ttl_s)
+static struct put_op *put_make(struct world *world, uint32_t ident, uint32_t payer, uint32_t size,
+			       uint32_t ttl_s)
 {
 	struct sim *sim = world->sim;
 	struct put_op *op = calloc(1, sizeof(*op));
@@ -235,10 +250,12 @@ static struct put_op *put_make(struct world *world, uint32_t ident, uint32_t siz
 	ASSERT(op != NULL);
 	op->world = world;
 	op->ident = ident;
+	op->payer = payer;
 	op->put = (struct shard_put) {
 		.size = size,
 		.depth = (uint32_t)rng_below(&sim->rng, 1000),
 		.chain = rng_next(&sim->rng),
+		.flags = rng_chance(&sim->rng, 5000) ? DISK_ENTRY_SHARED : 0,
 		.is_durable = rng_chance(&sim->rng, world->durable_rate),
 		.expiry_s = ttl_s == 0 ? 0 : world_wall_s(world) + ttl_s,
 		.done = put_done_cb,
@@ -246,7 +263,7 @@ static struct put_op *put_make(struct world *world, uint32_t ident, uint32_t siz
 		.released = put_released_cb,
 	};
 	world_id(world, ident, &op->put.id);
-	memcpy(op->put.payer, op->put.id.domain, sizeof(op->put.payer));
+	world_payer(payer, op->put.payer);
 	list_add_tail(&world->puts, &op->node);
 	return op;
 }
@@ -254,9 +271,10 @@ static struct put_op *put_make(struct world *world, uint32_t ident, uint32_t siz
 void ops_put(struct world *world, uint32_t ident)
 {
 	struct sim *sim = world->sim;
-	uint32_t ttl_s = rng_chance(&sim->rng, 1000) ? (uint32_t)rng_range(&sim->rng, 1, 3) : 0;
-	struct put_op *op =
-		put_make(world, ident, (uint32_t)rng_log(&sim->rng, 1, world->block_max), ttl_s);
+	bool is_mortal = world->has_ttls && rng_chance(&sim->rng, 1000);
+	uint32_t ttl_s = is_mortal ? (uint32_t)rng_range(&sim->rng, 1, 3) : 0;
+	struct put_op *op = put_make(world, ident, (uint32_t)rng_below(&sim->rng, PAYER_MAX),
+				     (uint32_t)rng_log(&sim->rng, 1, world->block_max), ttl_s);
 	int rc;
 
 	op->is_doomed = rng_chance(&sim->rng, 800);
@@ -265,11 +283,13 @@ void ops_put(struct world *world, uint32_t ident)
 	rc = shard_put_begin(world->shard, &op->put);
 	sim_trace(sim, ident, (uint64_t)-rc + op->put.state * 4096u);
 	if (rc < 0) {
-		bool is_allowed = rc == -EAGAIN || rc == -ERR_BUSY ||
+		bool is_allowed = rc == -EAGAIN || rc == -ERR_BUSY || rc == -ERR_QUOTA ||
 				  (rc == -ERR_OFFLINE && (world->has_eio || world->disk->is_dead));
 
 		if (!is_allowed)
 			sim_fail(sim, "begin says %s", err_str(rc));
+		if (rc == -ERR_QUOTA)
+			quota_refused(world, op->payer);
 		put_free(op);
 		return;
 	}
@@ -393,14 +413,16 @@ static void get_done_cb(struct shard_read *read, int rc)
 			struct model_version *version =
 				model_promised(&world->model, op->ident, world_wall_s(world));
 
-			/* A torn payload, never promised, is found out here; what it replaced may
-			 * have been forgotten before, another been stored in its place since. */
-			if (rc != -ERR_CORRUPT)
+			/* Of a process before this one, a torn payload, never promised, is found
+			 * out here; what it replaced may have been forgotten before, another been
+			 * stored in its place since. */
+			if (rc != -ERR_CORRUPT || world->was_empty)
 				sim_fail(world->sim, "a read of identity %u: %s", op->ident,
 					 err_str(rc));
 			if (version != NULL && version->commit < op->tick)
 				world_missed(world, op->ident);
 		}
+		lease_void(world, op->ident); /* it was torn, or the medium lied */
 		world->misses++;
 	}
 	get_free(op);
@@ -455,13 +477,16 @@ void ops_get(struct world *world, uint32_t ident, bool is_whole)
 	op->world = world;
 	op->ident = ident;
 	op->tick = model_tick(&world->model);
-	op->wall_s = world_wall_s(world);
+	op->is_holder = lease_holds(world, ident) && rng_chance(&sim->rng, 8000);
+	op->wall_s = op->is_holder ? 0 : world_wall_s(world); /* a lease outlives a time to live */
 	list_add_tail(&world->gets, &op->node);
 	world_id(world, ident, &id);
-	if (!shard_find(world->shard, &id, &op->ref)) {
+	if (!(op->is_holder ? shard_find_leased : shard_find)(world->shard, &id, &op->ref)) {
 		sim_trace(sim, ident, 1);
 		world->misses++;
-		if (model_promised(&world->model, ident, op->wall_s) != NULL)
+		if (op->is_holder)
+			lease_missed(world, ident);
+		else if (model_promised(&world->model, ident, world_wall_s(world)) != NULL)
 			world_missed(world, ident);
 		get_free(op);
 		return;
@@ -482,19 +507,31 @@ void ops_get(struct world *world, uint32_t ident, bool is_whole)
 		get_read(op);
 }
 
+void ops_heat(struct world *world)
+{
+	for (uint32_t i = 0; i < world->model.ident_count; i++) {
+		struct shard_ref ref;
+		struct store_id id;
+
+		world_id(world, i, &id);
+		if (shard_find(world->shard, &id, &ref))
+			shard_hit(world->shard, &ref);
+	}
+}
+
 /* --- drop --- */
 
 static void drop_apply(struct drop_op *op, bool is_durable)
 {
 	struct world *world = op->world;
 
-	if (!op->is_namespace) {
-		model_dropped(&world->model, op->ident, op->tick, is_durable);
-		return;
-	}
-	for (uint32_t i = op->ident % world->ns_count; i < world->model.ident_count;
-	     i += world->ns_count)
+	uint32_t step = op->is_namespace ? world->ns_count : world->model.ident_count;
+
+	for (uint32_t i = op->ident % step; i < world->model.ident_count; i += step) {
 		model_dropped(&world->model, i, op->tick, is_durable);
+		if (!is_durable)
+			lease_void(world, i);
+	}
 }
 
 static void drop_done_cb(struct shard_drop *drop, int rc)
@@ -544,6 +581,19 @@ void ops_drop(struct world *world, uint32_t ident, bool is_namespace)
 }
 
 /* --- all --- */
+
+uint64_t ops_filling(const struct world *world, uint32_t payer)
+{
+	uint64_t bytes = 0;
+
+	list_for_each (pos, &world->puts) {
+		const struct put_op *op = list_entry(pos, struct put_op, node);
+
+		if (op->payer == payer && op->put.state == SHARD_PUT_FILLING)
+			bytes += op->put.size;
+	}
+	return bytes;
+}
 
 void ops_room(struct world *world)
 {
@@ -605,6 +655,23 @@ void ops_abandon(struct world *world)
 
 /* --- the pool of puts --- */
 
+bool ops_try(struct world *world, uint32_t payer, uint32_t size)
+{
+	struct put_op *op = put_make(world, world->model.ident_count, payer, size, 0);
+	int rc;
+
+	op->is_probe = true;
+	rc = shard_put_begin(world->shard, &op->put);
+	if (rc == 0) {
+		shard_put_abort(world->shard, &op->put, -ERR_ABORTED);
+		return true;
+	}
+	if (rc != -EAGAIN && rc != -ERR_QUOTA && rc != -ERR_BUSY)
+		sim_fail(world->sim, "a put of %u bytes at rest: %s", size, err_str(rc));
+	put_free(op);
+	return false;
+}
+
 void ops_check_pool(struct world *world)
 {
 	struct put_op *op;
@@ -614,7 +681,7 @@ void ops_check_pool(struct world *world)
 		uint32_t ident = world->model.ident_count + count;
 		int rc;
 
-		op = put_make(world, ident, 1, 0);
+		op = put_make(world, ident, 0, 1, 0);
 		op->is_probe = true;
 		rc = shard_put_begin(world->shard, &op->put);
 		if (rc < 0 && rc != -EAGAIN)
