@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ctxkv itself: server and library of this tree."""
+import re
+import subprocess
+
+from .peer import Peer, PeerFailed
+
+SEGMENTS_MIN = 32
+SPARE = 1.1  # room for headers, and for the segment that is being written
+
+
+class Tcp(Peer):
+    name = "ctxkv tcp"
+    transport = "tcp"
+    url_option = ""
+
+    def version(self):
+        done = subprocess.run([self.context.binary, "version"], capture_output=True, text=True,
+                              check=False)
+        return done.stdout.split("\n", maxsplit=1)[0]
+
+    def setup_words(self):
+        setup = self.setup
+        segment = 1 << max(24, (4 * setup.block - 1).bit_length())  # a block is at most a quarter
+        if setup.mode == "memory":
+            return ["--memory", setup.memory, "--segment-size", segment]
+        return ["--media", setup.folder / "store", "--block-max", setup.block,
+                "--size", int(max(setup.room, SEGMENTS_MIN * segment) * SPARE)]
+
+    def serve(self):
+        folder = self.setup.folder
+        if not (folder / "secrets").exists():
+            done = subprocess.run(
+                [str(word) for word in (self.context.binary, "setup", *self.setup_words(), "--dir",
+                                        folder, "--listen", "127.0.0.1:0", "--admin-listen",
+                                        "none")],
+                capture_output=True, text=True, check=False, timeout=300)
+            if done.returncode != 0:
+                raise PeerFailed(f"setup: {done.stderr.strip()[-300:]}")
+        words = [] if self.setup.mode == "memory" else ["--buffers", self.setup.memory]
+        log = self.spawn([self.context.binary, "start", "--no-supervise", "--dir", folder,
+                          "--listen", "127.0.0.1:0", *words])
+        self.wait_for(lambda: re.search(rb"^ready\s+(\S+)", log.read_bytes(), re.M), log)
+        self.address = re.search(rb"^ready\s+(\S+)", log.read_bytes(), re.M)[1].decode()
+
+    def client(self, index):
+        url = f"ctxkv://default@{self.address}?keyfile={self.setup.folder}/secrets"
+        return self.c_client("ctxkv", url + self.url_option, index)
