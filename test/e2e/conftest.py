@@ -12,7 +12,7 @@ from harness import Server, uring_is_allowed  # noqa: E402
 
 # What these files promise must hold however the medium is read and written; others run over the
 # back end that `start` takes by itself.
-OVER_EACH_BACK_END = {"test_attack", "test_failure", "test_restart"}
+OVER_EACH_BACK_END = {"test_attack", "test_failure", "test_restart", "test_steady"}
 
 
 def pytest_generate_tests(metafunc):
