@@ -75,7 +75,7 @@ class Server:
              *map(str, options)],
             stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
         while time.monotonic() < begin + 30:
-            ready = re.search(r"^ready\s+127\.0\.0\.1:(\d+)", self.output(), re.M)
+            ready = re.search(r"^ready\s+127\.0\.0\.\d+:(\d+)", self.output(), re.M)
             if ready:
                 self.port = int(ready[1])
                 return time.monotonic() - begin
