@@ -61,6 +61,12 @@ static void store_print(const struct start *start, const struct server_info *inf
 		       info->shards_missing, info->shard_count);
 }
 
+static void placement_print(const struct start *start, const struct server_info *info)
+{
+	printf("placement  weight %" PRIu32 " among servers%s\n", info->weight,
+	       start->options->weight == 0 ? ", by capacity" : "");
+}
+
 /* A line for the first reactor, and for each that differs from the one before. */
 static void back_ends_print(const struct start *start, const struct server_info *info)
 {
@@ -137,6 +143,7 @@ void start_print(const struct start *start, uint64_t ready_ns)
 	server_get_info(start->server, &info);
 	server_listener_name(start->server, name, sizeof(name));
 	store_print(start, &info, &whole);
+	placement_print(start, &info);
 	back_ends_print(start, &info);
 	reactors_print(start, &info);
 	memory_print(&info, &whole);

@@ -39,6 +39,13 @@ static json_t *lines_to_json(char *text)
 	return object;
 }
 
+/* The session is with one reactor: what it says is its own. */
+static void say_which(const char *text)
+{
+	if (strstr(text, "\nreactors 1\n") == NULL)
+		puts("# of the one reactor that was asked; of the whole server: ctxkv admin stat");
+}
+
 int cmd_stat(struct options *options, const struct opt_set *set)
 {
 	struct ctxkv_client *client = cmd_client_open(options, 1);
@@ -62,6 +69,7 @@ int cmd_stat(struct options *options, const struct opt_set *set)
 		putchar('\n');
 		json_decref(object);
 	} else {
+		say_which(text);
 		fputs(text, stdout);
 	}
 	free(text);

@@ -268,6 +268,31 @@ static int undo(struct server *server)
 	return rc;
 }
 
+uint32_t server_weight(uint64_t capacity)
+{
+	uint64_t quarters = MAX(capacity / (SERVER_WEIGHT_UNIT / 4), 4);
+	uint32_t weight;
+
+	if (quarters >= 4u * SERVER_WEIGHT_MAX)
+		return SERVER_WEIGHT_MAX;
+	for (weight = 1; quarters > 7; quarters /= 2)
+		weight *= 2;
+	/* quarters are 4 to 7 of this weight's: the steps 1, 1.5 and 2 lie at 4, 6 and 8. */
+	if (quarters == 7 || (weight == 1 && quarters == 6))
+		return 2 * weight;
+	return quarters >= 5 ? weight * 3 / 2 : weight;
+}
+
+/* Its share of the places is that of its room, whether or not all of its media are here today. */
+static void weight_choose(struct server *server)
+{
+	struct reactor_opts *opts = &server->opts.reactor;
+	uint64_t here = server->table_count - server->missing_count;
+
+	if (opts->weight == 0)
+		opts->weight = server_weight(opts->capacity / MAX(here, 1) * server->table_count);
+}
+
 /* WELCOME says how much the whole server holds. */
 static void capacity_sum(struct server *server)
 {
@@ -300,6 +325,7 @@ static int start_steps(struct server *server, char *message)
 	if (rc < 0)
 		return rc;
 	capacity_sum(server);
+	weight_choose(server);
 	return steps_take(server, STEP_REACTOR, message);
 }
 
@@ -431,6 +457,7 @@ void server_get_info(const struct server *server, struct server_info *info_out)
 		.shard_count = server->table_count,
 		.shards_missing = server->missing_count,
 		.block_max = server->block_max,
+		.weight = server->opts.reactor.weight,
 		.buffer_bytes = server->buffer_bytes,
 		.is_direct = true,
 		.memory = server->memory,

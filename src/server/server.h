@@ -29,14 +29,17 @@
 #define SERVER_REACTOR_MAX 64
 #define SERVER_MEDIUM_MAX  16
 #define SERVER_REACTOR_ALL UINT32_MAX
+#define SERVER_WEIGHT_UNIT (8 * GiB)
+#define SERVER_WEIGHT_MAX  49152u
 
 #define ANY_THREAD         /* documentation: see Threads above */
 
 struct server;
 
 struct server_opts {
-	/* For every reactor: incarnation, weight, verify, buffer_bytes (of one reactor; 0: chosen),
-	 * limits, timeouts, tenants and listens. What it has to know of shards is filled in. */
+	/* For every reactor: incarnation, weight (0: by capacity), verify, buffer_bytes (of one
+	 * reactor; 0: chosen), limits, timeouts, tenants and listens. What it has to know of shards
+	 * is filled in. */
 	struct reactor_opts reactor;
 	struct shard_opts shard;
 	const char *media[SERVER_MEDIUM_MAX]; /* borrowed until destroy */
@@ -75,6 +78,7 @@ struct server_info {
 	uint32_t shard_count; /* of the whole server, missing ones included */
 	uint32_t shards_missing;
 	uint32_t block_max;
+	uint32_t weight;       /* in placement */
 	uint64_t buffer_bytes; /* of a reactor */
 	bool is_direct;        /* all media without the page cache */
 	struct server_memory memory;
@@ -82,6 +86,14 @@ struct server_info {
 
 /* One for each medium, at most 4 and an eighth of the cores, at least 1. */
 uint32_t server_reactor_default(uint32_t medium_count, uint32_t core_count);
+
+/*
+ * The weight of a server with so many bytes for blocks: one for each SERVER_WEIGHT_UNIT, as the
+ * nearest of 1, 2, 3, 4, 6, 8, 12, … (2^n and 3 * 2^n), at most SERVER_WEIGHT_MAX. Steps, so that
+ * servers of nearly one size have one weight: a search costs a logarithm a weight, and a few
+ * segments more or less move no places.
+ */
+uint32_t server_weight(uint64_t capacity);
 
 /* message_out: a sentence that says what to change. */
 int server_create(const struct server_opts *opts, struct server **server_out,

@@ -454,6 +454,34 @@ static void a_table_of_tenants_reaches_every_reactor(void **state)
 	server_rig_fini(&rig);
 }
 
+/* Nearly the same size is the same weight; twice the size is twice the weight; never 0. */
+static void the_weight_of_a_server_follows_its_capacity_in_steps(void **state)
+{
+	static const struct {
+		uint64_t gib;
+		uint32_t weight;
+	} rows[] = { { 0, 1 },      { 8, 1 },          { 11, 1 },         { 12, 2 },
+		     { 16, 2 },     { 19, 2 },         { 20, 3 },         { 27, 3 },
+		     { 28, 4 },     { 32, 4 },         { 39, 4 },         { 40, 6 },
+		     { 99, 12 },    { 100, 12 },       { 1000, 128 },     { 2000, 256 },
+		     { 1500, 192 }, { 262144, 32768 }, { 524288, 49152 }, { 1 << 30, 49152 } };
+	uint32_t last = 0;
+
+	for (uint32_t i = 0; i < ARRAY_LEN(rows); i++)
+		assert_int_equal(server_weight(rows[i].gib * GiB), rows[i].weight);
+	for (uint64_t size = GiB; size < UINT64_C(1) << 50; size += size / 64) {
+		uint32_t weight = server_weight(size);
+
+		assert_true(weight >= last);
+		last = weight;
+		if (size < 16 * GiB || weight == SERVER_WEIGHT_MAX)
+			continue;
+		/* Never more than a quarter off. */
+		assert_true(weight * SERVER_WEIGHT_UNIT <= size + size / 4);
+		assert_true(weight * SERVER_WEIGHT_UNIT >= size - size / 4);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +499,7 @@ int main(void)
 		cmocka_unit_test(shards_of_one_medium_run_on_several_reactors),
 		cmocka_unit_test(too_much_memory_is_refused_with_the_sum),
 		cmocka_unit_test(reactors_are_few_by_default),
+		cmocka_unit_test(the_weight_of_a_server_follows_its_capacity_in_steps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
