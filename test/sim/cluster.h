@@ -89,6 +89,7 @@ struct user {
 	uint32_t quarantine_next;
 	int last_status; /* of the first item of its last op */
 	struct user_lease leases[USER_LEASE_MAX];
+	bool is_second; /* of the tenant that has a quota */
 };
 
 struct cluster {
@@ -104,6 +105,11 @@ struct cluster {
 	struct user users[CLIENT_MAX];
 	uint32_t user_count;
 	struct user auditors[SERVERS_MAX]; /* at the end: clients of one server alone */
+	/* Tenants t1 and t2 with a domain in common; t2 may have so much on each server. */
+	uint64_t quota;
+	bool has_second;
+	char keyfile[512];
+	uint8_t domain[16];
 	uint32_t run_size; /* identities that have a place together; 0: each its own */
 	/* What the run is like. */
 	const struct xprt_ops *xprt;
@@ -116,6 +122,7 @@ struct cluster {
 	uint32_t block_max;
 	uint32_t ns_count;
 	uint32_t durable_rate;
+	uint32_t drop_rate; /* permyriad of what is neither put, get nor lease */
 	uint64_t timeout_max_ns;
 	uint32_t actions_left;
 	uint32_t trouble; /* permyriad of actions that are some kind of it */
@@ -125,7 +132,7 @@ struct cluster {
 	uint64_t forgotten;
 	uint64_t missed;
 	/* To see that a run does something. */
-	uint64_t hits, misses, stored, existed, drops, failures, restarts, kills, leases;
+	uint64_t hits, misses, stored, existed, drops, failures, restarts, kills, leases, refused;
 };
 
 /* --- cluster_server.c --- */

@@ -73,6 +73,44 @@ static void choose_store(struct cluster *cluster)
 	cluster->disk_delay_ns = rng_log(rng, 10 * NS_PER_US, 200 * NS_PER_MS);
 }
 
+/* So small that reclaim never rests, and what is read often is written again. */
+static void choose_churn(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+	uint32_t segments = (uint32_t)rng_range(rng, DISK_SEGMENTS_MIN, DISK_SEGMENTS_MIN + 4);
+
+	cluster->memory.segment_room = DISK_SEGMENT_MIN;
+	cluster->memory.size = segments * disk_segment_size(DISK_SEGMENT_MIN);
+	cluster->memory.block_max = rng_log(rng, 4 * KiB, DISK_SEGMENT_MIN / 4);
+	cluster->block_max = (uint32_t)cluster->memory.block_max;
+	cluster->shard_opts.reinsert_hits = (uint32_t)rng_below(rng, 3);
+	cluster->shard_opts.reinsert_age = rng_chance(rng, 5000) ? 0 : 30;
+	cluster->disk_size = round_up(
+		DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET + cluster->memory.size, DISK_EXTENT_ALIGN);
+	cluster->actions_left = (uint32_t)rng_range(rng, 200, 2000);
+	cluster->drop_rate = (uint32_t)rng_log(rng, 10, 1000);
+}
+
+/* One tenant, or two with a domain in common, of which one has a quota. */
+static void choose_tenants(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+	char secrets[2][2 * AUTH_SECRET_SIZE + 1];
+
+	for (uint32_t i = 0; i < 2 * AUTH_SECRET_SIZE; i++)
+		snprintf(secrets[i / AUTH_SECRET_SIZE] + 2 * (i % AUTH_SECRET_SIZE), 3, "%02x", i);
+	cluster->has_second = rng_chance(rng, 5000);
+	if (!cluster->has_second) {
+		snprintf(cluster->keyfile, sizeof(cluster->keyfile), "t1 %s\n", secrets[0]);
+		return;
+	}
+	cluster->quota = rng_log(rng, PAGE_SIZE, cluster->memory.size);
+	snprintf(cluster->keyfile, sizeof(cluster->keyfile),
+		 "t1 %s domain=pool:read+write\nt2 %s domain=pool:read+write quota=%" PRIu64 "\n",
+		 secrets[0], secrets[1], cluster->quota);
+	auth_domain_id("pool", cluster->domain);
+}
+
 static void choose_server(struct cluster *cluster)
 {
 	struct rng *rng = &cluster->sim->rng;
@@ -112,8 +150,12 @@ static void choose_users(struct cluster *cluster)
 			.release_wait_ns = rng_log(rng, NS_PER_MS, NS_PER_S),
 		};
 		members_target(cluster, &user->opts.target);
+		user->is_second = cluster->has_second && i > 0 && rng_chance(rng, 5000);
+		if (user->is_second)
+			user->opts.target.tenant[1] = '2';
 		for (uint32_t b = 0; b < AUTH_SECRET_SIZE; b++)
-			user->opts.target.secret.bytes[b] = (uint8_t)b;
+			user->opts.target.secret.bytes[b] =
+				(uint8_t)(b + (user->is_second ? AUTH_SECRET_SIZE : 0));
 	}
 }
 
@@ -150,6 +192,10 @@ static void choose(struct cluster *cluster)
 	sim->names = members_names_cb;
 	sim->names_ctx = cluster;
 	choose_store(cluster);
+	cluster->drop_rate = 5000;
+	if (rng_chance(rng, 5000))
+		choose_churn(cluster);
+	choose_tenants(cluster);
 	choose_server(cluster);
 	choose_shape(cluster);
 	choose_users(cluster);
@@ -425,15 +471,17 @@ static void scenario(struct sim *sim)
 	struct cluster cluster = { .sim = sim, .life = 1 };
 
 	xprt_loop_delay_set(loop_delay_cb);
-	model_init(&cluster.model, sim, (uint32_t)rng_log(&sim->rng, 4, 60));
+	model_init(&cluster.model, sim,
+		   (uint32_t)(rng_chance(&sim->rng, 5000) ? rng_log(&sim->rng, 4, 60)
+							  : rng_log(&sim->rng, 60, 300)));
 	choose(&cluster);
 	cluster.ctl = sim_env_create(sim, "world", SIM_NODE_MAX - 1);
 	sim_note(sim,
 		 "%s, %u servers of %u reactors, memory %d, %u clients, block_max %u, room %" PRIu64
-		 ", verify %d",
+		 ", verify %d, two tenants %d, quota %" PRIu64,
 		 cluster.xprt->name, cluster.server_count, cluster.reactor_count, cluster.is_memory,
 		 cluster.user_count, cluster.block_max, cluster.memory.segment_room,
-		 (int)cluster.shard_opts.verify);
+		 (int)cluster.shard_opts.verify, cluster.has_second, cluster.quota);
 	for (uint32_t i = 0; i < cluster.server_count; i++)
 		server_start(&cluster.servers[i]);
 	for (uint32_t i = 0; i < cluster.user_count; i++)
@@ -447,10 +495,11 @@ static void scenario(struct sim *sim)
 	sim_note(sim,
 		 "%" PRIu64 " stored, %" PRIu64 " existed, %" PRIu64 " hits, %" PRIu64
 		 " misses, %" PRIu64 " failures, %" PRIu64 " drops, %" PRIu64 " kills, %" PRIu64
-		 " restarts, %" PRIu64 " forgotten, %" PRIu64 " missed, %" PRIu64 " leases",
+		 " restarts, %" PRIu64 " forgotten, %" PRIu64 " missed, %" PRIu64
+		 " leases, %" PRIu64 " refused by quota",
 		 cluster.stored, cluster.existed, cluster.hits, cluster.misses, cluster.failures,
 		 cluster.drops, cluster.kills, cluster.restarts, cluster.forgotten, cluster.missed,
-		 cluster.leases);
+		 cluster.leases, cluster.refused);
 	sim_env_destroy(&cluster.ctl);
 	model_fini(&cluster.model);
 }

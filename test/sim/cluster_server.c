@@ -10,9 +10,6 @@
 #define RESTART_MAX_NS (5 * NS_PER_S)
 #define OUTAGE_MAX_NS  (100 * NS_PER_S) /* of one of several: beyond the 60 s */
 
-static const char keyfile[] =
-	"t1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
-
 static uint64_t part_forgotten(const struct part *part)
 {
 	struct shard_stats stats;
@@ -20,7 +17,7 @@ static uint64_t part_forgotten(const struct part *part)
 	if (part->shard == NULL)
 		return 0;
 	shard_get_stats(part->shard, &stats);
-	return stats.forgotten + stats.forgotten_index_full;
+	return stats.forgotten;
 }
 
 static bool part_has_lied(const struct part *part)
@@ -127,7 +124,8 @@ static int open_all(struct server *server)
 		rc = open_store(server, &server->parts[i]);
 	if (rc < 0)
 		return rc;
-	rc = tenants_create(&server->parts[0].env->env, keyfile, &server->tenants, message);
+	rc = tenants_create(&server->parts[0].env->env, cluster->keyfile, &server->tenants,
+			    message);
 	if (rc < 0)
 		sim_fail(cluster->sim, "tenants: %s", message);
 	for (uint32_t i = 0; i < cluster->reactor_count; i++) {

@@ -106,6 +106,7 @@ static bool is_known(int status)
 	case ERR_CLOSING:
 	case ERR_BUSY:
 	case ERR_FULL:
+	case ERR_QUOTA:
 	case ERR_ABORTED:
 	case ECANCELED:
 	case ECONNRESET:
@@ -129,6 +130,12 @@ static void on_put(struct cop *cop, uint32_t i)
 	bool is_durable =
 		(cop->op.flags & CTXKV_DURABLE) != 0 || (item->flags & CTXKV_WAS_DURABLE) != 0;
 
+	if (item->status == -ERR_QUOTA) {
+		cluster->refused++;
+		if (!user->is_second)
+			sim_fail(cluster->sim, "client %u has no quota and is refused for it",
+				 user->number);
+	}
 	if (item->status != 0) {
 		model_unknown(&cluster->model, cop->idents[i], cop->versions[i]);
 		return;
@@ -169,12 +176,15 @@ static void on_miss(struct cop *cop, uint32_t i)
 	struct model_version *version;
 
 	cluster->misses++;
-	/* Which of several servers was asked is the audit's matter, at the end. */
-	if (cluster->server_count > 1)
+	/* Where places move, which of several servers was asked is the audit's matter. */
+	if (cluster->server_count > 1 && cluster->model.is_lenient)
 		return;
 	if (cop->items[i].status == -ERR_MISS && cop->life == cluster->life && !cop->user->is_dying)
 		lease_check_miss(cop->user, cop->idents[i], cop->tick, connects_of(cop->user),
 				 cop->op.lease);
+	/* A client that has not met all servers yet places differently. */
+	if (cluster->server_count > 1)
+		return;
 	if ((cop->items[i].status != -ERR_MISS && cop->items[i].status != -ERR_CORRUPT) ||
 	    cop->life != cluster->life)
 		return;
@@ -299,9 +309,12 @@ static void on_lease(struct cop *cop)
 		lease_renewed(cop->user, &cop->op, &asked);
 }
 
-/* Puts keep their places until they are written: with few of them the next may find none. */
+/* Puts keep their places until they are written: with few of them the next may find none. A block
+ * may be larger than what its tenant has of a shard. */
 static bool is_fair_refusal(const struct cop *cop, int status)
 {
+	if (status == -ERR_QUOTA)
+		return true; /* on_put() knows whose */
 	return status == -ERR_BUSY && cop->op.opcode == CTXKV_OP_PUT &&
 	       cop->user->cluster->reactor_opts.operation_max < 64;
 }
@@ -411,6 +424,8 @@ static void make_put(struct cop *cop, uint32_t i)
 		expiry_s =
 			cop->wall_s + cop->items[i].ttl_s + cluster->timeout_max_ns / NS_PER_S + 2;
 	}
+	cop->items[i].chain = rng_below(rng, 4);
+	cop->items[i].depth = (uint32_t)rng_below(rng, 100);
 	give_buffer(cop, i, size);
 	cop->versions[i] = model_put(&cluster->model, cop->idents[i], (uint32_t)size, expiry_s);
 	model_fill(&cluster->model, cop->idents[i], cop->versions[i], 0, cop->bytes[i], size);
@@ -497,8 +512,11 @@ void user_ask(struct user *user, enum ctxkv_opcode opcode, uint32_t ident)
 	cop->op.timeout_ns = cluster->is_calm
 				     ? cluster->timeout_max_ns
 				     : rng_log(&sim->rng, NS_PER_MS, cluster->timeout_max_ns);
+	memcpy(cop->op.domain, cluster->domain, sizeof(cop->op.domain));
 	if (opcode == CTXKV_OP_PUT && rng_chance(&sim->rng, cluster->durable_rate))
 		cop->op.flags |= CTXKV_DURABLE;
+	if (opcode == CTXKV_OP_PUT && rng_chance(&sim->rng, 5000))
+		cop->op.flags |= CTXKV_PRIVATE;
 	cop->wall_s = sim->wall_base_s + sim->now_ns / NS_PER_S;
 	cop->tick = model_tick(&cluster->model);
 	cop->life = cluster->life;
@@ -543,7 +561,7 @@ bool user_act(struct user *user)
 		user_ask(user, CTXKV_OP_PUT, ident);
 	else if (rng_chance(rng, 8000))
 		user_ask(user, CTXKV_OP_GET, ident);
-	else if (rng_chance(rng, 5000))
+	else if (!rng_chance(rng, cluster->drop_rate))
 		user_ask(user, CTXKV_OP_PROBE, ident);
 	else
 		user_ask(user, CTXKV_OP_DROP, ident);
