@@ -58,14 +58,15 @@ struct env_task {
 /*
  * What may become ready without the kernel knowing: rings in memory shared with another process.
  * poll() looks at all pollers each turn; before it waits it goes on looking for a while after the
- * last thing done (50 us at most, less when others want the core), then asks each to sleep.
+ * last thing done (50 us at most, less when others want the core), then asks each to sleep. After
+ * that it is told by a socket of the loop's, or it is not told. Turns in which it goes on looking
+ * end as if something had come.
  */
 struct env_poller {
 	bool (*look)(struct env_poller *poller);  /* true: something was done */
 	bool (*sleep)(struct env_poller *poller); /* the loop is about to wait: from now on the
-						     other side must ring (a socket of the loop's).
-						     false: something has come after all */
-	void (*wake)(struct env_poller *poller);  /* it does not wait any more */
+						     other side must ring. It calls nobody. false:
+						     something has come after all */
 	struct list node;
 };
 
@@ -132,7 +133,7 @@ struct env_resolve {
 /* What a core may ask of its thread's time: see poll(). */
 #define ENV_FOREVER UINT64_MAX
 
-/* All required; the pollers and those from sock_send_fds to share_is_lost only where there are
+/* All required; the pollers and those from sock_send_fds to process_fd only where there are
  * processes: NULL in the simulator. */
 struct env_ops {
 	const char *name; /* "posix", "uring", "sim" */
@@ -238,6 +239,13 @@ struct env_ops {
 	int (*share_map)(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
 	void (*share_unmap)(struct env *env, void *base);
 	bool (*share_is_lost)(struct env *env, const void *base);
+	/* New memory that can be passed on: mapped here (undo by share_unmap()), touched, of a size
+	 * that nobody can change; fd is the caller's. is_fixed: fd is such memory. */
+	int (*share_make)(struct env *env, size_t size, int *fd_out, void **base_out);
+	bool (*share_is_fixed)(struct env *env, int fd);
+	/* A descriptor (the caller's) of this process, to be passed on: readable when it has ended.
+	 * sock_adopt() takes it, to be watched only. */
+	int (*process_fd)(struct env *env);
 
 	void (*resolve)(struct env *env, struct env_resolve *resolve);
 };

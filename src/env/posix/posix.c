@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One turn of poll(): wait for descriptors until the first timer at most, run what is ready, then
- * timers that are due, then deferred tasks. What timers and tasks set or defer for at once waits
- * for the next turn, which then does not wait for events: nobody can keep the loop from its
- * sockets.
+ * One turn of poll(): wait for descriptors until the first timer at most, run what is ready, look
+ * at pollers (pollers.c), then timers that are due, then deferred tasks. What timers and tasks set
+ * or defer for at once waits for the next turn, which then does not wait for events: nobody can
+ * keep the loop from its sockets.
  *
  * A callback may close any socket, also one whose event stands later in the same batch: closing
  * scrubs it from the batch. epoll_pwait2 gives nanoseconds; where a container's profile or an old
@@ -236,17 +236,33 @@ static void run_tasks(struct posix *posix)
 	}
 }
 
+/* Until there is something to do that does not come from outside. */
+static uint64_t next_ns(struct posix *posix)
+{
+	uint64_t next;
+	uint64_t now;
+
+	if (!list_is_empty(&posix->tasks))
+		return 0;
+	next = timers_next_ns(&posix->timers);
+	if (next == ENV_FOREVER)
+		return ENV_FOREVER;
+	now = posix_now_ns(&posix->env);
+	return next > now ? next - now : 0;
+}
+
 int posix_poll(struct env *env, uint64_t timeout_ns)
 {
 	struct posix *posix = posix_of(env);
-	int rc;
+	int rc = 0;
 
 	ASSERT(!posix->is_polling);
 	posix->is_polling = true;
-	if (!list_is_empty(&posix->tasks))
-		timeout_ns = 0;
-	rc = run_events(posix, MIN(timeout_ns, env_posix_timeout_ns(env)));
+	timeout_ns = pollers_wait(posix, MIN(timeout_ns, next_ns(posix)));
+	if (timeout_ns != POLLERS_GO_ON)
+		rc = run_events(posix, timeout_ns);
 	if (rc >= 0) {
+		pollers_look(posix);
 		if (posix->collect != NULL)
 			posix->collect(posix);
 		run_timers(posix);
@@ -338,6 +354,8 @@ const struct env_ops posix_ops = {
 	.timer_clear = posix_timer_clear,
 	.defer = posix_defer,
 	.undefer = posix_undefer,
+	.poller_add = posix_poller_add,
+	.poller_remove = posix_poller_remove,
 	.blk_open = posix_blk_open,
 	.blk_close = posix_blk_close,
 	.blk_info = posix_blk_info,
@@ -364,6 +382,9 @@ const struct env_ops posix_ops = {
 	.share_map = posix_share_map,
 	.share_unmap = posix_share_unmap,
 	.share_is_lost = posix_share_is_lost,
+	.share_make = posix_share_make,
+	.share_is_fixed = posix_share_is_fixed,
+	.process_fd = posix_process_fd,
 	.resolve = pool_resolve,
 };
 
@@ -379,6 +400,7 @@ int posix_init(struct posix *posix, const struct env_posix_opts *opts)
 	posix->has_huge_pages = opts->has_huge_pages;
 	posix->event_source.ready = event_ready;
 	list_init(&posix->tasks);
+	pollers_init(posix);
 
 	posix->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (posix->epoll_fd < 0)
@@ -457,16 +479,10 @@ int env_posix_fd(struct env *env)
 uint64_t env_posix_timeout_ns(struct env *env)
 {
 	struct posix *posix = posix_of(env);
-	uint64_t next;
-	uint64_t now;
+	uint64_t timeout_ns = next_ns(posix);
 
-	if (!list_is_empty(&posix->tasks))
-		return 0;
-	next = timers_next_ns(&posix->timers);
-	if (next == ENV_FOREVER)
-		return ENV_FOREVER;
-	now = posix_now_ns(env);
-	return next > now ? next - now : 0;
+	/* The caller is about to wait: for what only a poller sees, nobody else would wake him. */
+	return timeout_ns == 0 || pollers_sleep(posix) ? timeout_ns : 0;
 }
 
 static void watch_ready(struct posix_source *source, uint32_t epoll_events)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of env/posix share: posix.c (loop, clock, memory), sock.c, blk.c, pool.c.
- * env/uring stands on it: the same but for block I/O.
+ * What the files of env/posix share: posix.c (loop, clock, memory), pollers.c, sock.c, share.c,
+ * blk.c, pool.c. env/uring stands on it: the same but for block I/O.
  */
 #ifndef ENV_POSIX_PRIV_H
 #define ENV_POSIX_PRIV_H
@@ -58,6 +58,15 @@ struct pool {
 	struct pool_thread *threads[256];
 };
 
+/* How long the loop looks at its pollers before it sleeps. */
+struct posix_spin {
+	bool is_spinning;   /* since something was done */
+	uint64_t busy_ns;   /* when that was, last */
+	uint64_t events_ns; /* when descriptors were last looked at meanwhile */
+	uint64_t window_ns; /* so long behind busy_ns it goes on looking */
+	uint64_t slept_ns;  /* when it last went to sleep */
+};
+
 struct posix {
 	struct env env; /* first */
 	uint32_t magic;
@@ -72,6 +81,8 @@ struct posix {
 	struct timers timers;
 	uint64_t timers_ns; /* while timers fire: what is due then; else 0 */
 	struct list tasks;  /* env_task.node */
+	struct list pollers;
+	struct posix_spin spin;
 	struct list sock_free;
 	struct list sock_open;
 	struct env_sock *socks;
@@ -106,6 +117,17 @@ int posix_epoll_set(struct posix *posix, int op, int fd, uint32_t epoll_events,
 		    struct posix_source *source) MUST_USE;
 void posix_epoll_remove(struct posix *posix, int fd, struct posix_source *source);
 void posix_event_signal(struct posix *posix);
+
+/* pollers.c */
+#define POLLERS_GO_ON (ENV_FOREVER - 1) /* descriptors may wait a moment longer */
+void pollers_init(struct posix *posix);
+/* How long this turn may wait for descriptors, timeout_ns at most; or POLLERS_GO_ON. */
+uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns);
+void pollers_look(struct posix *posix);
+/* All of them; false: one has something to do. */
+bool pollers_sleep(struct posix *posix);
+void posix_poller_add(struct env *env, struct env_poller *poller);
+void posix_poller_remove(struct env *env, struct env_poller *poller);
 
 /* pool.c: ANY of these by the loop's thread. */
 int pool_init(struct posix *posix, uint32_t thread_max) MUST_USE;
@@ -154,5 +176,8 @@ int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
 void posix_share_unmap(struct env *env, void *base);
 bool posix_share_is_lost(struct env *env, const void *base);
+int posix_share_make(struct env *env, size_t size, int *fd_out, void **base_out);
+bool posix_share_is_fixed(struct env *env, int fd);
+int posix_process_fd(struct env *env);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory shared between processes: by which descriptor a piece of ours can be passed on (find), and
- * a piece of another's by the descriptor that came (map).
+ * Memory shared between processes: by which descriptor a piece of ours can be passed on (find),
+ * memory made for that (make), and a piece of another's by the descriptor that came (map).
  *
  * find. The mappings that cover the piece are read from /proc/self/maps: all shared, of one file,
  * without a gap in it. The file's descriptor is looked for among ours by device and inode; a pool
@@ -9,11 +9,13 @@
  * that inode.
  *
  * map. Only memory is taken: tmpfs or hugetlbfs, so that touching it waits for no disk, no network
- * and nobody's FUSE daemon; and only inside the file.
+ * and nobody's FUSE daemon; and only inside the file. The whole pages of the file around the piece
+ * are mapped.
  *
  * Failure. The other process may cut its file at any time; touching what is cut raises SIGBUS. The
  * handler puts private zeros where the piece was and marks it lost: whoever was copying goes on
- * undisturbed, and asks share_is_lost() behind the copy. A SIGBUS elsewhere is not ours: what was
+ * undisturbed, and asks share_is_lost() behind the copy. (That is one load unless some piece of the
+ * process is lost just now.) A SIGBUS elsewhere is not ours: what was
  * there before us has it. The handler reads a fixed table by atomics only.
  */
 #include <dirent.h>
@@ -24,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -184,9 +187,9 @@ int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out
 /* --- map --- */
 
 /*
- * A mapped piece. base is stored last with release and cleared first, by the thread that maps; the
- * handler, in any thread, loads it with acquire. is_lost is stored by the handler, and read by who
- * touched the piece, in the same thread.
+ * A mapped piece, in whole pages. base is stored last with release and cleared first, by the thread
+ * that maps; the handler, in any thread, loads it with acquire. is_lost is stored by the handler,
+ * and read by who touched the piece, in the same thread; so is lost_count.
  */
 struct share {
 	atomic_uintptr_t base; /* 0: free */
@@ -196,6 +199,7 @@ struct share {
 };
 
 static struct share shares[SHARE_MAX];
+static atomic_uint lost_count;     /* of them, is_lost */
 static struct sigaction before_us; /* written only while the handler is not ours */
 static pthread_mutex_t handler_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -225,10 +229,10 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 			     atomic_load_explicit(&share->size, memory_order_relaxed),
 			     PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-	if (zeros != MAP_FAILED)
-		atomic_store_explicit(&share->is_lost, true, memory_order_relaxed);
-	else
+	if (zeros == MAP_FAILED)
 		sigaction(SIGBUS, &before_us, NULL); /* it comes again, to whom it belongs */
+	else if (!atomic_exchange_explicit(&share->is_lost, true, memory_order_relaxed))
+		atomic_fetch_add_explicit(&lost_count, 1, memory_order_relaxed);
 	errno = saved;
 }
 
@@ -271,20 +275,36 @@ static int fd_check(int fd, uint64_t offset, size_t size)
 	return end <= (uint64_t)st.st_size ? 0 : -EINVAL;
 }
 
+/* The pages of the file that the piece lies in. */
+static int piece_pages(int fd, uint64_t *offset_io, size_t *size_io)
+{
+	struct statfs fs;
+	uint64_t end = *offset_io + *size_io;
+
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	*offset_io = round_down(*offset_io, (uint64_t)fs.f_bsize);
+	*size_io = round_up(end, (uint64_t)fs.f_bsize) - *offset_io;
+	return 0;
+}
+
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out)
 {
 	struct share *share;
+	uint64_t from = offset;
 	void *base;
 	int rc = fd_check(fd, offset, size);
 
 	(void)env;
+	if (rc == 0)
+		rc = piece_pages(fd, &from, &size);
 	if (rc < 0)
 		return rc;
 	handler_ensure();
 	share = share_take();
 	if (share == NULL)
 		return -ENOSPC;
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)from);
 	if (base == MAP_FAILED) {
 		rc = -errno;
 		atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
@@ -293,27 +313,75 @@ int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void 
 	atomic_store_explicit(&share->is_lost, false, memory_order_relaxed);
 	atomic_store_explicit(&share->size, size, memory_order_relaxed);
 	atomic_store_explicit(&share->base, (uintptr_t)base, memory_order_release);
-	*base_out = base;
+	*base_out = (char *)base + (offset - from);
 	return 0;
 }
 
-void posix_share_unmap(struct env *env, void *base)
+void posix_share_unmap(struct env *env, void *address)
 {
-	struct share *share = share_at((uintptr_t)base);
+	struct share *share = share_at((uintptr_t)address);
+	void *base;
 
 	(void)env;
 	ASSERT(share != NULL);
-	ASSERT((uintptr_t)base == atomic_load_explicit(&share->base, memory_order_relaxed));
+	base = (void *)atomic_load_explicit(&share->base, memory_order_relaxed);
 	atomic_store_explicit(&share->base, 0, memory_order_release);
 	munmap(base, atomic_load_explicit(&share->size, memory_order_relaxed));
+	if (atomic_load_explicit(&share->is_lost, memory_order_relaxed))
+		atomic_fetch_sub_explicit(&lost_count, 1, memory_order_relaxed);
 	atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
 }
 
-bool posix_share_is_lost(struct env *env, const void *base)
+bool posix_share_is_lost(struct env *env, const void *address)
 {
-	const struct share *share = share_at((uintptr_t)base);
+	const struct share *share;
 
 	(void)env;
+	if (atomic_load_explicit(&lost_count, memory_order_relaxed) == 0)
+		return false;
+	share = share_at((uintptr_t)address);
 	ASSERT(share != NULL);
 	return atomic_load_explicit(&share->is_lost, memory_order_relaxed);
+}
+
+/* --- make --- */
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+int posix_share_make(struct env *env, size_t size, int *fd_out, void **base_out)
+{
+	int fd = memfd_create("ctxkv", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	rc = posix_share_map(env, fd, 0, size, base_out);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	memset(*base_out, 0, size);
+	*fd_out = fd;
+	return 0;
+}
+
+bool posix_share_is_fixed(struct env *env, int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	(void)env;
+	return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
+}
+
+int posix_process_fd(struct env *env)
+{
+	long fd = syscall(SYS_pidfd_open, getpid(), 0);
+
+	(void)env;
+	return fd < 0 ? -errno : (int)fd;
 }

@@ -186,7 +186,6 @@ static void only_memory_of_that_size_is_mapped(void **state)
 		{ fd, PAGE_SIZE, SIZE, -EINVAL },
 		{ fd, SIZE, 1, -EINVAL },
 		{ fd, 0, 0, -EINVAL },
-		{ fd, 1, PAGE_SIZE, -EINVAL }, /* not on a page */
 		{ fd, UINT64_MAX - PAGE_SIZE + 1, PAGE_SIZE, -EINVAL },
 		{ fd, UINT64_C(1) << 63, PAGE_SIZE, -EINVAL },
 		{ file, 0, PAGE_SIZE, -EOPNOTSUPP },
@@ -208,6 +207,118 @@ static void only_memory_of_that_size_is_mapped(void **state)
 	close(file);
 	close(folder);
 	unlink(path);
+}
+
+/* The pages around it are mapped, and it is what was asked for. */
+static void a_piece_may_begin_and_end_anywhere(void **state)
+{
+	struct env *env = *state;
+	int fd = memory_make("pool");
+	char *all = map_all(fd);
+	void *base = NULL;
+
+	memset(all, 'a', SIZE);
+	assert_int_equal(
+		env->ops->share_map(env, fd, PAGE_SIZE + 100, 2 * (size_t)PAGE_SIZE, &base), 0);
+	memset(base, 'b', 2 * (size_t)PAGE_SIZE);
+	assert_int_equal(all[PAGE_SIZE + 99], 'a');
+	assert_int_equal(all[PAGE_SIZE + 100], 'b');
+	assert_int_equal(all[3 * PAGE_SIZE + 99], 'b');
+	assert_int_equal(all[3 * PAGE_SIZE + 100], 'a');
+	assert_int_equal(ftruncate(fd, 2 * PAGE_SIZE), 0);
+	memset(base, 'c', 2 * (size_t)PAGE_SIZE);
+	assert_true(env->ops->share_is_lost(env, base));
+	env->ops->share_unmap(env, base);
+	munmap(all, SIZE);
+	close(fd);
+}
+
+/* What share_make() gives is seen by both sides, and keeps its size whatever either does. */
+static void made_memory_keeps_its_size(void **state)
+{
+	struct env *env = *state;
+	uint32_t before = open_fds();
+	void *mine = NULL;
+	void *theirs = NULL;
+	int fd = -1;
+	int plain = memory_make("plain");
+
+	assert_int_equal(env->ops->share_make(env, SIZE, &fd, &mine), 0);
+	assert_true(env->ops->share_is_fixed(env, fd));
+	assert_int_equal(env->ops->share_map(env, fd, 0, SIZE, &theirs), 0);
+	memcpy(mine, "hello", 6);
+	assert_string_equal(theirs, "hello");
+	assert_int_equal(ftruncate(fd, PAGE_SIZE), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, 0), -1);
+	assert_false(env->ops->share_is_fixed(env, plain));
+	assert_false(env->ops->share_is_fixed(env, -1));
+	env->ops->share_unmap(env, mine);
+	env->ops->share_unmap(env, theirs);
+	close(fd);
+	close(plain);
+	assert_int_equal(open_fds(), before);
+}
+
+static void on_end(struct env_sock *sock, void *ctx, uint32_t events)
+{
+	(void)sock;
+	*(uint32_t *)ctx = events;
+}
+
+/* A child's descriptor of itself, watched here: quiet while it lives, readable when it is dead. */
+static void the_end_of_a_process_is_seen(void **state)
+{
+	struct env *env = *state;
+	struct env_sock *watch = NULL;
+	uint32_t events = 0;
+	int ends[2];
+	int passed = -1;
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct env_sock *sock = NULL;
+		char byte = 0;
+		struct iovec iov = { &byte, 1 };
+		const struct env_posix_opts opts = { .sock_max = 1 };
+		struct env *own = NULL;
+		int fd;
+
+		if (env_posix_create(&opts, &own) < 0 ||
+		    own->ops->sock_adopt(own, ends[1], &sock) < 0)
+			_exit(1);
+		fd = own->ops->process_fd(own);
+		if (own->ops->sock_send_fds(own, sock, &iov, 1, &fd, 1) != 1)
+			_exit(1);
+		pause();
+		_exit(1);
+	}
+	close(ends[1]);
+	{
+		int fds[ENV_FDS_MAX];
+		uint32_t count = 0;
+		struct env_sock *sock = NULL;
+		char byte;
+		struct iovec iov = { &byte, 1 };
+
+		assert_int_equal(env->ops->sock_adopt(env, ends[0], &sock), 0);
+		while (count == 0)
+			(void)env->ops->sock_recv_fds(env, sock, &iov, 1, fds, &count);
+		assert_int_equal(count, 1);
+		passed = fds[0];
+		env->ops->sock_close(env, sock);
+	}
+	assert_int_equal(env->ops->sock_adopt(env, passed, &watch), 0);
+	env->ops->sock_watch(env, watch, ENV_SOCK_IN, on_end, &events);
+	env->ops->poll(env, 20 * NS_PER_MS);
+	assert_int_equal(events, 0);
+	kill(pid, SIGKILL);
+	while (events == 0)
+		env->ops->poll(env, NS_PER_S);
+	env->ops->sock_close(env, watch);
+	waitpid(pid, NULL, 0);
 }
 
 static void a_piece_that_is_cut_costs_only_itself(void **state)
@@ -369,6 +480,9 @@ static int run_all(const char *back_end)
 		T(a_pool_is_found_unlinked_or_closed_but_not_both),
 		T(what_is_not_one_shared_piece_is_not_found),
 		T(only_memory_of_that_size_is_mapped),
+		T(a_piece_may_begin_and_end_anywhere),
+		T(made_memory_keeps_its_size),
+		T(the_end_of_a_process_is_seen),
 		T(a_piece_that_is_cut_costs_only_itself),
 		T(a_fault_elsewhere_still_kills),
 		T(descriptors_come_in_order_and_not_behind_their_bytes),

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pollers: what becomes ready without the kernel knowing. Without any the loop is as it was.
+ *
+ * Normal path. Every turn looks at all pollers, behind the events. While one of them does
+ * something, descriptors are looked at only every EVENTS_NS, so that a turn costs no system call.
+ * When none does, poll() goes on returning at once for window_ns, so that what comes soon is seen
+ * soon; then all pollers are asked to sleep, and it waits as ever.
+ *
+ * The window is what an answer is likely to come in, at most SPIN_NS. Looking in vain halves it,
+ * down to nothing: waiting for a drive or a slow peer costs no CPU. When something comes so soon
+ * after the loop fell asleep that looking would have seen it, the window is SPIN_NS again.
+ *
+ * Others want the core: a sched_yield() that returns late says that somebody else ran, and the loop
+ * goes to sleep. A loop with nothing to do sleeps in one call, however many pollers there are.
+ */
+#include <sched.h>
+
+#include "posix_priv.h"
+
+#define SPIN_NS     (50 * NS_PER_US)
+#define SPIN_MIN_NS (2 * NS_PER_US) /* less than this is not worth a turn */
+#define EVENTS_NS   (10 * NS_PER_US)
+#define YIELD_NS    (10 * NS_PER_US) /* nobody else ran in less: about 0.5 us are usual */
+
+void pollers_init(struct posix *posix)
+{
+	list_init(&posix->pollers);
+	posix->spin.window_ns = SPIN_NS;
+}
+
+void posix_poller_add(struct env *env, struct env_poller *poller)
+{
+	list_add_tail(&posix_of(env)->pollers, &poller->node);
+}
+
+void posix_poller_remove(struct env *env, struct env_poller *poller)
+{
+	(void)env;
+	list_del(&poller->node);
+}
+
+bool pollers_sleep(struct posix *posix)
+{
+	list_for_each (node, &posix->pollers) {
+		struct env_poller *poller = list_entry(node, struct env_poller, node);
+
+		if (!poller->sleep(poller))
+			return false; /* the others are rung for if need be */
+	}
+	posix->spin.is_spinning = false;
+	return true;
+}
+
+/* Whether the core was given to somebody for long. */
+static bool has_given_way(struct posix *posix, uint64_t now_ns)
+{
+	sched_yield();
+	return posix->env.ops->now_ns(&posix->env) - now_ns >= YIELD_NS;
+}
+
+/* Nothing was found for as long as it is worth, or the core is wanted. */
+static bool is_spin_over(struct posix *posix, uint64_t now_ns)
+{
+	struct posix_spin *spin = &posix->spin;
+
+	if (!spin->is_spinning)
+		return true;
+	if (now_ns - spin->busy_ns < spin->window_ns &&
+	    (now_ns - spin->events_ns < EVENTS_NS || !has_given_way(posix, now_ns)))
+		return false;
+	spin->window_ns /= 2;
+	if (spin->window_ns < SPIN_MIN_NS)
+		spin->window_ns = 0;
+	return true;
+}
+
+uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns)
+{
+	struct posix_spin *spin = &posix->spin;
+	uint64_t now_ns;
+
+	if (list_is_empty(&posix->pollers) || (!spin->is_spinning && timeout_ns == 0))
+		return timeout_ns;
+	now_ns = posix->env.ops->now_ns(&posix->env);
+	if (timeout_ns > 0 && is_spin_over(posix, now_ns) && pollers_sleep(posix)) {
+		spin->slept_ns = now_ns;
+		return timeout_ns;
+	}
+	if (spin->is_spinning && now_ns - spin->events_ns < EVENTS_NS)
+		return POLLERS_GO_ON;
+	spin->events_ns = now_ns;
+	return 0;
+}
+
+void pollers_look(struct posix *posix)
+{
+	struct posix_spin *spin = &posix->spin;
+	struct list batch;
+	struct env_poller *poller;
+	bool is_busy = false;
+	uint64_t now_ns;
+
+	if (list_is_empty(&posix->pollers))
+		return;
+	list_init(&batch);
+	list_splice_tail(&batch, &posix->pollers);
+	while ((poller = list_head(&batch, struct env_poller, node)) != NULL) {
+		list_del(&poller->node);
+		list_add_tail(&posix->pollers, &poller->node);
+		is_busy |= poller->look(poller);
+	}
+	if (!is_busy)
+		return;
+	now_ns = posix->env.ops->now_ns(&posix->env);
+	if (!spin->is_spinning && now_ns - spin->slept_ns < SPIN_NS)
+		spin->window_ns = SPIN_NS;
+	spin->is_spinning = true;
+	spin->busy_ns = now_ns;
+}
