@@ -262,6 +262,12 @@ void conn_forget_tenant(struct conn *conn)
 	conn->secret = NULL;
 }
 
+/* Lanes that a session of this transport may have. */
+static uint32_t conn_lane_max(const struct conn *conn)
+{
+	return MIN(conn->reactor->opts.lane_max, conn->lane->ops->lane_max);
+}
+
 static int conn_hello(struct conn *conn, const struct wire_hello *hello)
 {
 	struct reactor *reactor = conn->reactor;
@@ -274,7 +280,7 @@ static int conn_hello(struct conn *conn, const struct wire_hello *hello)
 
 	if (is_join != (hello->lane != 0))
 		return -ERR_PROTOCOL;
-	if (hello->lane >= reactor->opts.lane_max)
+	if (hello->lane >= conn_lane_max(conn))
 		return conn_refuse(conn, -ERR_BUSY, "a session may not have so many lanes");
 	if ((hello->transports & conn->lane->ops->transport) == 0)
 		return conn_refuse(conn, -ERR_UNSUPPORTED, "no transport in common");
@@ -328,7 +334,7 @@ static int send_welcome(const struct conn *conn)
 		.capacity = reactor_capacity(reactor),
 		.reactor = opts->index,
 		.reactor_count = opts->reactor_count,
-		.lane_max = (uint8_t)opts->lane_max,
+		.lane_max = (uint8_t)conn_lane_max(conn),
 		.verify = (uint8_t)opts->verify,
 		.rights = session->tenant->rights,
 		.stall_ms = opts->stall_ms,

@@ -230,6 +230,12 @@ void reactor_opts_init(struct reactor_opts *opts)
 	};
 }
 
+/* Strangers, and all lanes of all sessions, were they all of this transport. */
+static uint32_t listen_lanes(const struct reactor_opts *opts, const struct xprt_ops *ops)
+{
+	return opts->pending_max + opts->session_max * MIN(opts->lane_max, ops->lane_max);
+}
+
 static void plan_buffers(struct plan *plan, const struct reactor_opts *opts)
 {
 	uint64_t all = round_down(opts->buffer_bytes, BUFFER_MAX);
@@ -327,7 +333,7 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	sum += buffers_arena_memory_size(plan_buffer_size(&plan));
 	sum += cache_memory_size(plan.cache_size, plan_buffer_size(&plan));
 	for (uint32_t i = 0; i < opts->listen_count; i++)
-		sum += opts->listens[i].ops->listen_size(plan.conn_count);
+		sum += opts->listens[i].ops->listen_size(listen_lanes(opts, opts->listens[i].ops));
 	return sum;
 }
 
@@ -483,13 +489,14 @@ static void listeners_close(struct reactor *reactor)
 	}
 }
 
-static int listeners_open(struct reactor *reactor, const struct plan *plan, char *message)
+static int listeners_open(struct reactor *reactor, char *message)
 {
 	for (uint32_t i = 0; i < reactor->opts.listen_count; i++) {
 		const struct reactor_listen *listen = &reactor->opts.listens[i];
 		const char *address = reactor->opts.index == 0 ? listen->address : NULL;
-		int rc = listen->ops->listen(reactor->env, address, plan->conn_count, &reactor_user,
-					     reactor, &reactor->listeners[i]);
+		int rc = listen->ops->listen(reactor->env, address,
+					     listen_lanes(&reactor->opts, listen->ops),
+					     &reactor_user, reactor, &reactor->listeners[i]);
 
 		if (rc < 0) {
 			snprintf(message, 256, "cannot listen on %s %s: %s", listen->ops->name,
@@ -563,7 +570,7 @@ int reactor_create(struct env *env, const struct reactor_opts *opts, struct reac
 	if (rc < 0)
 		goto err_free_memory;
 	pools_init(reactor, &plan);
-	rc = listeners_open(reactor, &plan, message_out);
+	rc = listeners_open(reactor, message_out);
 	if (rc < 0)
 		goto err_close_buffers;
 	slots_init(reactor);

@@ -27,6 +27,8 @@ const char *xprt_ops_check(const struct xprt_ops *ops)
 		return "no name";
 	if (!is_power_of_2(ops->transport))
 		return "transport is not one bit";
+	if (ops->lane_max == 0 || ops->lane_max > WIRE_LANE_MAX)
+		return "lane_max is none, or beyond the wire's";
 	if ((ops->caps & ~(uint32_t)CAPS_ALL) != 0)
 		return "a capability that does not exist";
 	if (!ops->listen_size || !ops->listen || !ops->unlisten || !ops->listener_name)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A transport carries control frames both ways and moves payload between the server's memory and
- * the client's. One const struct xprt_ops per kind (loop, tcp; part 3: shm; rdma), each in its
+ * the client's. One const struct xprt_ops per kind (loop, shm, tcp; later rdma), each in its
  * folder; xprt_list.c is the registry.
  *
  * A connection is a lane; the lanes of one session share a group. Control frames of one lane arrive
@@ -190,6 +190,7 @@ struct xprt_ops {
 	enum wire_transport transport; /* its bit */
 	uint32_t caps;                 /* enum xprt_cap */
 	uint32_t seg_max;              /* segments of an item it can serve */
+	uint32_t lane_max;             /* of a session: more would make it no faster */
 	uint32_t lane_size;            /* bytes that a server's idle lane takes */
 
 	/* Server. listen: at start-up; lanes come from a pool of lane_max. address NULL: no door,
@@ -244,8 +245,9 @@ struct xprt_ops {
 	void (*forget)(struct xprt_group *group, uint64_t request);
 
 	/* Required by XPRT_CAP_DIRECT, NULL without it. Client: make memory reachable; -EOPNOTSUPP:
-	 * this memory cannot be (shm: it is private). Server: note what the client declared, of
-	 * this group; -ERR_PROTOCOL when it is no good. */
+	 * this memory cannot be (shm: it is private); -EAGAIN: not now, writable() follows, or the
+	 * lane is about to end. Server: note what the client declared, of this group;
+	 * -ERR_PROTOCOL when it is no good, -ERR_BUSY when there is no room for it. */
 	int (*declare)(struct xprt_lane *lane, struct xprt_region *region);
 	void (*undeclare)(struct xprt_lane *lane, struct xprt_region *region);
 	int (*region_add)(struct xprt_group *group, const struct wire_declare *declare);
@@ -266,9 +268,9 @@ struct xprt_ops {
 
 	/*
 	 * Client. Required without XPRT_CAP_SYNC_RELEASE and XPRT_CAP_CLOSE_FENCES, else NULL. On
-	 * lane 0 of a session, just before close(): fence->done() comes from the loop once nothing
-	 * can land any more through the session: by the server's word, or when its process has
-	 * ended and what it gave to the kernel is over.
+	 * lane 0 of a session, just before close(), or in its closed(): fence->done() comes from
+	 * the loop once nothing can land any more through the session: by the server's word, or
+	 * when its process has ended and what it gave to the kernel is over.
 	 */
 	void (*fence)(struct xprt_lane *lane, struct xprt_fence *fence);
 };
@@ -277,6 +279,7 @@ struct xprt_ops {
 extern const struct xprt_ops *const xprt_list[];
 extern const size_t xprt_count;
 
+extern const struct xprt_ops xprt_shm;
 extern const struct xprt_ops xprt_tcp;
 extern const struct xprt_ops xprt_loop;
 extern const struct xprt_ops xprt_loop_mapped; /* not in the list: tests name it */

@@ -2,13 +2,14 @@
 #include "pair.h"
 
 #include "../../src/base/hash.h"
-#include "../../src/env/posix/posix.h"
+#include "../../src/env/choose.h"
 #include "../lib/t.h"
 #include "../sim/sim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* --- kinds --- */
@@ -18,6 +19,14 @@ static int posix_create(struct env **env_out)
 	const struct env_posix_opts opts = { .sock_max = 256 };
 
 	return env_posix_create(&opts, env_out);
+}
+
+static int uring_create(struct env **env_out)
+{
+	const struct env_posix_opts opts = { .sock_max = 256, .io_thread_count = 1 };
+	char message[ENV_TEXT_SIZE];
+
+	return env_open(ENV_CHOICE_URING, &opts, env_out, message);
 }
 
 /*
@@ -123,8 +132,25 @@ const struct pair_kind pair_kinds[] = {
 	  "10.0.0.1:9900", false },
 	{ "loop", &xprt_loop, simulated_create, simulated_destroy, "here", false },
 	{ "loop mapped", &xprt_loop_mapped, simulated_create, simulated_destroy, "here", false },
+	{ "shm", &xprt_shm, posix_create, env_posix_destroy, NULL, false },
+	{ "shm over io_uring", &xprt_shm, uring_create, env_close, NULL, false },
 };
 const size_t pair_kind_count = ARRAY_LEN(pair_kinds);
+const struct pair_kind *const pair_shm = &pair_kinds[ARRAY_LEN(pair_kinds) - 2];
+
+bool pair_kind_is_here(const struct pair_kind *kind)
+{
+	struct env *env = NULL;
+
+	if (kind->env_create != uring_create)
+		return true;
+	if (kind->env_create(&env) < 0) {
+		print_message("%s is passed over: it is not allowed here\n", kind->name);
+		return false;
+	}
+	kind->env_destroy(&env);
+	return true;
+}
 
 static bool kind_is_unix(const struct pair_kind *kind)
 {
@@ -378,7 +404,7 @@ void pair_fini(struct pair *pair)
 	if (kind_is_unix(pair->kind))
 		(void)unlink(pair->unix_path + strlen("unix:")); /* gone when nothing listened */
 	for (uint32_t i = 0; i < pair->block_count; i++)
-		free(pair->blocks[i].bytes);
+		pair_memory_free(&pair->blocks[i].memory);
 	pair->kind->env_destroy(&pair->env);
 }
 
@@ -451,6 +477,33 @@ void pair_settle(struct pair *pair)
 
 /* --- memory and moves --- */
 
+struct pair_memory pair_memory_make(const struct pair *pair, size_t size)
+{
+	struct pair_memory memory = { .size = size, .fd = -1 };
+
+	if ((pair->kind->ops->caps & XPRT_CAP_MAPPED) == 0) {
+		memory.bytes = calloc(1, size);
+		assert_non_null(memory.bytes);
+		return memory;
+	}
+	memory.fd = memfd_create("pair", MFD_CLOEXEC);
+	assert_true(memory.fd >= 0);
+	assert_int_equal(ftruncate(memory.fd, (off_t)size), 0);
+	memory.bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.fd, 0);
+	assert_ptr_not_equal(memory.bytes, MAP_FAILED);
+	return memory;
+}
+
+void pair_memory_free(struct pair_memory *memory)
+{
+	if (memory->fd < 0) {
+		free(memory->bytes);
+		return;
+	}
+	munmap(memory->bytes, memory->size);
+	close(memory->fd);
+}
+
 void pair_fill(uint8_t *bytes, uint32_t size, uint32_t seed)
 {
 	uint32_t x = seed * 2654435761u + 1;
@@ -503,9 +556,9 @@ struct pair_block *pair_block_add(struct pair *pair, uint64_t request, uint32_t 
 		.request = request,
 		.size = size,
 		.piece_size = piece_size,
-		.bytes = calloc(1, size),
+		.memory = pair_memory_make(pair, size),
 	};
-	assert_non_null(block->bytes);
+	block->bytes = block->memory.bytes;
 	if ((pair->kind->ops->caps & XPRT_CAP_DIRECT) != 0)
 		block_declare(pair, block);
 	return block;

@@ -24,6 +24,10 @@ struct pair_kind {
 
 extern const struct pair_kind pair_kinds[];
 extern const size_t pair_kind_count;
+extern const struct pair_kind *const pair_shm; /* the first of shm */
+
+/* False, and said so: this host or container has none of it. */
+bool pair_kind_is_here(const struct pair_kind *kind);
 
 /* A frame as it came. */
 struct pair_frame {
@@ -48,10 +52,18 @@ struct pair_end {
 	bool closes_in_frame; /* frame() closes the lane it came on */
 };
 
+/* Memory of the client that can be passed on where the transport wants that. */
+struct pair_memory {
+	uint8_t *bytes;
+	size_t size;
+	int fd; /* by which it can be passed on; -1: private */
+};
+
 /* The caller's memory of one request of the client. */
 struct pair_block {
 	uint64_t request;
-	uint8_t *bytes;
+	struct pair_memory memory;
+	uint8_t *bytes; /* of it */
 	uint32_t size;
 	uint32_t piece_size; /* locate() hands it out in pieces of this size */
 	bool is_gone;
@@ -111,6 +123,9 @@ struct xprt_lane *pair_dial(struct pair *pair, const char *address, uint32_t ind
 void pair_poll(struct pair *pair);
 /* Poll until nothing has happened for a while. */
 void pair_settle(struct pair *pair);
+
+struct pair_memory pair_memory_make(const struct pair *pair, size_t size);
+void pair_memory_free(struct pair_memory *memory);
 
 /* Bytes that depend on seed. */
 void pair_fill(uint8_t *bytes, uint32_t size, uint32_t seed);

@@ -740,7 +740,7 @@ static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_si
 
 /* Of both kinds. */
 #define LOOP_OPS                                                                                   \
-	.transport = WIRE_XPRT_LOOP, .seg_max = XPRT_MOVE_SEG_MAX,                                 \
+	.transport = WIRE_XPRT_LOOP, .seg_max = XPRT_MOVE_SEG_MAX, .lane_max = WIRE_LANE_MAX,      \
 	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE, .listen_size = loop_listen_size,  \
 	.unlisten = loop_unlisten, .listener_name = loop_listener_name, .detach = loop_detach,     \
 	.attach = loop_attach, .discard = loop_discard, .send = loop_send, .close = loop_close,    \

@@ -344,6 +344,7 @@ static void tcp_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_siz
 const struct xprt_ops xprt_tcp = {
 	.name = "tcp",
 	.transport = WIRE_XPRT_TCP,
+	.lane_max = WIRE_LANE_MAX,
 	.lane_size = sizeof(struct tcp_server_lane),
 	.caps = XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC | XPRT_CAP_TLS,
 	.listen_size = tcp_listen_size,

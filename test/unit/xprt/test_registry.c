@@ -135,6 +135,8 @@ static void names_and_bits_are_checked(void **state)
 	LIAR(ops.name = NULL);
 	LIAR(ops.name = "");
 	LIAR(ops.transport = 0);
+	LIAR(ops.lane_max = 0);
+	LIAR(ops.lane_max = WIRE_LANE_MAX + 1);
 	LIAR(ops.transport = WIRE_XPRT_TCP | WIRE_XPRT_SHM);
 	LIAR(ops.caps |= 1u << 31);
 }
