@@ -199,6 +199,8 @@ static int on_frame(struct xprt_lane *lane, const struct xprt_frame *frame)
 		.crc = crc32c(crc32c(0, frame->body, header->body_size), frame->payload,
 			      header->payload_size),
 	};
+	if (end->on_frame != NULL)
+		end->on_frame(end, frame);
 	if (end->closes_in_frame) {
 		struct xprt_lane **slot = &end->group.lanes[record->lane];
 
@@ -235,6 +237,8 @@ static void on_closed(struct xprt_lane *lane, int why)
 	assert_true(why < 0);
 	end->closed++;
 	end->why = why;
+	if (end->fence != NULL)
+		lane->ops->fence(lane, end->fence);
 	if (lane_index(lane) != NO_SLOT)
 		end->group.lanes[lane_index(lane)] = NULL;
 }

@@ -50,6 +50,10 @@ struct pair_end {
 	uint32_t writable;
 	int frame_rc;         /* what frame() returns */
 	bool closes_in_frame; /* frame() closes the lane it came on */
+	/* Called in frame(), behind what it records; NULL: nobody. */
+	void (*on_frame)(struct pair_end *end, const struct xprt_frame *frame);
+	void *ctx;                /* of on_frame */
+	struct xprt_fence *fence; /* asked for in closed(); NULL: none */
 };
 
 /* Memory of the client that can be passed on where the transport wants that. */
