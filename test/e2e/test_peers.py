@@ -52,7 +52,7 @@ def run(tmp_path_factory):
         (programs / name).chmod(0o755)
     done = subprocess.run(
         [TOP / "bench" / "peers" / "run", BINARY, "--no-install", "--installs", folder / "none",
-         "--peers", "ctxkv,files,redis,memcached,mooncake tcp", "--sizes", "64KiB",
+         "--peers", "ctxkv tcp,files,redis,memcached,mooncake tcp", "--sizes", "64KiB",
          "--medium-sizes", "64KiB", "--working-set", "4MiB", "--data", "32MiB", "--rounds", "2",
          "--clients", "1,2", "--probes", "20", "--json", folder / "rows.json", "--out", folder / "report.md"],
         env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}, capture_output=True,

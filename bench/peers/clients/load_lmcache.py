@@ -17,6 +17,8 @@ from lmcache.v1.storage_backend.local_disk_backend import LocalDiskBackend
 
 GIB = 2**30
 PAGE = 4096
+POOL_SPARE = 64 << 20
+TOKENS = 256  # of a block: its shape is [2, layers, tokens, width]
 THREADS = 8  # of the back end; by default 4
 
 
@@ -27,22 +29,32 @@ def key_of(name):
 class Store(pyload.Store):
     def __init__(self, target, memory):
         super().__init__(target, memory)
-        config = LMCacheEngineConfig.from_defaults(
-            chunk_size=256, local_cpu=False, max_local_cpu_size=(len(memory) + (64 << 20)) / GIB,
-            local_disk=self.target["folder"], max_local_disk_size=4 * self.target["room"] / GIB,
-            extra_config={"use_odirect": self.target["direct"], "disk_io_threads": THREADS,
-                          "local_cpu.pinned_align_bytes": PAGE})
-        metadata = LMCacheMetadata("peers", 1, 1, 0, 0, torch.uint8, (1, 2, 256, 1, 1))
-        loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, daemon=True).start()
-        self.pool = LocalCPUBackend(config, metadata, dst_device="cpu")
-        self.disk = LocalDiskBackend(config, loop, self.pool, dst_device="cpu", metadata=metadata)
+        self.metadata = LMCacheMetadata("peers", 1, 1, 0, 0, torch.uint8, (1, 2, TOKENS, 1, 1))
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.pool = LocalCPUBackend(self.config(target), self.metadata, dst_device="cpu")
+        self.disk = None
         self.objects = []
+        self.use(target)
+
+    def config(self, target):
+        return LMCacheEngineConfig.from_defaults(
+            chunk_size=TOKENS, local_cpu=False,
+            max_local_cpu_size=(len(self.memory) + POOL_SPARE) / GIB,
+            local_disk=target["folder"], max_local_disk_size=4 * target["room"] / GIB,
+            extra_config={"use_odirect": target["direct"], "disk_io_threads": THREADS,
+                          "local_cpu.pinned_align_bytes": PAGE})
+
+    def use(self, target):
+        if self.disk is not None:
+            self.disk.close()
+        self.disk = LocalDiskBackend(self.config(target), self.loop, self.pool, dst_device="cpu",
+                                     metadata=self.metadata)
 
     def room(self, walk, is_put):
         if not is_put:
             return
-        self.objects = [self.pool.allocate(torch.Size([2, 1, 256, walk.size // 512]), torch.uint8,
+        self.objects = [self.pool.allocate(torch.Size([2, 1, TOKENS, walk.size // 2 // TOKENS]), torch.uint8,
                                            MemoryFormat.KV_2LTD, busy_loop=False)
                         for _ in walk.names]
         walk.addresses = [got.tensor.data_ptr() for got in self.objects]
@@ -86,11 +98,6 @@ class Store(pyload.Store):
         for name in names:
             self.disk.remove(key_of(name))
         self.disk.current_cache_size = sum(entry.size for entry in self.disk.dict.values())
-
-    def clear(self):
-        for key in list(self.disk.dict):
-            self.disk.remove(key)
-        self.disk.current_cache_size = 0.0
 
 
 pyload.main(Store)

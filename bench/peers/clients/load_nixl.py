@@ -13,12 +13,15 @@ NAP_S = 20e-6  # between looks at a transfer: its threads need the core
 class Store(pyload.Store):
     def __init__(self, target, memory):
         super().__init__(target, memory)
-        self.folder = self.target["folder"]
-        self.flags = os.O_DIRECT if self.target["direct"] else 0
+        self.use(target)
         self.name = f"peers-{os.getpid()}"
         self.agent = nixl_agent(self.name, nixl_agent_config(backends=[]))
         self.agent.create_backend("POSIX", {})
         self.agent.register_memory([(self.base, len(memory), 0, "")], "DRAM")
+
+    def use(self, target):
+        self.folder = target["folder"]
+        self.flags = os.O_DIRECT if target["direct"] else 0
 
     def path(self, name):
         return f"{self.folder}/{name}"

@@ -20,11 +20,14 @@ THREADS = 16  # of each kind, the tier's default
 class Store(pyload.Store):
     def __init__(self, target, memory):
         super().__init__(target, memory)
-        self.folder = self.target["folder"]
-        self.is_direct = io.probe_o_direct(self.folder)
         self.view = memoryview(memory)
         self.pool = DualQueueThreadPool(THREADS, THREADS)
         self.jobs = 0
+        self.use(target)
+
+    def use(self, target):
+        self.folder = target["folder"]
+        self.is_direct = io.probe_o_direct(self.folder)
         for number in range(256):
             os.makedirs(f"{self.folder}/{number:02x}", exist_ok=True)
 

@@ -4,7 +4,6 @@
 A client module has a Store class (below) and ends with pyload.main(ItsStore). Only the moving is
 inside the clock. usage of such a module: MODULE TARGET RUN BATCH MEMORY LIBRARY.
 """
-import contextlib
 import ctypes
 import json
 import math
@@ -54,9 +53,13 @@ class Store:
     """What a client module implements. Memory: an anonymous mapping, address and size."""
 
     def __init__(self, target, memory):
-        self.target = json.loads(target)
+        self.target = target
         self.memory = memory
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+    def use(self, target):
+        """From now on another, empty place; only for clients that live on between setups."""
+        raise NotImplementedError
 
     def room(self, walk, is_put):
         """Set walk.addresses: where content is written (put) or, if known before, arrives (get)."""
@@ -80,20 +83,8 @@ class Store:
     def drop(self, names):
         """Forget; not needed where the store does so by itself."""
 
-    def clear(self):
-        """Forget all: the files in the folder, where a store is that."""
-        clear_folder(self.target["folder"])
-
     def release(self, walk):
         """The blocks were looked at."""
-
-
-def clear_folder(folder):
-    """The files of a folder and its folders; the folders stay."""
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # each client of a folder is told so
-                os.unlink(f"{path}/{name}")
 
 
 class Load:
@@ -169,9 +160,12 @@ class Load:
         took.sort()
         return answer | {"p50_ns": took[calls // 2], "p99_ns": took[calls * 99 // 100]}
 
-    def clear(self):
-        self.store.clear()
-        return {"done": 0}
+    def answer(self, line):
+        name, _, rest = line.strip().partition(" ")
+        if name == "use":
+            self.store.use(json.loads(rest))
+            return {"done": 0}
+        return getattr(self, name)(*map(int, rest.split()))
 
     def drop(self, first, count):
         return self.timed(lambda walk: self.store.drop(walk.names),
@@ -187,10 +181,9 @@ def main(store_class):
     memory.madvise(mmap.MADV_HUGEPAGE)
     for at in range(0, int(size), mmap.PAGESIZE):
         memory[at] = 1
-    load = Load(store_class(target, memory), int(run), int(batch), library)
+    load = Load(store_class(json.loads(target), memory), int(run), int(batch), library)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
-        name, *arguments = line.split()
-        print(json.dumps(getattr(load, name)(*map(int, arguments))), file=answers)
+        print(json.dumps(load.answer(line)), file=answers)
     answers.flush()
     os._exit(0)  # some libraries' threads do not end

@@ -15,7 +15,7 @@ import traceback
 
 from .peer import PeerFailed, Setup
 
-MIB = 1 << 20
+ROUNDS_MIN = 2
 KILL_AT = 0.4  # of the time that a put of the working set is expected to take
 
 
@@ -32,7 +32,7 @@ class Options:
     limit_ms: int  # of one put or get
     probes: int  # calls of a round
     kept_size: int  # the block size at which restart and kill -9 are tried
-    deadline: float  # monotonic; no cell begins later
+    deadline: float  # monotonic; no cell begins later, and no round but the first ones
 
 
 class Results:
@@ -199,9 +199,12 @@ def kill(peer, state, options, size):
 
 
 def rounds_run(field, step, clients, size, options, count):
-    """count rounds; {peer: list of what its steps gave}, for all that began."""
+    """count rounds, fewer when time is up; {peer: list of what its steps gave}, for all that began."""
     results = {peer.name: [] for peer in field.alive}
     for number in range(count):
+        if number >= ROUNDS_MIN and time.monotonic() > options.deadline:
+            field.results.say(f"out of time: {number} rounds instead of {count}")
+            break
         for peer in field.turns(number):
             got = field.attempt(peer, step, field.state[peer.name], options, clients, size, number)
             if got is not None:
@@ -269,7 +272,8 @@ def memory_add(field, size, results):
 
 
 def medium_cells(peers, options, results, folder):
-    for size in options.medium_sizes:
+    # Last the one whose stores are stopped and killed: clients that live on must start anew then.
+    for size in sorted(options.medium_sizes, key=lambda size: size == options.kept_size):
         if time.monotonic() > options.deadline:
             results.say(f"out of time: no medium cells of {size >> 10} KiB")
             continue

@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from .peer import Peer, PeerFailed
+from .peer import NotInstalled, Peer, PeerFailed
 
 SEGMENTS_MIN = 32
 SPARE = 1.1  # room for headers, and for the segment that is being written
@@ -12,7 +12,7 @@ SPARE = 1.1  # room for headers, and for the segment that is being written
 class Tcp(Peer):
     name = "ctxkv tcp"
     transport = "tcp"
-    url_option = ""
+    start_words = ()
 
     def version(self):
         done = subprocess.run([self.context.binary, "version"], capture_output=True, text=True,
@@ -39,10 +39,25 @@ class Tcp(Peer):
                 raise PeerFailed(f"setup: {done.stderr.strip()[-300:]}")
         words = [] if self.setup.mode == "memory" else ["--buffers", self.setup.memory]
         log = self.spawn([self.context.binary, "start", "--no-supervise", "--dir", folder,
-                          "--listen", "127.0.0.1:0", *words])
+                          "--listen", "127.0.0.1:0", *words, *self.start_words])
         self.wait_for(lambda: re.search(rb"^ready\s+(\S+)", log.read_bytes(), re.M), log)
         self.address = re.search(rb"^ready\s+(\S+)", log.read_bytes(), re.M)[1].decode()
 
     def client(self, index):
         url = f"ctxkv://default@{self.address}?keyfile={self.setup.folder}/secrets"
-        return self.c_client("ctxkv", url + self.url_option, index)
+        return self.c_client("ctxkv", f"{url}&transport={self.transport}", index)
+
+
+class Shm(Tcp):
+    name = "ctxkv shm"
+    transport = "shm"
+
+    def install(self):
+        done = subprocess.run([self.context.binary, "start", "--help"], capture_output=True,
+                              text=True, check=False)
+        if "--shm-dir" not in done.stdout:
+            raise NotInstalled("this build has no shared memory")
+
+    def serve(self):
+        self.start_words = ("--shm-dir", self.setup.folder)
+        super().serve()

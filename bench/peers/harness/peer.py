@@ -207,11 +207,14 @@ class Peer:
                 return sock.connect_ex(("127.0.0.1", port)) == 0
         self.wait_for(is_open, log)
 
-    def start(self, setup):
-        """Empty, with all clients."""
+    def place(self, setup):
         self.setup = setup
         shutil.rmtree(setup.folder, ignore_errors=True)
         setup.folder.mkdir(parents=True)
+
+    def start(self, setup):
+        """Empty, with all clients."""
+        self.place(setup)
         self.serve()
         self.clients_start()
         self.rss_ready = self.rss()

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stores that are a library over files, in the engine's own process: no server. Their clients take
-seconds to import what they need, so they live on from one setup to the next in the same folder."""
+seconds to import what they need, so they live on from one setup to the next."""
+import json
+import shutil
+
 from . import install
 from .peer import Peer
 
@@ -20,20 +23,22 @@ class PythonFiles(Peer):
         return install.pip_version(self.home, self.package)
 
     def start(self, setup):
-        if self.clients and self.setup.folder == setup.folder:
-            self.setup = setup
-            self.command(["clear"] * len(self.clients))
+        if len(self.clients) < len(self.context.client_memory):
+            self.end()
+            super().start(setup)
             return
-        self.end()
-        super().start(setup)
+        self.place(setup)
+        self.command([f"use {json.dumps(self.target())}"] * len(self.clients))
 
     def rest(self):
-        self.command(["clear"] * len(self.clients))
+        shutil.rmtree(self.setup.folder)
+
+    def target(self):
+        return {"folder": str(self.setup.folder), "direct": self.setup.mode == "medium",
+                "room": self.setup.room}
 
     def client(self, index):
-        target = {"folder": str(self.setup.folder), "direct": self.setup.mode == "medium",
-                  "room": self.setup.room}
-        return self.py_client(self.module, target, index, self.env())
+        return self.py_client(self.module, self.target(), index, self.env())
 
     def env(self):
         return {}

@@ -101,7 +101,7 @@ def losses(groups):
             if ratio >= 1:
                 continue
             same = best_of(rows, row["transport"])
-            yield (ratio, [cell_text(row), row["peer"], speed_text(row), best["peer"],
+            yield (ratio, [cell_text(row), row["transport"], speed_text(row), best["peer"],
                            speed_text(best), f"{ratio:.2f}",
                            f"{same['peer']}: {median(ratios(row, same)):.2f}" if same else "none"])
 
@@ -118,7 +118,8 @@ def part_losses(rows):
             yield (f"- **{row['peer']}**: {row['kind']}: {row.get('error') or ''} "
                    f"{row.get('wrong') or 0} wrong blocks")
     yield f"In {len(lost)} of {compared} cells another store is ahead; the worst first.\n"
-    yield from table(["cell", "ours", "", "best peer", "", "ratio", "best over the same transport"],
+    yield from table(["cell", "over", "ctxkv", "who is best", "best peer", "ratio",
+                      "best over the same transport"],
                      [cells for _, cells in lost])
 
 

@@ -23,6 +23,17 @@ struct store {
 	struct slot slots[BATCH_MAX];
 };
 
+/* "transport=NAME" at the end of the URL is what the row says: no other may stand in for it. */
+static void transport_check(const struct store *store, const char *target)
+{
+	struct ctxkv_stat stat = { .size = sizeof(stat) };
+	const char *wanted = strstr(target, "transport=");
+
+	if (wanted != NULL && (ctxkv_get_stat(store->client, &stat) < 0 ||
+			       strcmp(wanted + strlen("transport="), stat.transport) != 0))
+		load_die("the session is over '%s', %s was asked for", stat.transport, wanted);
+}
+
 static void *store_open(const char *target)
 {
 	struct store *store = calloc(1, sizeof(*store));
@@ -36,6 +47,7 @@ static void *store_open(const char *target)
 	opts.lanes = LANES;
 	if (ctxkv_open(&opts, 5 * NS_PER_S, &store->client, message, sizeof(message)) < 0)
 		load_die("%s", message);
+	transport_check(store, target);
 	ctxkv_namespace("peers", &store->ns);
 	return store;
 }
