@@ -201,7 +201,7 @@ static bool get_goes_direct(struct op *op)
 {
 	struct op_get *get = &op->u.get;
 
-	if (!direct_is_possible(op) || get->has_progress || op->size < SHARD_FOREIGN_MIN ||
+	if (!direct_is_possible(op) || get->has_progress || !shard_read_is_large(op->size) ||
 	    get_is_kept(op))
 		return false;
 	if (direct_map(op) && shard_read_fits(op->slot->shard, &get->ref, get->offset, op->size,

@@ -162,7 +162,7 @@ static bool put_goes_direct(struct op *op)
 {
 	struct shard_put *put = &op->u.put.put;
 
-	if (!put->is_durable || !direct_is_possible(op) || op->size < DISK_GROUP_BLOCK_MAX)
+	if (!put->is_durable || !direct_is_possible(op) || !shard_put_is_large(op->size))
 		return false;
 	if (direct_map(op) &&
 	    shard_put_fits(op->slot->shard, op->size, op->mapped, op->mapped_count)) {

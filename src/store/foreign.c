@@ -9,6 +9,20 @@
  */
 #include "shard_priv.h"
 
+#ifndef FOREIGN_MIN
+#define FOREIGN_MIN (64 * KiB) /* of a piece */
+#endif
+
+bool shard_read_is_large(uint32_t size)
+{
+	return size >= FOREIGN_MIN;
+}
+
+bool shard_put_is_large(uint32_t size)
+{
+	return size >= DISK_GROUP_BLOCK_MAX;
+}
+
 /* All but the last are whole units, none of them tiny. */
 static bool are_fit(const struct iovec *iov, uint32_t iov_count, uint64_t unit)
 {
@@ -16,10 +30,10 @@ static bool are_fit(const struct iovec *iov, uint32_t iov_count, uint64_t unit)
 		if ((uintptr_t)iov[i].iov_base % PAGE_SIZE != 0)
 			return false;
 		if (i + 1 < iov_count &&
-		    (iov[i].iov_len < SHARD_FOREIGN_MIN || iov[i].iov_len % unit != 0))
+		    (iov[i].iov_len < FOREIGN_MIN || iov[i].iov_len % unit != 0))
 			return false;
 	}
-	return iov_count > 1 || (iov_count == 1 && iov[0].iov_len >= SHARD_FOREIGN_MIN);
+	return iov_count > 1 || (iov_count == 1 && iov[0].iov_len >= FOREIGN_MIN);
 }
 
 bool shard_read_fits(const struct shard *shard, const struct shard_ref *ref, uint32_t offset,
@@ -41,7 +55,7 @@ bool shard_put_fits(const struct shard *shard, uint32_t size, const struct iovec
 		    uint32_t iov_count)
 {
 	CHECK_OBJ(shard, SHARD_MAGIC);
-	return !is_memory(shard) && size >= DISK_GROUP_BLOCK_MAX && size % PAGE_SIZE == 0 &&
+	return !is_memory(shard) && shard_put_is_large(size) && size % PAGE_SIZE == 0 &&
 	       are_fit(iov, iov_count, PAGE_SIZE);
 }
 

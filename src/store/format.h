@@ -34,7 +34,9 @@
 #define DISK_EXTENT_ALIGN    MiB
 #define DISK_DROP_MAX        100         /* rows of dropped namespaces */
 #define DISK_GROUP_MAX       21          /* entries of one record */
+#ifndef DISK_GROUP_BLOCK_MAX
 #define DISK_GROUP_BLOCK_MAX (256 * KiB) /* blocks below it may share a record */
+#endif
 #define DISK_STRIDE          (64 * KiB)
 #define DISK_STRIDE_BIG      (128 * KiB) /* of blocks above 32 MiB */
 #define DISK_STRIDE_MAX      512         /* checksums in a record header */

@@ -242,8 +242,9 @@ uint64_t shard_payer_bytes(const struct shard *shard, const uint8_t payer[16]);
 
 /* --- read from the medium --- */
 
-/* A piece of a client's memory that is smaller is not worth its part of a command. */
-#define SHARD_FOREIGN_MIN (64 * KiB)
+/* Whether something of that size is worth a client's memory instead of buffers, if it fits. */
+bool shard_read_is_large(uint32_t size);
+bool shard_put_is_large(uint32_t size);
 
 /*
  * Reads a range of a pinned block into the caller's buffers and checks it as verify says: a whole

@@ -15,7 +15,8 @@
 #define QUARANTINE_MAX 64
 #define USER_LEASE_MAX 8
 #define LEASE_MS_MAX   10000u
-#define ARENA_SIZE     GiB /* of addresses, not of memory */
+#define ARENA_SIZE     GiB        /* of addresses, not of memory */
+#define USER_STAGE     (64 * MiB) /* likewise: where a mapped transport serves the rest */
 
 struct cluster;
 
@@ -79,11 +80,13 @@ struct user {
 	struct list ops;
 	uint64_t late_ns; /* how long it was frozen, in all */
 	bool is_dying;
+	bool is_killed; /* what the server still holds of its memory is nobody's business */
 	/* Its buffers come from here, one behind the other: what a transport does must not follow
 	 * from where malloc() puts them. */
 	uint8_t *arena;
 	uint64_t arena_used;
 	bool is_arena_declared;
+	uint8_t *stage;
 	struct ctxkv_region *region;
 	struct quarantine quarantine[QUARANTINE_MAX];
 	uint32_t quarantine_next;
@@ -133,6 +136,7 @@ struct cluster {
 	uint64_t missed;
 	/* To see that a run does something. */
 	uint64_t hits, misses, stored, existed, drops, failures, restarts, kills, leases, refused;
+	struct metrics metrics; /* of servers that are no more */
 };
 
 /* --- cluster_server.c --- */

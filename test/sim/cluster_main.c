@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sim: servers and their clients, the real reactors, stores, transports and client core, over the
- * simulated disks and network. Transport loop (one-sided) or tcp, media or memory, one server or
- * three, of one reactor or several, all limits by the seed.
+ * simulated disks and network. Transport loop (one-sided, or mapped) or tcp, media or memory, one
+ * server or three, of one reactor or several, all limits by the seed.
  *
  *   1. Actions: clients ask; in between there is trouble: kills, power loss, orderly restarts,
  * cuts, freezes, of servers and of clients, at any event; where members come from the name server,
@@ -177,10 +177,12 @@ static void choose_shape(struct cluster *cluster)
 
 static void choose(struct cluster *cluster)
 {
+	static const struct xprt_ops *const xprts[] = { &xprt_loop, &xprt_loop_mapped, &xprt_tcp,
+							&xprt_tcp };
 	struct sim *sim = cluster->sim;
 	struct rng *rng = &sim->rng;
 
-	cluster->xprt = rng_chance(rng, 5000) ? &xprt_loop : &xprt_tcp;
+	cluster->xprt = xprts[rng_below(rng, ARRAY_LEN(xprts))];
 	cluster->ns_count = (uint32_t)rng_range(rng, 1, 3);
 	cluster->durable_rate = (uint32_t)rng_below(rng, 10001);
 	cluster->timeout_max_ns = rng_log(rng, 100 * NS_PER_MS, 10 * NS_PER_S);
@@ -500,6 +502,12 @@ static void scenario(struct sim *sim)
 		 cluster.stored, cluster.existed, cluster.hits, cluster.misses, cluster.failures,
 		 cluster.drops, cluster.kills, cluster.restarts, cluster.forgotten, cluster.missed,
 		 cluster.leases, cluster.refused);
+	sim_note(sim,
+		 "gets: %" PRIu64 " bytes direct, %" PRIu64 " copied, %" PRIu64
+		 " read again; puts: %" PRIu64 " direct, %" PRIu64 " copied; %" PRIu64 " declined",
+		 cluster.metrics.get_direct, cluster.metrics.get_copied,
+		 cluster.metrics.direct_repeated, cluster.metrics.put_direct,
+		 cluster.metrics.put_copied, cluster.metrics.direct_declined);
 	sim_env_destroy(&cluster.ctl);
 	model_fini(&cluster.model);
 }

@@ -160,6 +160,17 @@ static void close_memory(struct server *server)
 	cluster->life++;
 }
 
+static void part_end(struct cluster *cluster, struct part *part)
+{
+	struct metrics metrics;
+
+	if (part->reactor == NULL)
+		return;
+	reactor_get_metrics(part->reactor, &metrics);
+	metrics_add(&cluster->metrics, &metrics);
+	reactor_destroy(&part->reactor);
+}
+
 /* Whatever is left of the process. */
 static void bury(struct server *server, bool is_power_loss)
 {
@@ -174,7 +185,7 @@ static void bury(struct server *server, bool is_power_loss)
 	for (uint32_t i = 0; i < cluster->reactor_count; i++) {
 		struct part *part = &server->parts[i];
 
-		reactor_destroy(&part->reactor);
+		part_end(cluster, part);
 		(void)shard_close(&part->shard, true); /* a crash has no result */
 		medium_close(&part->medium);
 	}
@@ -246,7 +257,7 @@ static void close_shards(struct server *server)
 
 	cluster->forgotten += server_forgotten(server);
 	for (uint32_t i = 0; i < cluster->reactor_count; i++)
-		reactor_destroy(&server->parts[i].reactor);
+		part_end(cluster, &server->parts[i]);
 	for (uint32_t i = 0; i < cluster->reactor_count; i++) {
 		struct part *part = &server->parts[i];
 		int rc = shard_close(&part->shard, false);

@@ -2,11 +2,13 @@
 /*
  * A client's process: the real client core, asked for puts, gets, probes and drops. What comes back
  * goes to the model. Buffers are filled with a pattern when they are released, and looked at again
- * before they are freed: whatever has changed was written by somebody late.
+ * before they are freed: whatever has changed was written by somebody late. What is released is not
+ * held by any server; buffers are such that a drive can be let at them, or odd.
  */
 #include "cluster.h"
 
 #include "../../src/wire/place.h"
+#include "../../src/xprt/loop/loop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include <sys/mman.h>
 
 #define POISON       0x5a
+#define OVER_MAX_NS  (120 * NS_PER_S) /* a frozen server thaws, a dead one is gone */
 #define RESULT_SLACK (50 * NS_PER_MS) /* timers and the loop's turn, after the deadline */
 
 struct cop {
@@ -75,6 +78,13 @@ static void buffer_release(struct user *user, const struct cop *cop, uint32_t i)
 
 	if (cop->bytes[i] == NULL)
 		return;
+	if (xprt_loop_is_held(cop->bytes[i], cop->sizes[i])) {
+		if (!user->is_killed)
+			sim_fail(user->cluster->sim,
+				 "client %u: memory of op %u of identity %u is released and held",
+				 user->number, cop->op.opcode, cop->idents[i]);
+		return;
+	}
 	check_row(user, row);
 	row_free(row);
 	memset(cop->bytes[i], POISON, cop->sizes[i]);
@@ -400,6 +410,10 @@ static void give_buffer(struct cop *cop, uint32_t i, uint64_t size)
 	struct rng *rng = &cop->user->cluster->sim->rng;
 	uint64_t first = rng_chance(rng, 5000) ? size : rng_range(rng, 1, size);
 
+	if (rng_chance(rng, 6000)) { /* for the drive */
+		cop->user->arena_used = round_up(cop->user->arena_used, PAGE_SIZE);
+		first = MIN(round_up(first, PAGE_SIZE), size);
+	}
 	cop->bytes[i] = cop->user->arena + cop->user->arena_used;
 	cop->user->arena_used += size + 1 + rng_below(rng, 200); /* any alignment */
 	ASSERT(cop->user->arena_used <= ARENA_SIZE);
@@ -411,11 +425,21 @@ static void give_buffer(struct cop *cop, uint32_t i, uint64_t size)
 	cop->items[i].iov_count = first == size ? 1 : 2;
 }
 
+/* Any; where memory is mapped often what a drive is let at. */
+static uint64_t some_size(struct cluster *cluster)
+{
+	struct rng *rng = &cluster->sim->rng;
+
+	if ((cluster->xprt->caps & XPRT_CAP_MAPPED) != 0 && rng_chance(rng, 6000))
+		return round_down(rng_range(rng, PAGE_SIZE, cluster->block_max), PAGE_SIZE);
+	return rng_log(rng, 1, cluster->block_max);
+}
+
 static void make_put(struct cop *cop, uint32_t i)
 {
 	struct cluster *cluster = cop->user->cluster;
 	struct rng *rng = &cluster->sim->rng;
-	uint64_t size = rng_log(rng, 1, cluster->block_max);
+	uint64_t size = some_size(cluster);
 	uint64_t expiry_s = 0;
 
 	if (rng_chance(rng, 500)) {
@@ -553,6 +577,8 @@ bool user_act(struct user *user)
 
 	if (user->client == NULL || user->env->frozen_until_ns > cluster->sim->now_ns)
 		return false;
+	if (cluster->trouble > 0 && !cluster->is_calm && rng_chance(rng, 50))
+		xprt_loop_cut(user->arena, ARENA_SIZE);
 	if (rng_chance(rng, 300) && !list_is_empty(&user->ops))
 		client_cancel(user->client, &list_head(&user->ops, struct cop, node)->op);
 	if (rng_chance(rng, 1000))
@@ -570,14 +596,22 @@ bool user_act(struct user *user)
 
 /* --- the process --- */
 
+static uint8_t *memory_map(uint64_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	ASSERT(memory != MAP_FAILED);
+	return memory;
+}
+
 void user_init(struct user *user, struct cluster *cluster, uint32_t number)
 {
 	user->cluster = cluster;
 	user->number = number;
 	list_init(&user->ops);
-	user->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT(user->arena != MAP_FAILED);
+	user->arena = memory_map(ARENA_SIZE);
+	user->stage = memory_map(USER_STAGE);
 	user->is_arena_declared = rng_chance(&cluster->sim->rng, 5000);
 }
 
@@ -585,6 +619,7 @@ void user_fini(struct user *user)
 {
 	check_quarantine(user);
 	munmap(user->arena, ARENA_SIZE);
+	munmap(user->stage, USER_STAGE);
 }
 
 void user_start(struct user *user)
@@ -598,6 +633,10 @@ void user_start(struct user *user)
 	lease_clear(user);
 	user->opts.event = event_cb;
 	user->opts.ctx = user;
+	if ((cluster->xprt->caps & XPRT_CAP_MAPPED) != 0) {
+		user->opts.stage = user->stage;
+		user->opts.stage_size = USER_STAGE;
+	}
 	rc = client_create(&user->env->env, &user->opts, &user->client);
 	if (rc < 0)
 		sim_fail(cluster->sim, "client: %s", err_str(rc));
@@ -609,18 +648,39 @@ void user_start(struct user *user)
 	sim_note(cluster->sim, "client %u starts", user->number);
 }
 
+/* It closes in order: what servers may still do to its memory is waited for. */
+static void wait_over(struct user *user)
+{
+	struct sim *sim = user->cluster->sim;
+	uint64_t until_ns = sim->now_ns + OVER_MAX_NS;
+
+	while (!client_is_over(user->client)) {
+		if (sim->now_ns > until_ns)
+			sim_fail(sim, "client %u cannot close", user->number);
+		if (!sim_step(sim))
+			sim->now_ns += NS_PER_MS;
+	}
+}
+
 void user_stop(struct user *user, bool is_killed, bool is_silent)
 {
 	struct sim *sim = user->cluster->sim;
 
 	sim_note(sim, "client %u %s", user->number, is_killed ? "is killed" : "closes");
 	user->is_dying = true;
+	user->is_killed = is_killed;
 	if (is_killed)
 		sim_env_kill(user->env, is_silent);
+	client_end(user->client);
+	if (is_killed)
+		xprt_loop_fences_open(&user->env->env);
+	else
+		wait_over(user);
 	client_destroy(&user->client);
 	if (!list_is_empty(&user->ops))
 		sim_fail(sim, "client %u is closed and keeps ops", user->number);
 	check_quarantine(user);
 	sim_env_destroy(&user->env);
 	user->is_dying = false;
+	user->is_killed = false;
 }

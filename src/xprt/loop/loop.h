@@ -39,6 +39,8 @@ void xprt_loop_delay_set(loop_delay delay);
 
 /* Whether a server holds some of these bytes: a client that lets go of them now has erred. */
 bool xprt_loop_is_held(const void *base, uint64_t size);
+/* The process of env is no more: who waits in it for a fence waits no longer. */
+void xprt_loop_fences_open(struct env *env);
 /* As if the client had cut this memory: whoever holds some of it is told so by unmap(). */
 void xprt_loop_cut(const void *base, uint64_t size);
 

@@ -130,13 +130,21 @@ static bool is_over(uint64_t session)
 	return true;
 }
 
+static struct list fences = { &fences, &fences };
+
+static void fence_open(struct xprt_fence *fence)
+{
+	list_del(&fence->node);
+	fence->done(fence);
+}
+
 static void fence_look(struct env_timer *timer)
 {
 	struct xprt_fence *fence = CONTAINER_OF(timer, struct xprt_fence, timer);
 	struct env *env = fence->ctx;
 
 	if (is_over(fence->session))
-		fence->done(fence);
+		fence_open(fence);
 	else
 		env->ops->timer_set(env, timer, env_now_ns(env) + LOOP_FENCE_NS);
 }
@@ -145,8 +153,22 @@ void loop_fence(struct xprt_lane *lane, struct xprt_fence *fence)
 {
 	struct env *env = lane->env;
 
+	list_init(&fence->node);
+	list_add_tail(&fences, &fence->node);
 	fence->ctx = env;
 	fence->session = loop_of(lane)->serial;
 	fence->timer = (struct env_timer) { .fire = fence_look };
 	env->ops->timer_set(env, &fence->timer, env_now_ns(env));
+}
+
+void xprt_loop_fences_open(struct env *env)
+{
+	list_for_each_safe (pos, &fences) {
+		struct xprt_fence *fence = list_entry(pos, struct xprt_fence, node);
+
+		if (fence->ctx != env)
+			continue;
+		env->ops->timer_clear(env, &fence->timer);
+		fence_open(fence);
+	}
 }
