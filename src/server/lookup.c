@@ -15,11 +15,8 @@ struct saving_row *request_saving(const struct request *request)
 	return saving_find(&session->reactor->saving, session->tenant->id, request->ns);
 }
 
-void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
-			const struct shard *shard, const struct store_id *id)
+static void count_miss(struct reactor *reactor, struct saving_row *saving, bool was_here)
 {
-	bool was_here = shard_was_here(shard, id);
-
 	reactor->metrics.miss_forgotten += was_here;
 	reactor->metrics.miss_new += !was_here;
 	if (saving == NULL)
@@ -28,29 +25,71 @@ void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
 	saving->miss_new += !was_here;
 }
 
+void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
+			const struct shard *shard, const struct store_id *id)
+{
+	count_miss(reactor, saving, shard_was_here(shard, id));
+}
+
+/* What is looked up together: the index is larger than what is near, and each wait for it the
+ * larger part of a lookup. */
+struct probe {
+	struct store_id id; /* with the key of the one that is looked at */
+	struct shard_look looks[SHARD_LOOK_MAX];
+	uint32_t at[SHARD_LOOK_MAX]; /* of keys */
+	uint32_t count;
+};
+
+static void probe_start(struct probe *probe, struct reactor *reactor, const struct wire_key *keys,
+			uint32_t from, uint32_t to)
+{
+	probe->count = 0;
+	for (uint32_t i = from; i < to; i++) {
+		const struct shard_slot *slot = reactor_slot(reactor, &keys[i]);
+
+		if (slot == NULL || slot->shard == NULL)
+			continue;
+		memcpy(probe->id.key, keys[i].bytes, sizeof(probe->id.key));
+		shard_look_start(slot->shard, &probe->id, &probe->looks[probe->count]);
+		probe->at[probe->count++] = i;
+	}
+	for (uint32_t i = 0; i < probe->count; i++)
+		shard_look_fetch(&probe->looks[i]);
+}
+
+static void probe_finish(struct probe *probe, struct request *request, struct saving_row *saving,
+			 const struct wire_key *keys)
+{
+	struct reactor *reactor = request->session->reactor;
+
+	for (uint32_t i = 0; i < probe->count; i++) {
+		uint32_t at = probe->at[i];
+		enum shard_looked looked;
+
+		memcpy(probe->id.key, keys[at].bytes, sizeof(probe->id.key));
+		looked = shard_look_finish(&probe->looks[i], &probe->id);
+		if (looked != SHARD_LOOK_HERE) {
+			count_miss(reactor, saving, looked == SHARD_LOOK_FORGOTTEN);
+			continue;
+		}
+		request->bits[at / 8] |= (uint8_t)(1u << at % 8);
+		reactor->metrics.probe_found++;
+	}
+}
+
 static void lookup_probe(struct request *request, const struct wire_header *header,
 			 const void *body)
 {
 	const struct wire_key *keys = wire_items(header, body);
 	struct reactor *reactor = request->session->reactor;
 	struct saving_row *saving = request_saving(request);
-	struct store_id id;
-	struct shard_ref ref;
+	struct probe probe;
 
-	memcpy(id.domain, request->domain, sizeof(id.domain));
-	memcpy(id.ns, request->ns, sizeof(id.ns));
-	for (uint32_t i = 0; i < header->count; i++) {
-		const struct shard_slot *slot = reactor_slot(reactor, &keys[i]);
-
-		memcpy(id.key, keys[i].bytes, sizeof(id.key));
-		if (slot == NULL || slot->shard == NULL)
-			continue;
-		if (!shard_find(slot->shard, &id, &ref)) {
-			reactor_count_miss(reactor, saving, slot->shard, &id);
-			continue;
-		}
-		request->bits[i / 8] |= (uint8_t)(1u << i % 8);
-		reactor->metrics.probe_found++;
+	memcpy(probe.id.domain, request->domain, sizeof(probe.id.domain));
+	memcpy(probe.id.ns, request->ns, sizeof(probe.id.ns));
+	for (uint32_t i = 0; i < header->count; i += SHARD_LOOK_MAX) {
+		probe_start(&probe, reactor, keys, i, MIN(i + SHARD_LOOK_MAX, header->count));
+		probe_finish(&probe, request, saving, keys);
 	}
 	reactor->metrics.probe_keys += header->count;
 }

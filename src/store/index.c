@@ -210,6 +210,34 @@ static bool is_live(const struct index *index, const struct packed *packed)
 	       packed_sequence(packed) >= index->segments->first_sequence[segment];
 }
 
+void index_fetch(const struct index *index, const struct hash128 *hash)
+{
+	uint64_t buckets[2];
+
+	buckets_of(index, hash->lo, hash->hi, buckets);
+	__builtin_prefetch(&index->buckets[buckets[0]]);
+	__builtin_prefetch(&index->buckets[buckets[1]]);
+}
+
+void index_fetch_entry(const struct index *index, const struct hash128 *hash)
+{
+	uint64_t tag = tag_of(hash->lo);
+	uint64_t buckets[2];
+
+	buckets_of(index, hash->lo, hash->hi, buckets);
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct bucket *bucket = &index->buckets[buckets[i]];
+		uint64_t match = tag_match(bucket, tag);
+		const char *entry;
+
+		if (match == 0)
+			continue;
+		entry = (const char *)&bucket->slots[match_take(&match)];
+		__builtin_prefetch(entry);
+		__builtin_prefetch(entry + sizeof(struct packed) - 1); /* it may be in two lines */
+	}
+}
+
 /* Where hash stands, live or stale. */
 static struct place find_place(const struct index *index, const struct hash128 *hash)
 {

@@ -62,6 +62,11 @@ int index_create(struct env *env, uint64_t entry_count, const struct index_segme
 		 struct index **index_out) MUST_USE;
 void index_destroy(struct index **index);
 
+/* For who looks up many: have the memory bring what a find will look at. First for all of them
+ * where they may stand, then, from there, the entries that may be theirs. */
+void index_fetch(const struct index *index, const struct hash128 *hash);
+void index_fetch_entry(const struct index *index, const struct hash128 *hash);
+
 bool index_find(const struct index *index, const struct hash128 *hash,
 		struct index_entry *entry_out);
 

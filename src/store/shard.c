@@ -223,11 +223,11 @@ static bool has_expired(const struct shard *shard, const struct index_entry *ent
 	return entry->expiry_s != 0 && entry->expiry_s <= shard->env->ops->wall_s(shard->env);
 }
 
-bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
-			 struct index_entry *entry_out)
+/* hash: of id. */
+static bool lookup_hash(struct shard *shard, const struct store_id *id, const struct hash128 *hash,
+			struct index_entry *entry_out)
 {
-	*hash_out = index_hash(shard->super.disk->seed, id);
-	if (shard->is_offline || !index_find(shard->index, hash_out, entry_out))
+	if (shard->is_offline || !index_find(shard->index, hash, entry_out))
 		return false;
 	if (entry_out->sequence < super_drop_sequence(&shard->super, id->domain, id->ns)) {
 		shard->stats.dropped++;
@@ -236,8 +236,15 @@ bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct 
 	} else {
 		return true;
 	}
-	(void)shard_index_remove(shard, hash_out, entry_out->sequence); /* it was just found */
+	(void)shard_index_remove(shard, hash, entry_out->sequence); /* it was just found */
 	return false;
+}
+
+bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
+			 struct index_entry *entry_out)
+{
+	*hash_out = index_hash(shard->super.disk->seed, id);
+	return lookup_hash(shard, id, hash_out, entry_out);
 }
 
 bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
@@ -294,14 +301,44 @@ bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref
 	return true;
 }
 
+static bool was_here(const struct shard *shard, const struct store_id *id,
+		     const struct hash128 *hash)
+{
+	uint64_t sequence;
+
+	return !shard->is_offline && index_remembers(shard->index, hash, &sequence) &&
+	       sequence >= super_drop_sequence(&shard->super, id->domain, id->ns);
+}
+
 bool shard_was_here(const struct shard *shard, const struct store_id *id)
 {
 	struct hash128 hash = index_hash(shard->super.disk->seed, id);
-	uint64_t sequence;
 
 	CHECK_OBJ(shard, SHARD_MAGIC);
-	return !shard->is_offline && index_remembers(shard->index, &hash, &sequence) &&
-	       sequence >= super_drop_sequence(&shard->super, id->domain, id->ns);
+	return was_here(shard, id, &hash);
+}
+
+void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out)
+{
+	CHECK_OBJ(shard, SHARD_MAGIC);
+	look_out->shard = shard;
+	look_out->hash = index_hash(shard->super.disk->seed, id);
+	index_fetch(shard->index, &look_out->hash);
+}
+
+void shard_look_fetch(const struct shard_look *look)
+{
+	index_fetch_entry(look->shard->index, &look->hash);
+}
+
+enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id)
+{
+	struct shard *shard = look->shard;
+	struct index_entry entry;
+
+	if (lookup_hash(shard, id, &look->hash, &entry) && !has_expired(shard, &entry))
+		return SHARD_LOOK_HERE;
+	return was_here(shard, id, &look->hash) ? SHARD_LOOK_FORGOTTEN : SHARD_LOOK_MISS;
 }
 
 /* Little was written since: who is asked for again so soon is no sign of use later on. */

@@ -202,6 +202,28 @@ bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref
  */
 bool shard_was_here(const struct shard *shard, const struct store_id *id);
 
+/*
+ * The same for many, of any shards, faster: start all of them, fetch all, then finish each. Between
+ * start and finish nothing else is called of a shard. About SHARD_LOOK_MAX at a time, so that what
+ * was fetched is still near.
+ */
+#define SHARD_LOOK_MAX 64
+
+enum shard_looked {
+	SHARD_LOOK_MISS = 0,
+	SHARD_LOOK_FORGOTTEN, /* shard_was_here() */
+	SHARD_LOOK_HERE,      /* shard_find() */
+};
+
+struct shard_look {
+	struct shard *shard;
+	struct hash128 hash;
+};
+
+void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out);
+void shard_look_fetch(const struct shard_look *look);
+enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id);
+
 /* Count a hit of the block, for reclaim. */
 void shard_hit(struct shard *shard, const struct shard_ref *ref);
 

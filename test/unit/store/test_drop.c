@@ -158,6 +158,49 @@ static void the_table_of_namespaces_is_bounded(void **state)
 	closed(&bench);
 }
 
+/* All that could be known of blocks, asked one by one and together: the answers are the same. */
+static void looking_up_many_is_looking_up_each(void **state)
+{
+	struct shard_look looks[SHARD_LOOK_MAX];
+	struct store_bench bench;
+	uint32_t counts[3] = { 0 };
+
+	opened(&bench);
+	/* More than fits: the first are forgotten. */
+	for (uint32_t i = 0; i < 200; i++)
+		assert_int_equal(bench_put(&bench, i, 3 * MiB, true), 0);
+	for (uint32_t i = 180; i < 200; i += 4)
+		assert_int_equal(bench_drop(&bench, i, false), 0);
+	for (uint32_t from = 0; from < 256; from += SHARD_LOOK_MAX) {
+		struct store_id id;
+
+		for (uint32_t i = 0; i < SHARD_LOOK_MAX; i++) {
+			bench_id(from + i, &id);
+			shard_look_start(bench.shard, &id, &looks[i]);
+		}
+		for (uint32_t i = 0; i < SHARD_LOOK_MAX; i++)
+			shard_look_fetch(&looks[i]);
+		for (uint32_t i = 0; i < SHARD_LOOK_MAX; i++) {
+			enum shard_looked want = SHARD_LOOK_MISS;
+			enum shard_looked got;
+			struct shard_ref ref;
+
+			bench_id(from + i, &id);
+			got = shard_look_finish(&looks[i], &id);
+			if (shard_find(bench.shard, &id, &ref))
+				want = SHARD_LOOK_HERE;
+			else if (shard_was_here(bench.shard, &id))
+				want = SHARD_LOOK_FORGOTTEN;
+			assert_int_equal(got, want);
+			counts[got]++;
+		}
+	}
+	assert_true(counts[SHARD_LOOK_HERE] > 20);
+	assert_true(counts[SHARD_LOOK_FORGOTTEN] > 20);
+	assert_true(counts[SHARD_LOOK_MISS] >= 56 + 5);
+	closed(&bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +209,7 @@ int main(void)
 		cmocka_unit_test(a_drop_buries_what_only_the_medium_knows),
 		cmocka_unit_test(a_dropped_namespace_stays_dropped),
 		cmocka_unit_test(the_table_of_namespaces_is_bounded),
+		cmocka_unit_test(looking_up_many_is_looking_up_each),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
