@@ -22,25 +22,25 @@
 
 #include "../base/base.h"
 
-#define DISK_VERSION         1
-#define DISK_LABEL_MAGIC     UINT64_C(0x314c424c56585443) /* "CTXVLBL1" */
-#define DISK_SUPER_MAGIC     UINT64_C(0x3150555356585443) /* "CTXVSUP1" */
-#define DISK_SPAN_MAGIC      UINT64_C(0x314e505356585443) /* "CTXVSPN1" */
-#define DISK_REC_MAGIC       UINT64_C(0x3143455256585443) /* "CTXVREC1" */
-#define DISK_FOOT_MAGIC      UINT64_C(0x31544f4656585443) /* "CTXVFOT1" */
+#define DISK_VERSION      1
+#define DISK_LABEL_MAGIC  UINT64_C(0x314c424c56585443) /* "CTXVLBL1" */
+#define DISK_SUPER_MAGIC  UINT64_C(0x3150555356585443) /* "CTXVSUP1" */
+#define DISK_SPAN_MAGIC   UINT64_C(0x314e505356585443) /* "CTXVSPN1" */
+#define DISK_REC_MAGIC    UINT64_C(0x3143455256585443) /* "CTXVREC1" */
+#define DISK_FOOT_MAGIC   UINT64_C(0x31544f4656585443) /* "CTXVFOT1" */
 
-#define DISK_SHARD_MAX       64
-#define DISK_SUPER_SIZE      (8 * KiB) /* a slot */
-#define DISK_EXTENT_ALIGN    MiB
-#define DISK_DROP_MAX        100         /* rows of dropped namespaces */
-#define DISK_GROUP_MAX       21          /* entries of one record */
+#define DISK_SHARD_MAX    64
+#define DISK_SUPER_SIZE   (8 * KiB) /* a slot */
+#define DISK_EXTENT_ALIGN MiB
+#define DISK_DROP_MAX     100 /* rows of dropped namespaces */
+#define DISK_GROUP_MAX    21  /* entries of one record */
 #ifndef DISK_GROUP_BLOCK_MAX
 #define DISK_GROUP_BLOCK_MAX (256 * KiB) /* blocks below it may share a record */
 #endif
-#define DISK_STRIDE          (64 * KiB)
-#define DISK_STRIDE_BIG      (128 * KiB) /* of blocks above 32 MiB */
-#define DISK_STRIDE_MAX      512         /* checksums in a record header */
-#define DISK_SEGMENT_MAX     GiB
+#define DISK_STRIDE      (64 * KiB)
+#define DISK_STRIDE_BIG  (128 * KiB) /* of blocks above 32 MiB */
+#define DISK_STRIDE_MAX  512         /* checksums in a record header */
+#define DISK_SEGMENT_MAX GiB
 
 /* The simulator builds the store with smaller ones, so that a run fills a medium in no time. */
 #ifndef DISK_SEGMENT_MIN
