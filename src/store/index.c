@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A cuckoo table of buckets. A bucket is eight cache lines: a word of nine 7-bit tags, then nine
- * packed entries. The two halves of a hash choose its two buckets (multiply and shift, so that any
- * number of buckets will do), the low bits of one half its tag; tag 0 is an empty slot.
+ * A cuckoo table of buckets. A bucket is a word of nine 7-bit tags and nine packed entries. The
+ * words of all buckets stand together (1 MiB for 1 M entries: near the CPU, where the entries are
+ * not), the entries apart. The two halves of a hash choose its two buckets (multiply and shift, so
+ * that any number of buckets will do), the low bits of one half its tag; tag 0 is an empty slot.
  *
  * Find       Compares the nine tags of a bucket at once and looks only at entries whose tag
- *            agrees: usually one line of tags and one of an entry, in the first or second bucket.
+ *            agrees: usually two words of tags and one entry; none where there is none.
  * Insert     1. The same hash in either bucket: replace it there. A hash stands in the table at
  *            most once, live or stale.
  *            2. An empty slot in the bucket that has more of them.
@@ -51,9 +52,9 @@ _Static_assert(sizeof(struct packed) == 56, "nine and the tags are a bucket");
 
 struct bucket {
 	uint64_t tags; /* lane i: of slot i */
-	struct packed slots[BUCKET_SLOTS];
 };
-_Static_assert(sizeof(struct bucket) == 512, "eight cache lines");
+#define BUCKET_SIZE (sizeof(struct bucket) + BUCKET_SLOTS * sizeof(struct packed))
+_Static_assert(BUCKET_SIZE == 512, "at a fill of 0.9, 64 bytes a block");
 _Static_assert(BUCKET_SLOTS *TAG_BITS < 64, "all tags in a word");
 
 struct index {
@@ -61,6 +62,7 @@ struct index {
 	struct env *env;
 	const struct index_segments *segments;
 	struct bucket *buckets;
+	struct packed *slots; /* BUCKET_SLOTS of each bucket */
 	uint64_t bucket_count;
 	uint64_t used; /* slots that are not empty */
 };
@@ -77,6 +79,11 @@ struct place {
 	struct bucket *bucket;
 	uint32_t slot;
 };
+
+static struct packed *slot_at(const struct index *index, const struct bucket *bucket, uint32_t slot)
+{
+	return &index->slots[(uint64_t)(bucket - index->buckets) * BUCKET_SLOTS + slot];
+}
 
 static uint64_t bucket_count_of(uint64_t entry_count)
 {
@@ -232,7 +239,7 @@ void index_fetch_entry(const struct index *index, const struct hash128 *hash)
 
 		if (match == 0)
 			continue;
-		entry = (const char *)&bucket->slots[match_take(&match)];
+		entry = (const char *)slot_at(index, bucket, match_take(&match));
 		__builtin_prefetch(entry);
 		__builtin_prefetch(entry + sizeof(struct packed) - 1); /* it may be in two lines */
 	}
@@ -252,7 +259,7 @@ static struct place find_place(const struct index *index, const struct hash128 *
 
 		while (match != 0) {
 			uint32_t slot = match_take(&match);
-			const struct packed *packed = &bucket->slots[slot];
+			const struct packed *packed = slot_at(index, bucket, slot);
 
 			if (packed->hash_lo == hash->lo && packed->hash_hi == hash->hi &&
 			    tag_at(bucket, slot) != 0)
@@ -270,13 +277,13 @@ static struct packed *find_live(const struct index *index, const struct hash128 
 
 	if (place.bucket == NULL)
 		return NULL;
-	packed = &place.bucket->slots[place.slot];
+	packed = slot_at(index, place.bucket, place.slot);
 	return is_live(index, packed) ? packed : NULL;
 }
 
-static void place_set(struct place place, const struct packed *packed)
+static void place_set(struct index *index, struct place place, const struct packed *packed)
 {
-	place.bucket->slots[place.slot] = *packed;
+	*slot_at(index, place.bucket, place.slot) = *packed;
 	tag_set(place.bucket, place.slot, tag_of(packed->hash_lo));
 }
 
@@ -296,7 +303,7 @@ static uint32_t free_slot(struct index *index, struct bucket *bucket)
 	if (match != 0)
 		return match_take(&match);
 	for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
-		if (is_live(index, &bucket->slots[slot]))
+		if (is_live(index, slot_at(index, bucket, slot)))
 			continue;
 		place_clear(index, (struct place) { bucket, slot });
 		return slot;
@@ -312,7 +319,7 @@ static uint32_t walk_expand(const struct index *index, struct node *nodes, uint3
 	const struct bucket *bucket = &index->buckets[from];
 
 	for (uint32_t slot = 0; slot < BUCKET_SLOTS && count < WALK_MAX; slot++) {
-		const struct packed *packed = &bucket->slots[slot];
+		const struct packed *packed = slot_at(index, bucket, slot);
 		uint64_t both[2];
 		uint64_t to;
 
@@ -337,12 +344,12 @@ static struct place walk_move(struct index *index, const struct node *nodes, uin
 	while (nodes[node].parent != node) {
 		uint32_t parent = nodes[node].parent;
 		struct place from = { &index->buckets[nodes[parent].bucket], nodes[node].slot };
-		const struct packed *packed = &from.bucket->slots[from.slot];
+		const struct packed *packed = slot_at(index, from.bucket, from.slot);
 		uint64_t both[2];
 
 		buckets_of(index, packed->hash_lo, packed->hash_hi, both);
 		ASSERT(both[0] == nodes[node].bucket || both[1] == nodes[node].bucket);
-		place_set(to, packed);
+		place_set(index, to, packed);
 		to = from;
 		node = parent;
 	}
@@ -389,7 +396,7 @@ struct hash128 index_hash(uint64_t seed, const struct store_id *id)
 
 uint64_t index_size(uint64_t entry_count)
 {
-	return sizeof(struct index) + bucket_count_of(entry_count) * sizeof(struct bucket);
+	return sizeof(struct index) + bucket_count_of(entry_count) * BUCKET_SIZE;
 }
 
 int index_create(struct env *env, uint64_t entry_count, const struct index_segments *segments,
@@ -408,9 +415,10 @@ int index_create(struct env *env, uint64_t entry_count, const struct index_segme
 				  .segments = segments,
 				  .bucket_count = bucket_count_of(entry_count) };
 
-	index->buckets = env->ops->map(env, index->bucket_count * sizeof(struct bucket));
+	index->buckets = env->ops->map(env, index->bucket_count * BUCKET_SIZE);
 	if (index->buckets == NULL)
 		goto err_free_index;
+	index->slots = (void *)(index->buckets + index->bucket_count);
 	for (uint64_t i = 0; i < index->bucket_count; i++)
 		index->buckets[i].tags = 0;
 
@@ -431,7 +439,7 @@ void index_destroy(struct index **index)
 		return;
 	CHECK_OBJ(dead, INDEX_MAGIC);
 	env = dead->env;
-	env->ops->unmap(env, dead->buckets, dead->bucket_count * sizeof(struct bucket));
+	env->ops->unmap(env, dead->buckets, dead->bucket_count * BUCKET_SIZE);
 	dead->magic = 0;
 	env->ops->free(env, dead);
 	*index = NULL;
@@ -450,15 +458,28 @@ bool index_find(const struct index *index, const struct hash128 *hash,
 	return true;
 }
 
-bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out)
+enum index_looked index_look(const struct index *index, const struct hash128 *hash,
+			     struct index_entry *entry_out)
 {
+	const struct packed *packed;
 	struct place place;
 
 	CHECK_OBJ(index, INDEX_MAGIC);
 	place = find_place(index, hash);
-	if (place.bucket == NULL || is_live(index, &place.bucket->slots[place.slot]))
+	if (place.bucket == NULL)
+		return INDEX_NOTHING;
+	packed = slot_at(index, place.bucket, place.slot);
+	*entry_out = unpack(packed);
+	return is_live(index, packed) ? INDEX_LIVE : INDEX_STALE;
+}
+
+bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out)
+{
+	struct index_entry entry;
+
+	if (index_look(index, hash, &entry) != INDEX_STALE)
 		return false;
-	*sequence_out = packed_sequence(&place.bucket->slots[place.slot]);
+	*sequence_out = entry.sequence;
 	return true;
 }
 
@@ -476,7 +497,7 @@ int index_insert(struct index *index, const struct index_entry *entry)
 			return -ENOSPC;
 		index->used++;
 	}
-	place_set(place, &packed);
+	place_set(index, place, &packed);
 	return 0;
 }
 
@@ -507,7 +528,7 @@ bool index_remove(struct index *index, const struct hash128 *hash, uint64_t befo
 	place = find_place(index, hash);
 	if (place.bucket == NULL)
 		return false;
-	packed = &place.bucket->slots[place.slot];
+	packed = slot_at(index, place.bucket, place.slot);
 	was_live = is_live(index, packed);
 	if (was_live && packed_sequence(packed) >= before)
 		return false;
@@ -550,8 +571,9 @@ uint32_t index_candidates(const struct index *index, const struct hash128 *hash,
 		const struct bucket *bucket = &index->buckets[both[i]];
 
 		for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
-			if (tag_at(bucket, slot) != 0 && is_live(index, &bucket->slots[slot]))
-				entries_out[count++] = unpack(&bucket->slots[slot]);
+			if (tag_at(bucket, slot) != 0 &&
+			    is_live(index, slot_at(index, bucket, slot)))
+				entries_out[count++] = unpack(slot_at(index, bucket, slot));
 		}
 	}
 	return count;
@@ -561,7 +583,7 @@ static void walk_bucket(struct index *index, struct bucket *bucket,
 			bool (*visit)(void *ctx, const struct index_entry *entry), void *ctx)
 {
 	for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
-		const struct packed *packed = &bucket->slots[slot];
+		const struct packed *packed = slot_at(index, bucket, slot);
 		struct index_entry entry;
 
 		if (tag_at(bucket, slot) == 0)

@@ -70,8 +70,17 @@ void index_fetch_entry(const struct index *index, const struct hash128 *hash);
 bool index_find(const struct index *index, const struct hash128 *hash,
 		struct index_entry *entry_out);
 
-/* True when the entry of hash is stale: it was forgotten and nothing has taken its slot
- * yet. Its sequence is then in *sequence_out. */
+enum index_looked {
+	INDEX_NOTHING = 0,
+	INDEX_STALE, /* it was forgotten and nothing has taken its slot yet */
+	INDEX_LIVE,
+};
+
+/* Both finds at once; *entry_out unless there is nothing. */
+enum index_looked index_look(const struct index *index, const struct hash128 *hash,
+			     struct index_entry *entry_out);
+
+/* True when the entry of hash is stale: its sequence is then in *sequence_out. */
 bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out);
 
 /* Insert, or replace the entry of the same hash. -ENOSPC: both buckets are full of live entries

@@ -223,20 +223,18 @@ static bool has_expired(const struct shard *shard, const struct index_entry *ent
 	return entry->expiry_s != 0 && entry->expiry_s <= shard->env->ops->wall_s(shard->env);
 }
 
-/* hash: of id. */
-static bool lookup_hash(struct shard *shard, const struct store_id *id, const struct hash128 *hash,
-			struct index_entry *entry_out)
+/* A live entry was found: it goes if it does not count any more. */
+static bool is_still_there(struct shard *shard, const struct store_id *id,
+			   const struct hash128 *hash, const struct index_entry *entry)
 {
-	if (shard->is_offline || !index_find(shard->index, hash, entry_out))
-		return false;
-	if (entry_out->sequence < super_drop_sequence(&shard->super, id->domain, id->ns)) {
+	if (entry->sequence < super_drop_sequence(&shard->super, id->domain, id->ns)) {
 		shard->stats.dropped++;
-	} else if (entry_out->leases == 0 && has_expired(shard, entry_out)) {
+	} else if (entry->leases == 0 && has_expired(shard, entry)) {
 		shard->stats.expired++;
 	} else {
 		return true;
 	}
-	(void)shard_index_remove(shard, hash, entry_out->sequence); /* it was just found */
+	(void)shard_index_remove(shard, hash, entry->sequence); /* it was just found */
 	return false;
 }
 
@@ -244,7 +242,8 @@ bool shard_lookup_leased(struct shard *shard, const struct store_id *id, struct 
 			 struct index_entry *entry_out)
 {
 	*hash_out = index_hash(shard->super.disk->seed, id);
-	return lookup_hash(shard, id, hash_out, entry_out);
+	return !shard->is_offline && index_find(shard->index, hash_out, entry_out) &&
+	       is_still_there(shard, id, hash_out, entry_out);
 }
 
 bool shard_lookup(struct shard *shard, const struct store_id *id, struct hash128 *hash_out,
@@ -301,21 +300,19 @@ bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref
 	return true;
 }
 
-static bool was_here(const struct shard *shard, const struct store_id *id,
-		     const struct hash128 *hash)
+static bool is_dropped(const struct shard *shard, const struct store_id *id, uint64_t sequence)
 {
-	uint64_t sequence;
-
-	return !shard->is_offline && index_remembers(shard->index, hash, &sequence) &&
-	       sequence >= super_drop_sequence(&shard->super, id->domain, id->ns);
+	return sequence < super_drop_sequence(&shard->super, id->domain, id->ns);
 }
 
 bool shard_was_here(const struct shard *shard, const struct store_id *id)
 {
 	struct hash128 hash = index_hash(shard->super.disk->seed, id);
+	uint64_t sequence;
 
 	CHECK_OBJ(shard, SHARD_MAGIC);
-	return was_here(shard, id, &hash);
+	return !shard->is_offline && index_remembers(shard->index, &hash, &sequence) &&
+	       !is_dropped(shard, id, sequence);
 }
 
 void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out)
@@ -336,9 +333,21 @@ enum shard_looked shard_look_finish(const struct shard_look *look, const struct 
 	struct shard *shard = look->shard;
 	struct index_entry entry;
 
-	if (lookup_hash(shard, id, &look->hash, &entry) && !has_expired(shard, &entry))
-		return SHARD_LOOK_HERE;
-	return was_here(shard, id, &look->hash) ? SHARD_LOOK_FORGOTTEN : SHARD_LOOK_MISS;
+	if (shard->is_offline)
+		return SHARD_LOOK_MISS;
+	switch (index_look(shard->index, &look->hash, &entry)) {
+	case INDEX_LIVE:
+		if (is_still_there(shard, id, &look->hash, &entry) && !has_expired(shard, &entry))
+			return SHARD_LOOK_HERE;
+		break;
+	case INDEX_STALE:
+		if (!is_dropped(shard, id, entry.sequence))
+			return SHARD_LOOK_FORGOTTEN;
+		break;
+	default:
+		break;
+	}
+	return SHARD_LOOK_MISS;
 }
 
 /* Little was written since: who is asked for again so soon is no sign of use later on. */

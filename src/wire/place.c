@@ -139,10 +139,13 @@ uint32_t place_server(const struct place_map *map, const uint8_t place[16])
 
 uint32_t place_shard(const struct wire_key *key, uint32_t shard_count)
 {
-	struct hash128 hash = hash128(key->bytes, sizeof(key->bytes), 0);
+	struct hash128 hash;
 
 	ASSERT(shard_count > 0);
 	ASSERT(shard_count <= WIRE_SHARD_MAX);
+	if (shard_count == 1)
+		return 0;
+	hash = hash128(key->bytes, sizeof(key->bytes), 0);
 	return (uint32_t)(((unsigned __int128)hash.lo * shard_count) >> 64);
 }
 
