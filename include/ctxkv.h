@@ -184,10 +184,15 @@ struct ctxkv_event {
 #define CTXKV_CALLER_DRIVEN 1u /* no thread: submit and poll do the work */
 #define CTXKV_HUGE_PAGES    2u /* ctxkv_alloc() takes reserved huge pages while there are any */
 
-#define CTXKV_LOG_ERROR     0
-#define CTXKV_LOG_WARN      1
-#define CTXKV_LOG_INFO      2
-#define CTXKV_LOG_DEBUG     3
+/* ctxkv_opts.transport */
+#define CTXKV_TRANSPORT_AUTO 0u /* as the URL says; else shared memory where it can be used */
+#define CTXKV_TRANSPORT_TCP  1u
+#define CTXKV_TRANSPORT_SHM  2u /* only that: no session where it cannot be used */
+
+#define CTXKV_LOG_ERROR      0
+#define CTXKV_LOG_WARN       1
+#define CTXKV_LOG_INFO       2
+#define CTXKV_LOG_DEBUG      3
 
 struct ctxkv_opts {
 	uint64_t size; /* sizeof(struct ctxkv_opts) as the caller compiled it */
@@ -208,8 +213,8 @@ struct ctxkv_opts {
 	uint64_t connect_timeout_ns; /* default 2 s */
 	void (*log)(void *ctx, int level, const char *line); /* NULL: standard error. Any thread */
 	void *log_ctx;
-	uint32_t sessions; /* to all reactors of all servers, at most 512; default 256 */
-	uint32_t reserved;
+	uint32_t sessions;  /* to all reactors of all servers, at most 512; default 256 */
+	uint32_t transport; /* CTXKV_TRANSPORT_*; outranks the URL's */
 	/*
 	 * Bytes through which memory that a server on this host cannot reach is copied: 64 MiB to
 	 * 4 GiB, default 128 MiB; taken as they are used. Ops wait while it is full.

@@ -47,6 +47,8 @@ SAME(URL);
 #undef SAME
 _Static_assert(sizeof(struct ctxkv_item) == 160, "ABI");
 _Static_assert(sizeof(struct ctxkv_op) == 192, "ABI");
+_Static_assert(CTXKV_TRANSPORT_TCP == CLIENT_TCP, "ctxkv.h repeats client.h");
+_Static_assert(CTXKV_TRANSPORT_SHM == CLIENT_SHM, "ctxkv.h repeats client.h");
 _Static_assert(CTXKV_ITEM_MAX == WIRE_ITEM_MAX, "an op is at most a request");
 
 /* --- options --- */
@@ -90,6 +92,8 @@ static int opts_take(const struct ctxkv_opts *given, struct ctxkv_opts *opts_out
 		wrong = "inflight_max is not 1 to 32768";
 	else if (opts.sessions < 1 || opts.sessions > SESSION_MAX)
 		wrong = "sessions is not 1 to 512";
+	else if (opts.transport > CTXKV_TRANSPORT_SHM)
+		wrong = "transport is not one of CTXKV_TRANSPORT_*";
 	else if (opts.log_level > CTXKV_LOG_DEBUG)
 		wrong = "log_level is not one of CTXKV_LOG_*";
 	else if (opts.probe_timeout_ns == 0 || opts.timeout_ns == 0 || opts.connect_timeout_ns == 0)
@@ -200,9 +204,10 @@ static int open_door(struct opening *opening, const struct client_target *target
 	struct ctxkv_client *face = opening->face;
 	int rc = 0;
 
-	if (target->transport == CLIENT_SHM && door == NULL) {
+	if (target->transport == CLIENT_SHM && (door == NULL || target->is_tls)) {
 		snprintf(opening->message, sizeof(opening->message),
-			 "transport=shm: this library has no shared memory");
+			 target->is_tls ? "shared memory has no TLS: ask for one or the other"
+					: "this library has no shared memory");
 		return -ERR_UNSUPPORTED;
 	}
 	if (target->transport == CLIENT_TCP || target->is_tls || door == NULL)
@@ -277,6 +282,8 @@ static void open_body(void *ctx)
 	opening->rc = url_resolve(opening->url, &target, opening->message);
 	if (opening->rc < 0)
 		return;
+	if (opening->opts->transport != CTXKV_TRANSPORT_AUTO)
+		target.transport = (enum client_transport)opening->opts->transport;
 	opening->rc = open_core(opening, &target);
 	explicit_bzero(&target, sizeof(target));
 	if (opening->rc < 0 && opening->message[0] == '\0')

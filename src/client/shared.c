@@ -62,7 +62,8 @@ static int touch(const struct shared *shared)
 int shared_alloc(struct shared *shared, uint64_t size, bool is_huge, bool is_touched)
 {
 	uint32_t page_size = is_huge ? HUGE_PAGE_SIZE : PAGE_SIZE;
-	unsigned flags = MFD_CLOEXEC | (is_huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
+	unsigned flags =
+		MFD_CLOEXEC | MFD_ALLOW_SEALING | (is_huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
 	int rc;
 
 	if (size == 0 || size > SIZE_MAX / 4)
@@ -75,6 +76,10 @@ int shared_alloc(struct shared *shared, uint64_t size, bool is_huge, bool is_tou
 	if (shared->fd < 0)
 		return -errno;
 	rc = ftruncate(shared->fd, (off_t)shared->size) < 0 ? -errno : 0;
+	/* A server need not fear that it is cut while it writes. */
+	if (rc == 0 &&
+	    fcntl(shared->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		rc = -errno;
 	if (rc == 0 && is_huge && fallocate(shared->fd, 0, 0, (off_t)shared->size) < 0)
 		rc = -ENOMEM; /* found out here rather than by a fault at first touch */
 	if (rc == 0)

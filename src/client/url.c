@@ -496,10 +496,6 @@ int url_resolve(const char *text, struct client_target *target_out,
 	if (rc < 0)
 		return rc;
 
-	if (url.tls[0] == '1' && transport_of(&url) == CLIENT_SHM)
-		return fail(message_out, -ERR_URL,
-			    "shared memory has no TLS: leave out tls=1 or transport=shm");
-
 	/* Not left to the resolver: it may prefer ::1, where a server on 127.0.0.1 does not listen.
 	 */
 	target.is_tls = url.tls[0] == '1';

@@ -184,6 +184,7 @@ struct bench {
 	uint32_t *order;
 	uint64_t block_max;
 	uint64_t capacity;
+	struct bench_way way;
 };
 
 /* Every client through its blocks (duration 0: once each, fill: as many as asked); returns blocks
@@ -469,7 +470,7 @@ static int bench_all(struct bench *bench)
 
 	if (sizes_parse(bench->options->sizes, sizes, &count) < 0)
 		return cmd_fail(-EINVAL, "--sizes takes sizes up to 64MiB such as 64KiB,2MiB");
-	bench_print_begin(bench->options);
+	bench_print_begin(bench->options, &bench->way);
 	while (*ops != '\0') {
 		if (word_next(&ops, word, sizeof(word)) == NULL || kind_parse(word, &kind) < 0)
 			return cmd_fail(-EINVAL, "--ops takes put, put-durable, get, probe, lease, "
@@ -517,12 +518,48 @@ static int clients_open(struct bench *bench)
 		return -1;
 	bench->block_max = stat.block_max;
 	bench->capacity = stat.capacity;
+	snprintf(bench->way.transport, sizeof(bench->way.transport), "%s", stat.transport);
+	return 0;
+}
+
+/* Huge pages, where there are any, for the floors as for ours; then all of it touched. */
+static char *memory_private(uint64_t size)
+{
+	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	(void)madvise(memory, size, MADV_HUGEPAGE);
+	memset(memory, 1, size);
+	return memory;
+}
+
+/* All clients use all of it, so that it is declared with each. It lives as long as the first. */
+static int memory_declare(struct bench *bench, uint64_t size)
+{
+	struct ctxkv_region_info info = { .size = sizeof(info) };
+	struct ctxkv_region *region = NULL;
+	int rc = 0;
+
+	for (uint64_t i = 0; i < bench->options->clients && rc == 0; i++) {
+		struct ctxkv_client *client = bench->runs[i].client;
+
+		region = ctxkv_region_find(client, bench->memory, size);
+		if (region == NULL)
+			rc = ctxkv_region_declare(client, bench->memory, size, &region);
+	}
+	if (rc == 0)
+		rc = ctxkv_region_get_info(region, &info);
+	if (rc < 0)
+		return cmd_fail(rc, "the buffers cannot be declared: %s", ctxkv_strerror(rc));
+	snprintf(bench->way.served, sizeof(bench->way.served), "%s", info.served);
 	return 0;
 }
 
 /* Both memories of the largest cell, touched. */
 static int memory_take(struct bench *bench)
 {
+	bool is_shared = strstr(bench->way.transport, "shm") != NULL && !bench->options->private;
 	uint64_t size = bench->options->working_set;
 	uint64_t whole;
 
@@ -531,21 +568,20 @@ static int memory_take(struct bench *bench)
 	bench->memory_size = MAX(size, PAGE_SIZE);
 	/* A cell has a block of 64 MiB a client at least. */
 	whole = 2 * (bench->memory_size + bench->options->clients * 64 * MiB);
-	bench->memory =
-		mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (is_shared)
+		bench->memory = ctxkv_alloc(bench->runs[0].client, whole);
+	else
+		bench->memory = memory_private(whole);
 	bench->order = calloc(whole / PAGE_SIZE, sizeof(*bench->order));
-	if (bench->memory == MAP_FAILED || bench->order == NULL)
+	if (bench->memory == NULL || bench->order == NULL)
 		return cmd_fail(-1, "no memory for a working set of %" PRIu64 " bytes", size);
-	/* Huge pages, where there are any, for the floors as for ours; then all of it touched. */
-	(void)madvise(bench->memory, whole, MADV_HUGEPAGE);
-	memset(bench->memory, 1, whole);
-	return 0;
+	return memory_declare(bench, whole);
 }
 
 static void bench_end(struct bench *bench)
 {
-	for (uint64_t i = 0; bench->runs != NULL && i < bench->options->clients; i++) {
-		struct client_run *run = &bench->runs[i];
+	for (uint64_t i = bench->runs != NULL ? bench->options->clients : 0; i-- > 0;) {
+		struct client_run *run = &bench->runs[i]; /* the first, with the memory, last */
 
 		ctxkv_close(&run->client);
 		for (uint64_t j = 0; run->slots != NULL && j < bench->options->batch; j++)

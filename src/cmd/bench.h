@@ -48,8 +48,15 @@ struct bench_row {
 
 const char *bench_kind_name(enum bench_kind kind);
 
-/* Text: a title line first, then a line a row. JSON: an array, rows between begin and end. */
-void bench_print_begin(const struct options *options);
+/* How the server and the buffers are reached. */
+struct bench_way {
+	char transport[16];
+	char served[64];
+};
+
+/* Text: a title line first, then a line a row. JSON: an array, rows between begin and end. way is
+ * borrowed until the end. */
+void bench_print_begin(const struct options *options, const struct bench_way *way);
 void bench_print_row(const struct options *options, const struct bench_row *row);
 void bench_print_end(const struct options *options);
 

@@ -10,6 +10,7 @@
 #include "bench.h"
 
 static bool is_first_row;
+static const struct bench_way *present_way;
 
 const char *bench_kind_name(enum bench_kind kind)
 {
@@ -112,8 +113,10 @@ static void print_json(const struct options *options, const struct bench_row *ro
 {
 	struct spread rate = spread_of(row->ours.rates, row->rounds);
 	json_t *object = json_pack(
-		"{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "op",
-		bench_kind_name(row->kind), "size", (json_int_t)row->size, "clients",
+		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, "
+		"s:I}",
+		"op", bench_kind_name(row->kind), "transport", present_way->transport, "served",
+		present_way->served, "size", (json_int_t)row->size, "clients",
 		(json_int_t)options->clients, "lanes", (json_int_t)options->lanes, "batch",
 		(json_int_t)options->batch, "rounds", (json_int_t)row->rounds,
 		bench_is_lookup(row->kind) ? "ops_per_s" : "bytes_per_s", rate.median, "min",
@@ -134,13 +137,15 @@ static void print_json(const struct options *options, const struct bench_row *ro
 	json_decref(object);
 }
 
-void bench_print_begin(const struct options *options)
+void bench_print_begin(const struct options *options, const struct bench_way *way)
 {
 	is_first_row = true;
+	present_way = way;
 	if (options->json) {
 		puts("[");
 		return;
 	}
+	printf("transport %s, buffers %s\n", way->transport, way->served);
 	printf("%" PRIu64 " clients, %" PRIu64 " lanes each, %" PRIu64
 	       " in flight; floors in GiB/s "
 	       "(median of our share of it; lowest-highest)\n\n%-11s %8s %12s %9s %9s  %24s  %24s"

@@ -122,6 +122,7 @@ struct ctxkv_client *cmd_client_open(const struct options *options, uint32_t lan
 	opts.url = options->url[0] != '\0' ? options->url : NULL;
 	opts.lanes = lanes;
 	opts.flags = options->caller_driven ? CTXKV_CALLER_DRIVEN : 0;
+	opts.transport = (uint32_t)options->transport;
 	opts.timeout_ns = options->timeout;
 	opts.log_level =
 		options->log_level == LOG_INFO ? CTXKV_LOG_WARN : (uint32_t)options->log_level;

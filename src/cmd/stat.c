@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a server says of itself, as it says it: "name value" a line, or the same as JSON. */
+/* What a server says of itself, as it says it, and how it is reached from here: "name value" a
+ * line, or the same as JSON. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,20 @@ static void say_which(const char *text)
 		puts("# of the one reactor that was asked; of the whole server: ctxkv admin stat");
 }
 
+/* How this client reaches it. */
+static void add_client(struct ctxkv_client *client, char *text)
+{
+	struct ctxkv_stat stat = { .size = sizeof(stat) };
+	size_t used = strlen(text);
+	char *to = text + used;
+
+	if (ctxkv_get_stat(client, &stat) < 0)
+		return;
+	used += (size_t)snprintf(to, TEXT_SIZE - used, "client_transport %s\n", stat.transport);
+	if (stat.fallback[0] != '\0' && used < TEXT_SIZE)
+		snprintf(text + used, TEXT_SIZE - used, "client_fallback %s\n", stat.fallback);
+}
+
 int cmd_stat(struct options *options, const struct opt_set *set)
 {
 	struct ctxkv_client *client = cmd_client_open(options, 1);
@@ -57,6 +72,8 @@ int cmd_stat(struct options *options, const struct opt_set *set)
 		return EXIT_FAILED;
 	text = calloc(1, TEXT_SIZE);
 	rc = text == NULL ? -ENOMEM : ctxkv_server_stat(client, options->timeout, text, TEXT_SIZE);
+	if (rc >= 0)
+		add_client(client, text);
 	ctxkv_close(&client);
 	if (rc < 0) {
 		free(text);
