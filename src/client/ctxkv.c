@@ -153,6 +153,7 @@ static struct ctxkv_client *face_alloc(const struct ctxkv_opts *opts)
 	face->magic = FACE_MAGIC;
 	face->fork_generation = face_fork_generation();
 	face->inflight_max = inflight_max;
+	face->spin_ns = SPIN_MAX_NS;
 	face->has_thread = (opts->flags & CTXKV_CALLER_DRIVEN) == 0;
 	face->is_huge = (opts->flags & CTXKV_HUGE_PAGES) != 0;
 	face->log = (struct panic_log) {

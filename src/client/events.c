@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Submit, poll, run, cancel, in the user's thread.
+ * Submit, poll, wait, run, cancel, in the user's thread.
  *
  * Every op in flight has a slot in the table; a slot is taken at submit and given back when the
  * op's RELEASE is handed out. So there are at most inflight_max ops, twice as many events, and one
  * cancel an op (noted in its reserved[1]): the rings are sized for that and are never full.
  */
 #include <poll.h>
+#include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../env/posix/posix.h"
 #include "face.h"
 
 #define EVENT_BOTH    (CTXKV_RESULT | CTXKV_RELEASE)
-#define WAIT_TICK_MS  1000
+#define WAIT_TICK_NS  NS_PER_S
+#define SPIN_MIN_NS   (2 * NS_PER_US)  /* not worth it */
+#define SPIN_LATE_NS  (10 * NS_PER_US) /* of a yield: about 0.5 us are usual */
 
 #define OP_SLOT(op)   ((op)->reserved[0]) /* slot + 1; 0: not in flight */
 #define OP_CANCEL(op) ((op)->reserved[1]) /* 1: ctxkv_cancel() was called */
@@ -246,22 +250,84 @@ uint64_t ctxkv_timeout_ns(const struct ctxkv_client *client)
 	return env_posix_timeout_ns(client->env);
 }
 
-/* --- run --- */
+/* --- wait --- */
 
-/* Until there may be events. The core sees to it that every op ends. */
-static void face_wait(struct ctxkv_client *face)
+static uint64_t wait_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * What comes soon is seen soon: sleeping and being woken costs more than looking for a while. The
+ * window is halved when looking was in vain, down to nothing, and whole again when something comes
+ * so soon after falling asleep that looking would have seen it. A sched_yield() that returns late
+ * says that others want the core.
+ */
+static bool spin(struct ctxkv_client *face, uint64_t begin_ns, uint64_t timeout_ns)
+{
+	uint64_t end_ns = begin_ns + MIN(face->spin_ns, timeout_ns);
+	uint64_t yielded_ns = begin_ns;
+	uint64_t now_ns = begin_ns;
+
+	while (now_ns < end_ns && now_ns - yielded_ns < SPIN_LATE_NS) {
+		if (!ring_is_empty(&face->events))
+			return true;
+		yielded_ns = now_ns;
+		sched_yield();
+		now_ns = wait_now_ns();
+	}
+	face->spin_ns = face->spin_ns / 2 < SPIN_MIN_NS ? 0 : face->spin_ns / 2;
+	return !ring_is_empty(&face->events);
+}
+
+static void wait_for_thread(struct ctxkv_client *face, uint64_t timeout_ns)
 {
 	struct pollfd pollfd = { .fd = face->event_fd, .events = POLLIN };
+	struct timespec timeout = { .tv_sec = (time_t)(timeout_ns / NS_PER_S),
+				    .tv_nsec = (long)(timeout_ns % NS_PER_S) };
+	uint64_t begin_ns = wait_now_ns();
 
+	if (spin(face, begin_ns, timeout_ns))
+		return;
+	begin_ns = wait_now_ns();
+	if (ppoll(&pollfd, 1, &timeout, NULL) > 0 && wait_now_ns() - begin_ns < SPIN_MAX_NS)
+		face->spin_ns = SPIN_MAX_NS;
+}
+
+/* Until there may be events. The core sees to it that every op ends. */
+static void face_wait(struct ctxkv_client *face, uint64_t timeout_ns)
+{
+	timeout_ns = MIN(timeout_ns, WAIT_TICK_NS); /* to see whether it has broken */
 	if (face->is_buried || !ring_is_empty(&face->events))
 		return;
 	if (face->has_thread)
-		(void)poll(&pollfd, 1, WAIT_TICK_MS); /* the caller looks again in any case */
+		wait_for_thread(face, timeout_ns);
 	else
-		face_run_once(face, WAIT_TICK_MS * NS_PER_MS);
+		face_run_once(face, timeout_ns);
 	if (atomic_load(&face->is_broken))
 		face_bury(face);
 }
+
+int ctxkv_wait(struct ctxkv_client *client, uint64_t timeout_ns)
+{
+	uint64_t begin_ns = wait_now_ns();
+	uint64_t passed_ns = 0;
+	int rc = face_check(client);
+
+	while (rc == 0 && ring_is_empty(&client->kept) && ring_is_empty(&client->events) &&
+	       passed_ns < timeout_ns) {
+		face_wait(client, timeout_ns - passed_ns);
+		passed_ns = wait_now_ns() - begin_ns;
+	}
+	if (rc < 0)
+		return rc;
+	return !ring_is_empty(&client->kept) || !ring_is_empty(&client->events);
+}
+
+/* --- run --- */
 
 /* One pass over what has come. True: op is released. The others' events go back in order. */
 static bool run_pass(struct ctxkv_client *face, const struct ctxkv_op *op)
@@ -295,7 +361,7 @@ int ctxkv_run(struct ctxkv_client *client, struct ctxkv_op *op)
 	if (rc == 0)
 		return -EAGAIN;
 	while (!run_pass(client, op))
-		face_wait(client);
+		face_wait(client, WAIT_TICK_NS);
 	slot_give(client, op);
 	if (client->has_thread && !ring_is_empty(&client->kept))
 		face_notify(client);

@@ -26,7 +26,8 @@
 #include "ring.h"
 #include "shared.h"
 
-#define FACE_MAGIC UINT64_C(0x45434146564b5843)
+#define SPIN_MAX_NS (50 * NS_PER_US)
+#define FACE_MAGIC  UINT64_C(0x45434146564b5843)
 
 enum call_kind {
 	CALL_SUBMIT = 1, /* op */
@@ -109,6 +110,7 @@ struct ctxkv_client {
 	struct ctxkv_op **table; /* ops in flight by slot; an op's reserved[0] is its slot + 1 */
 	uint32_t *free_slots;
 	uint32_t free_count;
+	uint64_t spin_ns; /* so long it is worth to look before sleeping */
 	struct ring kept; /* events to be polled: caller-driven, or passed over by ctxkv_run() */
 	bool is_buried;
 	bool is_joined;

@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,13 +128,12 @@ static void slots_submit(struct client_run *run)
 static uint64_t slots_collect(struct client_run *run, uint64_t busy)
 {
 	struct ctxkv_event events[64];
-	struct pollfd fd = { .fd = ctxkv_event_fd(run->client), .events = POLLIN };
 	int count = ctxkv_poll(run->client, events, ARRAY_LEN(events));
 
-	if (count == 0) {
-		poll(&fd, 1, 1000);
-		return busy;
-	}
+	if (count == 0)
+		count = ctxkv_wait(run->client, NS_PER_S) == 1
+				? ctxkv_poll(run->client, events, ARRAY_LEN(events))
+				: 0;
 	for (int i = 0; i < count; i++) {
 		struct slot *slot = events[i].op->user;
 

@@ -168,7 +168,9 @@ class Opts(ctypes.Structure):
                 ("lanes", ctypes.c_uint32), ("inflight_max", ctypes.c_uint32),
                 ("log_level", ctypes.c_uint32), ("probe_timeout_ns", ctypes.c_uint64),
                 ("timeout_ns", ctypes.c_uint64), ("connect_timeout_ns", ctypes.c_uint64),
-                ("log", ctypes.c_void_p), ("log_ctx", ctypes.c_void_p)]
+                ("log", ctypes.c_void_p), ("log_ctx", ctypes.c_void_p),
+                ("sessions", ctypes.c_uint32), ("transport", ctypes.c_uint32),
+                ("staging_size", ctypes.c_uint64)]
 
 
 class ServerRow(ctypes.Structure):
@@ -179,7 +181,28 @@ class ServerRow(ctypes.Structure):
                 ("requests", ctypes.c_uint32), ("connects", ctypes.c_uint64),
                 ("block_max", ctypes.c_uint64), ("capacity", ctypes.c_uint64),
                 ("failing_ns", ctypes.c_uint64), ("retry_ns", ctypes.c_uint64),
-                ("leaves_ns", ctypes.c_uint64), ("last_error", ctypes.c_int64)]
+                ("leaves_ns", ctypes.c_uint64), ("last_error", ctypes.c_int64),
+                ("transport", ctypes.c_char * 16), ("fallback", ctypes.c_char * 256)]
+
+
+class Stat(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint64), ("transport", ctypes.c_char * 16),
+                ("server", ctypes.c_char * 64), ("is_connected", ctypes.c_uint32),
+                ("lanes", ctypes.c_uint32), ("block_max", ctypes.c_uint64),
+                ("capacity", ctypes.c_uint64), ("ops", ctypes.c_uint64), ("hits", ctypes.c_uint64),
+                ("misses", ctypes.c_uint64), ("puts", ctypes.c_uint64),
+                ("put_failures", ctypes.c_uint64), ("bytes_in", ctypes.c_uint64),
+                ("bytes_out", ctypes.c_uint64), ("bytes_copied", ctypes.c_uint64),
+                ("deadlines", ctypes.c_uint64), ("connects", ctypes.c_uint64),
+                ("breaker_opens", ctypes.c_uint64), ("corrupt", ctypes.c_uint64),
+                ("last_error", ctypes.c_int64), ("fallbacks", ctypes.c_uint64),
+                ("staging_size", ctypes.c_uint64), ("staging_used", ctypes.c_uint64),
+                ("fallback", ctypes.c_char * 256)]
+
+
+class RegionInfo(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint64), ("served", ctypes.c_char * 64),
+                ("is_direct", ctypes.c_uint32), ("page_size", ctypes.c_uint32)]
 
 
 SERVER_STATES = ("unknown", "up", "out", "away", "draining", "alias", "gone")
@@ -193,6 +216,18 @@ def load_library():
                                    ctypes.c_char_p, ctypes.c_size_t]
     library.ctxkv_close.argtypes = [ctypes.c_void_p]
     library.ctxkv_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ctxkv_submit.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+    library.ctxkv_poll.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+    library.ctxkv_get_stat.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ctxkv_alloc.restype = ctypes.c_void_p
+    library.ctxkv_alloc.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+    library.ctxkv_free.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ctxkv_region_declare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64,
+                                             ctypes.c_void_p]
+    library.ctxkv_region_undeclare.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ctxkv_region_get_info.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.ctxkv_region_find.restype = ctypes.c_void_p
+    library.ctxkv_region_find.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64]
     library.ctxkv_get_servers.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
     library.ctxkv_namespace.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
     library.ctxkv_domain.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
@@ -308,6 +343,35 @@ class Client:
         count = self.library.ctxkv_get_servers(self.handle, rows, len(rows))
         assert 0 <= count <= len(rows)
         return {row.address.decode(): (SERVER_STATES[row.state], row) for row in rows[:count]}
+
+    def stat(self):
+        row = Stat(size=ctypes.sizeof(Stat))
+        assert self.library.ctxkv_get_stat(self.handle, ctypes.byref(row)) == 0
+        return row
+
+    def declare(self, address, size):
+        """A region of memory at an address."""
+        region = ctypes.c_void_p()
+        code = self.library.ctxkv_region_declare(self.handle, address, size, ctypes.byref(region))
+        assert code == 0, code
+        return region
+
+    def undeclare(self, region):
+        return self.library.ctxkv_region_undeclare(self.handle, ctypes.byref(region))
+
+    def region_of(self, address, size):
+        return ctypes.c_void_p(self.library.ctxkv_region_find(self.handle, address, size))
+
+    def region_info(self, region):
+        info = RegionInfo(size=ctypes.sizeof(RegionInfo))
+        assert self.library.ctxkv_region_get_info(region, ctypes.byref(info)) == 0
+        return info
+
+    def alloc(self, size):
+        return self.library.ctxkv_alloc(self.handle, size)
+
+    def free(self, address):
+        self.library.ctxkv_free(self.handle, address)
 
     def drop(self, keys):
         _, items = self.run(DROP, keys)

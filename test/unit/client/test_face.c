@@ -476,6 +476,64 @@ static void memory_of_the_library_is_declared_memory(void **state)
 	ctxkv_close(&client); /* frees what is left of ctxkv_alloc() */
 }
 
+static void wait_ends_with_events_or_the_time(void **state)
+{
+	static const uint32_t flags[] = { 0, CTXKV_CALLER_DRIVEN };
+
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+		int listener;
+		const char *url = face_url(face_port(&listener), FACE_SECRET);
+		struct ctxkv_client *client = face_open(url, flags[i], 1, 0);
+		uint64_t begin = face_now_ns();
+		struct ctxkv_op *op;
+		struct face_op get;
+
+		assert_int_equal(ctxkv_wait(client, 10 * NS_PER_MS), 0);
+		assert_true(face_now_ns() - begin >= 10 * NS_PER_MS);
+		face_op_init(&get, CTXKV_OP_GET, 1, 1, 100);
+		get.op.timeout_ns = 50 * NS_PER_MS;
+		op = &get.op;
+		assert_int_equal(ctxkv_submit(client, &op, 1), 1);
+		begin = face_now_ns();
+		assert_int_equal(ctxkv_wait(client, 10 * NS_PER_S), 1);
+		assert_true(face_now_ns() - begin < 5 * NS_PER_S);
+		assert_int_equal(ctxkv_wait(client, 10 * NS_PER_S), 1); /* until it is taken */
+		face_wait_released(client, op, NS_PER_S);
+		assert_int_equal(ctxkv_wait(client, 0), 0);
+		close(listener);
+		face_op_free(&get);
+		ctxkv_close(&client);
+		assert_int_equal(ctxkv_wait(client, 0), -EINVAL);
+	}
+}
+
+/* Wherever there are none reserved, and where there are. */
+static void huge_pages_are_taken_or_missed_aloud(void **state)
+{
+	struct ctxkv_client *client = face_open(face_url(face_port(NULL), FACE_SECRET),
+						CTXKV_HUGE_PAGES | CTXKV_CALLER_DRIVEN, 1, 0);
+	struct ctxkv_region_info info = { .size = sizeof(info) };
+	uint64_t size = 3 << 20;
+	uint8_t *bytes = ctxkv_alloc(client, size);
+	struct ctxkv_region *region = ctxkv_region_find(client, bytes + size - 1, 1);
+
+	assert_non_null(bytes);
+	assert_int_equal((uintptr_t)bytes % (2 << 20), 0);
+	for (uint64_t i = 0; i < size; i++)
+		assert_int_equal(bytes[i], 0);
+	assert_non_null(region);
+	assert_int_equal(ctxkv_region_get_info(region, &info), 0);
+	if (info.page_size != 2 << 20) {
+		assert_int_equal(info.page_size, 4096);
+		assert_non_null(strstr(face_log, "no huge pages"));
+	}
+	assert_null(ctxkv_region_find(client, bytes + size, 2 << 20));
+	assert_null(ctxkv_region_find(client, &info, 1));
+	ctxkv_free(client, bytes);
+	assert_null(ctxkv_region_find(client, bytes, 1));
+	ctxkv_close(&client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -497,6 +555,8 @@ int main(void)
 		cmocka_unit_test(a_failed_assert_breaks_the_client_by_caller),
 		cmocka_unit_test(close_ends_what_is_outstanding),
 		cmocka_unit_test(memory_of_the_library_is_declared_memory),
+		cmocka_unit_test(wait_ends_with_events_or_the_time),
+		cmocka_unit_test(huge_pages_are_taken_or_missed_aloud),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
