@@ -47,6 +47,7 @@ struct client_opts {
 	const struct xprt_ops *xprt; /* tcp; loop in the simulator */
 	const struct xprt_ops *door; /* better, where a server offers it: shm; NULL: none */
 	bool is_door_only;           /* through it or not at all */
+	_Atomic bool *is_door_used;  /* set when a session first goes through it; NULL: not asked */
 	/* Where door (or xprt) cannot reach memory: see stage.h. Must be such that they reach it.
 	 * Not freed before the client is over; NULL: none. */
 	void *stage;

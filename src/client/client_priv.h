@@ -718,7 +718,8 @@ void region_unstage(struct client *client, struct ctxkv_item *item);
 void region_requests_end(struct client *client, struct request *request);
 /* A server has answered DECLARE. */
 int region_answered(struct session *session, uint32_t id, int status) MUST_USE;
-/* Tell the server the regions that it does not know yet. -EAGAIN: not all. */
+/* Tell the server the regions that it does not know yet. -EAGAIN: not all. Else: there is no
+ * staging in this session. */
 int region_flush(struct session *session) MUST_USE;
 /* The session is gone, and what it knew. */
 void region_session_down(struct session *session);

@@ -237,6 +237,7 @@ static int open_core(struct opening *opening, const struct client_target *target
 		.xprt = &xprt_tcp,
 		.door = door,
 		.is_door_only = target->transport == CLIENT_SHM,
+		.is_door_used = &face->is_reached,
 		.stage = face->stage.base,
 		.stage_size = face->stage.base != NULL ? face->stage.size : 0,
 		.lanes = opening->opts->lanes,

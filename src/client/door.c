@@ -205,6 +205,8 @@ static void door_move(struct session *session)
 	door->state = DOOR_NONE;
 	door->is_first = false;
 	door->is_in_use = true;
+	if (session->client->opts.is_door_used != NULL)
+		atomic_store(session->client->opts.is_door_used, true);
 	if (door->why != 0)
 		log_warn("server %s: %s is used now", session->server->address, door->xprt->name);
 	door->why = 0;

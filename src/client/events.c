@@ -100,6 +100,7 @@ static void op_break(struct ctxkv_client *face, struct ctxkv_op *op)
 
 void face_bury(struct ctxkv_client *face)
 {
+	const struct timespec hang_up = { .tv_sec = 1 };
 	struct ctxkv_event event;
 
 	if (face->is_buried)
@@ -107,9 +108,12 @@ void face_bury(struct ctxkv_client *face)
 	face->is_buried = true;
 	if (face->has_thread && !face->is_joined)
 		pthread_join(face->thread, NULL);
-	/* Sockets first; should that break as well, they stay open, but nobody reads them. */
+	/* Sockets first; should that break as well, they stay open, but nobody reads them. A server
+	 * that reaches memory by itself sees the end of the session, and stops. */
 	if (face_env_destroy(face) < 0)
 		face->env = NULL;
+	if (atomic_load(&face->is_reached) && face->free_count < face->inflight_max)
+		nanosleep(&hang_up, NULL);
 	while (ring_take(&face->events, &event))
 		ring_push(&face->kept, &event);
 	for (uint32_t slot = 0; slot < face->inflight_max; slot++) {

@@ -11,7 +11,9 @@
  * Broken. When a guard comes back with -ERR_BROKEN, is_broken is set. The user's thread then waits
  * for the end of the progress thread, closes all sockets, so that no byte can land any more, and
  * answers every op in flight and to come with -ERR_BROKEN. Nothing of core and env is used again;
- * their memory stays where it is (nobody knows what of it is in order).
+ * their memory stays where it is (nobody knows what of it is in order). Where servers may reach
+ * memory by themselves, he gives them a second to see that the session has ended; one that stands
+ * still at that very moment could write later.
  *
  * Fork. A child has none of the threads: its calls are refused, and close only closes descriptors.
  */
@@ -123,6 +125,7 @@ struct ctxkv_client {
 	atomic_bool is_notified;
 	atomic_bool is_sleeping; /* the progress thread must be woken to see a call */
 	atomic_bool is_broken;
+	atomic_bool is_reached; /* some server may have reached memory by itself */
 
 	struct ctxkv_client *next_broken; /* what is left of broken clients stays reachable */
 };

@@ -220,6 +220,8 @@ static int user_frame(struct xprt_lane *xlane, const struct xprt_frame *frame)
 	default:
 		if (lane->state != LANE_UP)
 			return -ERR_PROTOCOL;
+		if (lane->is_door)
+			return 0; /* a notice; its credit stands in the next frame, too */
 		session_credit(session, frame->header->credit);
 		rc = answer_frame(lane, frame);
 		if (rc == 0)

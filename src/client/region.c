@@ -11,7 +11,8 @@
  *
  * Staged: an item any of whose memory is not within reach (private, not declared, refused by the
  * server, in too many pieces) goes whole through the staging area (stage.h), which is a region
- * like the others, declared first.
+ * like the others, declared first. Without one such items are refused, and what was not declared is
+ * declared on the fly.
  *
  * Ids are not used again in a client's life. Every new session is told all regions.
  *
@@ -212,7 +213,8 @@ static int region_find(struct session *session, const struct ctxkv_iov *iov,
 	struct ctxkv_region *region = client_region_find(client, iov->base, iov->size);
 	int rc = 0;
 
-	if (region == NULL && (session->xprt->caps & XPRT_CAP_MAPPED) != 0)
+	if (region == NULL && client->stage_region != NULL &&
+	    (session->xprt->caps & XPRT_CAP_MAPPED) != 0)
 		return -EOPNOTSUPP;
 	if (region == NULL) {
 		if (list_is_empty(&client->free_regions))
@@ -313,7 +315,11 @@ int region_segs(struct request *request, struct ctxkv_item *item, uint32_t size,
 {
 	int rc = segs_in_place(request, item, size, segs);
 
-	return rc == -EOPNOTSUPP ? segs_staged(request, item, size, is_put, segs) : rc;
+	if (rc != -EOPNOTSUPP)
+		return rc;
+	if (request->session->client->stage_region == NULL)
+		return -EINVAL;
+	return segs_staged(request, item, size, is_put, segs);
 }
 
 void region_unstage(struct client *client, struct ctxkv_item *item)
@@ -331,13 +337,16 @@ void region_unstage(struct client *client, struct ctxkv_item *item)
 /* The staging area is the first of the list. */
 int region_flush(struct session *session)
 {
+	int rc;
+
 	list_for_each (node, &session->client->regions) {
 		struct ctxkv_region *region = list_entry(node, struct ctxkv_region, node);
 
 		if (region->is_going || is_sent(region, session) || is_staged(region, session))
 			continue;
-		if (region_send(session, region) < 0)
-			return -EAGAIN;
+		rc = region_send(session, region);
+		if (rc == -EAGAIN || (rc < 0 && region->is_stage))
+			return rc;
 	}
 	return 0;
 }

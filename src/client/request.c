@@ -370,13 +370,18 @@ static void pump_texts(struct session *session)
 void session_pump(struct session *session)
 {
 	struct client *client = session->client;
+	int rc = 0;
 
 	if (!session_is_up(session))
 		return;
 	door_pump(session);
 	if (door_is_held(session))
 		return;
-	if (session_is_direct(session) && region_flush(session) < 0)
+	if (session_is_direct(session))
+		rc = region_flush(session);
+	if (rc < 0 && rc != -EAGAIN)
+		session_fail(session, rc, 1);
+	if (rc < 0)
 		return;
 	pump_cancels(client);
 	pump_texts(session);

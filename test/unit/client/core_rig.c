@@ -94,8 +94,8 @@ static int fake_share(struct xprt_lane *lane, struct xprt_region *region)
 	bool is_stage = region->base == w.stage;
 
 	assert_true(CONTAINER_OF(lane, struct fake_lane, lane)->is_open);
-	if (!is_stage && w.share_error != 0)
-		return w.share_error;
+	if (is_stage ? w.stage_error != 0 : w.share_error != 0)
+		return is_stage ? w.stage_error : w.share_error;
 	return fake_declare(lane, region);
 }
 

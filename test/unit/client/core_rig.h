@@ -51,6 +51,7 @@ struct world {
 	bool is_full;    /* send says -EAGAIN */
 	int door_error;  /* what connecting to a Unix socket says; 0: it goes on */
 	int share_error; /* what declaring the caller's memory to a door says */
+	int stage_error; /* and the staging area */
 	void *stage;
 	struct xprt_fence *fences[16]; /* asked for; NULL: ended */
 	uint32_t fence_count;

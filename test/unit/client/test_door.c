@@ -421,6 +421,74 @@ static void what_was_staged_for_nothing_is_forgotten(void **state)
 	end();
 }
 
+static void without_a_staging_area_memory_is_declared_or_refused(void **state)
+{
+	struct test_op get;
+
+	begin(&fake_door, 1);
+	w.stage = memory + 1; /* none */
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	assert_int_equal(w.sent_count, 2);
+	assert_int_equal(w.sent[0].header.kind, WIRE_DECLARE);
+	assert_int_equal(get_seg(&w.sent[1])->region, 1);
+	end();
+
+	begin(&fake_door, 1);
+	w.stage = memory + 1;
+	w.share_error = -EOPNOTSUPP;
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	settle();
+	assert_int_equal(told(&get), BOTH);
+	assert_int_equal(get.items[0].status, -EINVAL);
+	submit(&get, CTXKV_OP_PROBE, 1, 0); /* the session goes on */
+	assert_int_equal(w.sent[0].header.kind, WIRE_PROBE);
+	end();
+}
+
+static void a_session_without_staging_is_none(void **state)
+{
+	struct test_op get;
+
+	begin_door();
+	w.stage_error = -EMFILE;
+	hello(0);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	pass_ns(1);
+	hello(1);
+	assert_false(w.lanes[1].is_open);
+	assert_int_equal(told(&get), 0);
+	pass_ns(200 * NS_PER_MS);
+	hello(2); /* over tcp again, and the door is left alone for a while */
+	pass_ns(1);
+	assert_transport("fake");
+	assert_int_equal(w.sent[0].header.kind, WIRE_GET);
+	end();
+}
+
+/* What the door's server says before the session has moved is not the session's. */
+static void a_notice_before_the_move_gives_no_credit(void **state)
+{
+	struct wire_notice notice = { .code = WIRE_NOTICE_CREDIT };
+	struct test_op get;
+	uint32_t credit;
+
+	begin_door();
+	w.door_error = -ENOENT;
+	hello(0);
+	pass_ns(1);
+	w.door_error = 0;
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	pass_ns(1500 * NS_PER_MS);
+	hello(2);
+	credit = w.client->sessions[0].credit_given;
+	assert_int_equal(deliver(2, WIRE_NOTICE, 0, 0, 0, credit + 12345, &notice, sizeof(notice)),
+			 0);
+	assert_int_equal(w.client->sessions[0].credit_given, credit);
+	end();
+}
+
 /* --- result and release --- */
 
 static void a_staged_op_is_released_with_its_result(void **state)
@@ -746,7 +814,9 @@ static void path_try(const enum step *steps, uint32_t count)
 
 static void every_order_of_what_may_happen(void **state)
 {
-	path_try(NULL, 0);
+	const enum step none[1] = { DEADLINE };
+
+	path_try(none, 0);
 	assert_true(paths_tried > 100);
 }
 
@@ -779,6 +849,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(puts_are_copied_in),
 		cmocka_unit_test(ops_wait_for_room_to_stage),
 		cmocka_unit_test(what_was_staged_for_nothing_is_forgotten),
+		cmocka_unit_test(without_a_staging_area_memory_is_declared_or_refused),
+		cmocka_unit_test(a_session_without_staging_is_none),
+		cmocka_unit_test(a_notice_before_the_move_gives_no_credit),
 		cmocka_unit_test(a_staged_op_is_released_with_its_result),
 		cmocka_unit_test(a_probe_does_not_wait_for_anybody),
 		cmocka_unit_test(an_op_in_place_waits_for_the_fence),
