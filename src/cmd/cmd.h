@@ -68,6 +68,8 @@ bool cmd_is_interrupted(void);
 /* A line on standard error that rewrites itself, on a terminal only. done == total ends it. */
 void cmd_progress(const char *what, uint64_t done, uint64_t total);
 
+/* Where the sockets for clients of this host are to be. False: nothing says where. */
+bool cmd_shm_dir(const struct options *options, char *buf, size_t buf_size);
 /* Directory of configuration: options.dir, else $XDG_CONFIG_HOME/ctxkv, else ~/.config/ctxkv. */
 int cmd_config_dir(const struct options *options, char *buf, size_t buf_size) MUST_USE;
 

@@ -76,6 +76,21 @@ int cmd_config_dir(const struct options *options, char *buf, size_t buf_size)
 	return 0;
 }
 
+bool cmd_shm_dir(const struct options *options, char *buf, size_t buf_size)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+	if (options->shm_dir[0] != '\0')
+		snprintf(buf, buf_size, "%s", options->shm_dir);
+	else if (geteuid() == 0)
+		snprintf(buf, buf_size, "/run/ctxkv");
+	else if (runtime != NULL && runtime[0] != '\0')
+		snprintf(buf, buf_size, "%.480s/ctxkv", runtime);
+	else
+		return false;
+	return true;
+}
+
 int cmd_list_cut(char *text, const char **items, int max)
 {
 	char *one;

@@ -47,6 +47,34 @@ static void port_look(struct doctor *doctor)
 	}
 }
 
+/* Whether clients of this host will have shared memory. */
+static void shm_look(struct doctor *doctor)
+{
+	const struct options *server = doctor->server;
+	char dir[OPT_TEXT_MAX];
+	char parent[OPT_TEXT_MAX];
+
+	if (strcmp(server->shm_dir, "none") == 0) {
+		doctor_say(doctor, DOCTOR_OK, "shm", "",
+			   "not asked for: clients of this host use TCP");
+		return;
+	}
+	if (!cmd_shm_dir(server, dir, sizeof(dir))) {
+		doctor_say(doctor, DOCTOR_WARN, "shm", "'shm-dir' in server.yaml names a directory",
+			   "XDG_RUNTIME_DIR is not set: clients of this host use TCP");
+		return;
+	}
+	snprintf(parent, sizeof(parent), "%s", dir);
+	if (strrchr(parent, '/') > parent)
+		*strrchr(parent, '/') = '\0';
+	if (access(dir, W_OK) == 0 || (errno == ENOENT && access(parent, W_OK) == 0))
+		doctor_say(doctor, DOCTOR_OK, "shm", "", "sockets in %s", dir);
+	else
+		doctor_say(doctor, DOCTOR_WARN, "shm",
+			   "give it to the user that runs ctxkv, or name another with 'shm-dir'",
+			   "%s: %s: clients of this host use TCP", dir, err_str(errno));
+}
+
 /* False: it cannot be read, which was said. */
 static bool key_file_look(struct doctor *doctor, const char *path)
 {
@@ -73,6 +101,7 @@ void doctor_server(struct doctor *doctor)
 	int count;
 
 	port_look(doctor);
+	shm_look(doctor);
 	if (!key_file_look(doctor, path))
 		return;
 	text = cmd_read_file(path);

@@ -211,6 +211,7 @@ static void ready(struct start *start, uint64_t begin_ns)
 	atomic_store_explicit(&start->heartbeat->reactor_count, start->server_opts.reactor_count,
 			      memory_order_relaxed);
 	state_set(start, HEARTBEAT_READY);
+	start_door_open(start);
 	if (start->admin != NULL)
 		admin_set_server(start->admin, start->server);
 	start_print(start, clock_ns() - begin_ns);
@@ -228,6 +229,7 @@ static int stop(struct start *start)
 		log_warn("a second SIGINT will not be seen");
 	if (start->admin != NULL)
 		admin_clear_server(start->admin);
+	start_door_close(start);
 	rc = server_stop(start->server);
 	if (rc < 0)
 		cmd_fail(rc, "the store was not closed cleanly: %s; the next start recovers",

@@ -20,7 +20,9 @@ struct start {
 	uint64_t watchdog_ns;           /* of whoever watches; 0: nobody */
 	struct pulse pulse;             /* systemd: the main thread looks itself */
 	struct server_opts server_opts;
-	struct reactor_listen listen;
+	struct reactor_listen listens[2]; /* tcp; the doors of this host, when there is a dir */
+	char door_prefix[OPT_TEXT_MAX + 64];
+	const char *door_missing; /* why there is none, when that was not asked for */
 	struct env_posix_opts env_opts;
 	cpu_set_t all_cpus;                /* of the process, before reactors are pinned */
 	uint32_t cpus[SERVER_REACTOR_MAX]; /* of each reactor */
@@ -44,6 +46,16 @@ int start_opts_make(struct start *start);
 
 int start_admin_begin(struct start *start);
 void start_admin_print(const struct start *start);
+
+/* --- start_door.c: shared memory for clients of this host --- */
+
+/* Where the doors are to be: into listens[1]. 0, or negative after a message. */
+int start_door_plan(struct start *start);
+/* The server runs: the sockets are the group's. */
+void start_door_open(const struct start *start);
+void start_door_print(const struct start *start);
+/* It is about to end: so do the sockets. */
+void start_door_close(const struct start *start);
 
 /* --- start_print.c --- */
 

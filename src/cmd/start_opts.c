@@ -225,12 +225,16 @@ int start_opts_make(struct start *start)
 	if (rc < 0)
 		return rc;
 	limits_set(start);
-	start->listen = (struct reactor_listen) { &xprt_tcp, options->listen };
+	start->listens[0] =
+		(struct reactor_listen) { .ops = &xprt_tcp, .address = options->listen };
 	start->env->ops->random(start->env, &opts->reactor.incarnation,
 				sizeof(opts->reactor.incarnation));
 	opts->reactor.tenants = start->tenants;
-	opts->reactor.listens = &start->listen;
+	opts->reactor.listens = start->listens;
 	opts->reactor.listen_count = 1;
+	rc = start_door_plan(start);
+	if (rc < 0)
+		return rc;
 	opts->ram_bytes = ram_size();
 	opts->has_degraded = options->degraded != 0;
 	opts->spin_ns = options->spin;
@@ -244,7 +248,7 @@ int start_opts_make(struct start *start)
 	start->env_opts = (struct env_posix_opts) {
 		.io_thread_count = (uint32_t)options->io_threads,
 		.sock_max = (uint32_t)(options->sessions_max * options->lanes_max +
-				       options->pending_max + 128),
+				       2 * options->pending_max + 128),
 		.pool_cpus = start->cpu_count != 0 ? &start->all_cpus : NULL,
 		.has_huge_pages = options->huge_pages != 0,
 	};

@@ -147,6 +147,7 @@ void start_print(const struct start *start, uint64_t ready_ns)
 	back_ends_print(start, &info);
 	reactors_print(start, &info);
 	memory_print(&info, &whole);
+	start_door_print(start);
 	watchdog_print(start);
 	start_admin_print(start);
 	printf("ready      %s in %s, recovery %s\n", name,

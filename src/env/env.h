@@ -192,7 +192,8 @@ struct env_ops {
 
 	/*
 	 * Stream sockets. Addresses: "HOST:PORT" with a numeric host ("127.0.0.1:9900",
-	 * "[::1]:9900"), or "unix:PATH". None of these calls blocks.
+	 * "[::1]:9900"), or "unix:PATH": for its user and group (0660); one that nobody listens at
+	 * any more is replaced. None of these calls blocks.
 	 */
 	int (*sock_listen)(struct env *env, const char *address, struct env_sock **sock_out);
 	int (*sock_accept)(struct env *env, struct env_sock *listener, struct env_sock **sock_out);

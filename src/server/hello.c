@@ -24,10 +24,11 @@
 
 #define REFUSE_LINGER_NS (100 * NS_PER_MS)
 
-/* What a WELCOME takes with all shards. */
+/* What a WELCOME takes with all shards and an offer. */
 struct welcome {
 	struct wire_welcome fixed;
 	struct wire_shard shards[WIRE_SHARD_MAX];
+	struct wire_offer offer; /* the room for it: it stands behind the last shard */
 };
 
 /* --- a conn's life --- */
@@ -169,7 +170,8 @@ static int conn_hand_over(struct reactor *reactor, struct xprt_listener *listene
 	struct mail *mail;
 	int rc;
 
-	if (reactor->opts.index == 0 && reactor->opts.mailboxes != NULL)
+	if (reactor->opts.index == 0 && reactor->opts.mailboxes != NULL &&
+	    listener != reactor->door)
 		wanted = conn_reactor(reactor, preface);
 	if (wanted == reactor->opts.index)
 		return 0;
@@ -316,6 +318,23 @@ uint64_t reactor_capacity(const struct reactor *reactor)
 	return sum;
 }
 
+/* The door of this reactor, for who came by another way. How many: 0 or 1. */
+static uint8_t welcome_offer(const struct conn *conn, struct wire_offer *offer_out)
+{
+	const struct reactor *reactor = conn->reactor;
+	struct wire_offer offer = { .reactor = reactor->opts.index };
+	char name[sizeof(offer.address)];
+
+	if (reactor_door_name(reactor, name, sizeof(name)) < 0 ||
+	    reactor->door->ops == conn->lane->ops)
+		return 0;
+	offer.transport = reactor->door->ops->transport;
+	snprintf((char *)offer.address, sizeof(offer.address), "%s",
+		 strncmp(name, "unix:", 5) == 0 ? name + 5 : name);
+	memcpy(offer_out, &offer, sizeof(offer));
+	return 1;
+}
+
 static int send_welcome(const struct conn *conn)
 {
 	const struct session *session = conn->session;
@@ -348,9 +367,11 @@ static int send_welcome(const struct conn *conn)
 		welcome.shards[i].reactor = row->reactor;
 		welcome.shards[i].weight = row->weight;
 	}
-	wire_header_init(
-		&header, WIRE_WELCOME, 0, (uint16_t)opts->table_count,
-		(uint32_t)(sizeof(welcome.fixed) + opts->table_count * sizeof(welcome.shards[0])));
+	welcome.fixed.offer_count = welcome_offer(conn, (void *)&welcome.shards[opts->table_count]);
+	wire_header_init(&header, WIRE_WELCOME, 0, (uint16_t)opts->table_count,
+			 (uint32_t)(sizeof(welcome.fixed) +
+				    opts->table_count * sizeof(welcome.shards[0]) +
+				    welcome.fixed.offer_count * sizeof(welcome.offer)));
 	header.credit = session->credit_given;
 	return conn->lane->ops->send(conn->lane, &header, &welcome, NULL, 0);
 }

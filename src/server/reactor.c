@@ -489,18 +489,46 @@ static void listeners_close(struct reactor *reactor)
 	}
 }
 
+/* Where a reactor listens; empty: it has lanes only. */
+static void listen_address(const struct reactor *reactor, const struct reactor_listen *listen,
+			   char *buf, size_t buf_size)
+{
+	snprintf(buf, buf_size, "%s", "");
+	if (listen->is_door)
+		snprintf(buf, buf_size, "%s.%u.sock", listen->address, reactor->opts.index);
+	else if (reactor->opts.index == 0)
+		snprintf(buf, buf_size, "%s", listen->address);
+}
+
+static int listener_open(struct reactor *reactor, uint32_t index, char *message)
+{
+	const struct reactor_listen *listen = &reactor->opts.listens[index];
+	char address[128];
+	int rc;
+
+	listen_address(reactor, listen, address, sizeof(address));
+	rc = listen->ops->listen(reactor->env, address[0] == '\0' ? NULL : address,
+				 listen_lanes(&reactor->opts, listen->ops), &reactor_user, reactor,
+				 &reactor->listeners[index]);
+	if (rc < 0)
+		snprintf(message, 256, "cannot listen on %s %s: %s", listen->ops->name, address,
+			 err_str(rc));
+	if (rc == 0 && listen->is_door)
+		reactor->door = reactor->listeners[index];
+	if (rc == 0 || !listen->is_door)
+		return rc;
+	log_warn("reactor %u %s: clients of this host come by the other transports",
+		 reactor->opts.index, message);
+	reactor->door_why = rc;
+	return 0;
+}
+
 static int listeners_open(struct reactor *reactor, char *message)
 {
 	for (uint32_t i = 0; i < reactor->opts.listen_count; i++) {
-		const struct reactor_listen *listen = &reactor->opts.listens[i];
-		const char *address = reactor->opts.index == 0 ? listen->address : NULL;
-		int rc = listen->ops->listen(reactor->env, address,
-					     listen_lanes(&reactor->opts, listen->ops),
-					     &reactor_user, reactor, &reactor->listeners[i]);
+		int rc = listener_open(reactor, i, message);
 
 		if (rc < 0) {
-			snprintf(message, 256, "cannot listen on %s %s: %s", listen->ops->name,
-				 listen->address, err_str(rc));
 			listeners_close(reactor);
 			return rc;
 		}
@@ -692,5 +720,14 @@ void reactor_listener_name(const struct reactor *reactor, uint32_t index, char *
 			   size_t buf_size)
 {
 	ASSERT(index < reactor->listener_count);
+	ASSERT(reactor->listeners[index] != NULL);
 	reactor->listeners[index]->ops->listener_name(reactor->listeners[index], buf, buf_size);
+}
+
+int reactor_door_name(const struct reactor *reactor, char *buf, size_t buf_size)
+{
+	if (reactor->door == NULL)
+		return reactor->door_why != 0 ? reactor->door_why : -ENOENT;
+	reactor->door->ops->listener_name(reactor->door, buf, buf_size);
+	return 0;
 }

@@ -27,6 +27,9 @@ enum reactor_tls { REACTOR_TLS_OFF = 0, REACTOR_TLS_ON, REACTOR_TLS_REQUIRED };
 struct reactor_listen {
 	const struct xprt_ops *ops;
 	const char *address;
+	/* A door of this host: each reactor has its own, at ADDRESS.INDEX.sock. WELCOME offers it.
+	 * One that cannot be opened is said, and the others go on without. */
+	bool is_door;
 };
 
 /* A shard of the server, as every reactor knows it. */
@@ -56,7 +59,8 @@ struct reactor_opts {
 	/* Of all reactors, by index; borrowed until destroy. NULL: it is alone and nobody asks. */
 	struct mailbox *const *mailboxes;
 	const struct tenants *tenants; /* borrowed */
-	/* Reactor 0 has the doors and hands connections over; the others have lanes only. */
+	/* Reactor 0 takes connections and hands them over; the others have lanes only, and the
+	 * doors (is_door) of their own. */
 	const struct reactor_listen *listens;
 	uint32_t listen_count;
 	enum reactor_tls tls;
@@ -122,5 +126,7 @@ void reactor_mail(struct reactor *reactor);
 /* Address listened on, with the real port. */
 void reactor_listener_name(const struct reactor *reactor, uint32_t index, char *buf,
 			   size_t buf_size);
+/* The address of its door; 0, or why there is none (-ENOENT: it was not asked for). */
+int reactor_door_name(const struct reactor *reactor, char *buf, size_t buf_size);
 
 #endif

@@ -48,6 +48,8 @@ struct reactor {
 
 	struct xprt_listener **listeners;
 	uint32_t listener_count;
+	struct xprt_listener *door;                 /* of them; NULL: door_why */
+	int door_why;                               /* 0: none was asked for */
 	struct shard_slot *slots;                   /* opts.shard_count */
 	struct shard_slot *slot_of[WIRE_SHARD_MAX]; /* by index in the server; NULL: another's */
 	struct reactor_shard own_table[WIRE_SHARD_MAX]; /* where opts.table was NULL */

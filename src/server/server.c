@@ -474,6 +474,14 @@ void server_listener_name(const struct server *server, char *buf, size_t buf_siz
 	reactor_listener_name(server->threads[0].reactor, 0, buf, buf_size);
 }
 
+int server_door_name(const struct server *server, uint32_t reactor, char *buf, size_t buf_size)
+{
+	CHECK_OBJ(server, SERVER_MAGIC);
+	ASSERT(server->is_running);
+	ASSERT(reactor < server->reactor_count);
+	return reactor_door_name(server->threads[reactor].reactor, buf, buf_size);
+}
+
 uint64_t server_beats(const struct server *server, uint32_t reactor)
 {
 	CHECK_OBJ(server, SERVER_MAGIC);

@@ -108,6 +108,8 @@ void server_destroy(struct server **server);
 void server_get_info(const struct server *server, struct server_info *info_out);
 /* The first listener's address with the real port. */
 void server_listener_name(const struct server *server, char *buf, size_t buf_size);
+/* Where clients of this host find a reactor; 0, or why nowhere (-ENOENT: it was not asked for). */
+int server_door_name(const struct server *server, uint32_t reactor, char *buf, size_t buf_size);
 
 /* --- ANY_THREAD --- */
 

@@ -198,6 +198,10 @@ void session_lane_gone(struct session *session, struct conn *conn)
 	if (session->lane_count > 0)
 		return;
 	ASSERT(session->request_count == 0);
+	if (session->xprt->lane_max == 1) {
+		session_end(session); /* nobody can join it any more */
+		return;
+	}
 	env->ops->timer_set(env, &session->idle_timer,
 			    env_now_ns(env) + session->reactor->opts.idle_ns);
 }

@@ -93,6 +93,9 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	metrics_out->ops = reactor->ops.used;
 	metrics_out->ops_max = reactor->ops.used_max;
 	metrics_out->sessions = reactor->sessions_pool.used;
+	list_for_each (pos, &reactor->sessions)
+		metrics_out->sessions_shm +=
+			list_entry(pos, struct session, node)->xprt->transport == WIRE_XPRT_SHM;
 	metrics_out->uptime = (env_now_ns(reactor->env) - reactor->started_ns) / NS_PER_S;
 }
 

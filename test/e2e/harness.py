@@ -71,8 +71,8 @@ class Server:
         listen = f"127.0.0.1:{self.port}"
         watch = [] if supervise else ["--no-supervise"]
         self.process = subprocess.Popen(
-            [BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io, *watch,
-             *map(str, options)],
+            [BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io,
+             "--shm-dir", self.folder / "run", *watch, *map(str, options)],
             stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
         while time.monotonic() < begin + 30:
             ready = re.search(r"^ready\s+127\.0\.0\.\d+:(\d+)", self.output(), re.M)

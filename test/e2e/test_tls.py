@@ -156,7 +156,7 @@ def test_a_wrong_secret_opens_nothing(made, tmp_path):
 
 
 def test_nobody_goes_on_without_tls(made):
-    made.start("--tls", "off")
+    made.start("--tls", "off", "--shm-dir", "none")
     done = made.run("stat", "--url", url(made), check=False)
     assert done.returncode == 1 and "does not speak TLS" in done.stderr
     with pytest.raises(OpenError):

@@ -91,7 +91,7 @@ static void open_reactor(struct server *server, uint32_t index)
 {
 	struct cluster *cluster = server->cluster;
 	struct part *part = &server->parts[index];
-	struct reactor_listen listen = { cluster->xprt, server->address };
+	struct reactor_listen listen = { .ops = cluster->xprt, .address = server->address };
 	struct reactor_opts opts = cluster->reactor_opts;
 	char message[256] = "";
 	int rc;

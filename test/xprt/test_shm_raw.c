@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +167,22 @@ static void peer_write_probe(struct peer *peer, uint64_t request, uint16_t count
 	wire_header_init(&header, WIRE_PROBE, request, count, size);
 	ring_write(&peer->tx, &header, sizeof(header));
 	ring_write(&peer->tx, body, size);
+	ring_write_pad(&peer->tx);
+}
+
+/* A GET of count items. */
+static void peer_write_get(struct peer *peer, uint64_t request, uint16_t count)
+{
+	const struct wire_get item = { .size = PAGE_SIZE };
+	const struct wire_request head = { .budget_ns = 1 };
+	struct wire_header header;
+
+	wire_header_init(&header, WIRE_GET, request, count,
+			 (uint32_t)(sizeof(head) + count * sizeof(item)));
+	ring_write(&peer->tx, &header, sizeof(header));
+	ring_write(&peer->tx, &head, sizeof(head));
+	for (uint32_t i = 0; i < count; i++)
+		ring_write(&peer->tx, &item, sizeof(item));
 	ring_write_pad(&peer->tx);
 }
 
@@ -498,6 +515,68 @@ static void a_frame_in_hand_does_not_change(void **state)
 	pair_fini(&pair);
 }
 
+/* Whatever is written to the ring meanwhile: what the user gets is what passed the checks. */
+static void recheck(struct pair_end *end, const struct xprt_frame *frame)
+{
+	assert_int_equal(wire_check_body(frame->header, frame->body), 0);
+	(*(uint32_t *)end->ctx)++;
+}
+
+struct flipper {
+	atomic_uint *word; /* what may be 0 only */
+	atomic_bool is_running;
+	atomic_bool is_stopping;
+};
+
+static void *flip(void *ctx)
+{
+	struct flipper *flipper = ctx;
+
+	flipper->is_running = true;
+	while (!flipper->is_stopping) {
+		*flipper->word = UINT32_MAX;
+		*flipper->word = 0;
+	}
+	return NULL;
+}
+
+static void what_is_checked_is_what_is_handed_on(void **state)
+{
+	uint32_t seen = 0;
+	struct pair pair;
+
+	pair_init(&pair, pair_shm);
+	pair.server.on_frame = recheck;
+	pair.server.ctx = &seen;
+	for (uint32_t round = 0; round < 200; round++) {
+		uint32_t closed = pair.server.closed;
+		struct flipper flipper = { .is_stopping = false };
+		struct peer peer;
+		pthread_t thread;
+
+		peer_connect(&peer, &pair, 0);
+		peer_write_get(&peer, 1, 600);
+		/* Of the first item: all others are checked behind it. */
+		flipper.word = (void *)(peer.memory->bytes[SHM_C2S] + sizeof(struct wire_header) +
+					sizeof(struct wire_request) +
+					offsetof(struct wire_get, reserved1));
+		assert_int_equal(pthread_create(&thread, NULL, flip, &flipper), 0);
+		while (!flipper.is_running) {
+		}
+		ring_publish_tail(&peer.tx);
+		peer_bell(&peer);
+		pair_poll(&pair);
+		pair_poll(&pair);
+		flipper.is_stopping = true;
+		pthread_join(thread, NULL);
+		peer_close(&peer);
+		PAIR_UNTIL(&pair, pair.server.closed == closed + 1);
+		pair.server.frame_count = 0;
+	}
+	assert_true(seen > 0);
+	pair_fini(&pair);
+}
+
 /* Bytes of many frames change at random, some while they are read. Nothing but lanes may end. */
 static void rings_full_of_nonsense_harm_nobody_else(void **state)
 {
@@ -645,6 +724,7 @@ int main(void)
 		cmocka_unit_test(frames_that_are_none_end_the_lane),
 		cmocka_unit_test(a_kind_that_is_not_known_is_handed_on),
 		cmocka_unit_test(a_frame_in_hand_does_not_change),
+		cmocka_unit_test(what_is_checked_is_what_is_handed_on),
 		cmocka_unit_test(rings_full_of_nonsense_harm_nobody_else),
 		cmocka_unit_test(notes_that_do_not_belong_end_the_lane),
 		cmocka_unit_test(a_region_before_hello_ends_the_lane),

@@ -215,6 +215,24 @@ static void unlink_stale(const union address *address, socklen_t size)
 	close(fd);
 }
 
+/* Who may connect to a Unix socket: its user and group; the group is whoever made it to say. */
+#define UNIX_MODE 0660
+
+/* A Unix socket is never more open than it will be: bind() takes the descriptor's mode. */
+static int socket_bind(int fd, const union address *address, socklen_t size)
+{
+	bool is_unix = address->any.sa_family == AF_UNIX;
+
+	if (is_unix && fchmod(fd, UNIX_MODE) < 0)
+		return -errno;
+	if (bind(fd, &address->any, size) < 0)
+		return -errno;
+	/* What the umask took away. */
+	if (is_unix && chmod(address->un.sun_path, UNIX_MODE) < 0)
+		return -errno;
+	return 0;
+}
+
 int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_out)
 {
 	union address address;
@@ -229,8 +247,10 @@ int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_
 		return fd;
 	if (address.any.sa_family == AF_UNIX)
 		unlink_stale(&address, size);
-	if (bind(fd, &address.any, size) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+	rc = socket_bind(fd, &address, size);
+	if (rc == 0 && listen(fd, LISTEN_BACKLOG) < 0)
 		rc = -errno;
+	if (rc < 0) {
 		close(fd);
 		return rc;
 	}

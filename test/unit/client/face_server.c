@@ -38,7 +38,7 @@ static struct shard *server_shard(struct env *env, const struct face_server *ser
 static void server_main(const struct face_server *server, int ready_fd)
 {
 	const struct env_posix_opts env_opts = { .io_thread_count = 1, .sock_max = 256 };
-	struct reactor_listen listen = { &xprt_tcp, NULL };
+	struct reactor_listen listen = { .ops = &xprt_tcp, .address = NULL };
 	struct reactor *reactor = NULL;
 	struct tenants *tenants = NULL;
 	struct reactor_opts opts;

@@ -73,8 +73,8 @@ static void shard_start(struct rig *rig, bool is_file)
 
 void rig_start(struct rig *rig, bool is_file)
 {
-	const struct reactor_listen listens[] = { { &xprt_tcp, "127.0.0.1:0" },
-						  { &xprt_loop_mapped, "rig" } };
+	const struct reactor_listen listens[] = { { .ops = &xprt_tcp, .address = "127.0.0.1:0" },
+						  { .ops = &xprt_loop_mapped, .address = "rig" } };
 	char message[256];
 	char name[64];
 	int rc;

@@ -66,7 +66,7 @@ void server_rig_init(struct server_rig *rig, uint32_t reactor_count)
 	assert_int_equal(tenants_create(rig->env, keyfile, &rig->tenants, message), 0);
 	rig->secret = rig->tenants->rows[0].secrets[0];
 	reactor_opts_init(&rig->opts.reactor);
-	rig->listen = (struct reactor_listen) { &xprt_tcp, "127.0.0.1:0" };
+	rig->listen = (struct reactor_listen) { .ops = &xprt_tcp, .address = "127.0.0.1:0" };
 	rig->opts.reactor.incarnation = 77;
 	rig->opts.reactor.tenants = rig->tenants;
 	rig->opts.reactor.listens = &rig->listen;

@@ -142,8 +142,8 @@ static void faulty_init(struct env *real, uint64_t fail_at)
 
 static void creation_survives_each_fault(void **state)
 {
-	const struct reactor_listen listens[] = { { &xprt_tcp, "127.0.0.1:0" },
-						  { &xprt_tcp, "127.0.0.1:0" } };
+	const struct reactor_listen listens[] = { { .ops = &xprt_tcp, .address = "127.0.0.1:0" },
+						  { .ops = &xprt_tcp, .address = "127.0.0.1:0" } };
 	struct rig rig;
 
 	rig_init(&rig);
