@@ -15,13 +15,30 @@
  * goes to sleep. A loop with nothing to do sleeps in one call, however many pollers there are.
  */
 #include <sched.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "posix_priv.h"
 
 #define SPIN_NS     (50 * NS_PER_US)
 #define SPIN_MIN_NS (2 * NS_PER_US) /* less than this is not worth a turn */
 #define EVENTS_NS   (10 * NS_PER_US)
+#define RELAX_NS    NS_PER_US        /* after so long in vain */
+#define RELAX_COUNT 4                /* of 10 to 50 ns each */
 #define YIELD_NS    (10 * NS_PER_US) /* nobody else ran in less: about 0.5 us are usual */
+
+/* Looking in vain: what shares the core's units goes on faster. */
+static void relax(void)
+{
+	for (int i = 0; i < RELAX_COUNT; i++) {
+#if defined(__x86_64__)
+		_mm_pause();
+#elif defined(__aarch64__)
+		__asm__ volatile("yield");
+#endif
+	}
+}
 
 void pollers_init(struct posix *posix)
 {
@@ -49,6 +66,7 @@ bool pollers_sleep(struct posix *posix)
 			return false; /* the others are rung for if need be */
 	}
 	posix->spin.is_spinning = false;
+	posix->spin.was_busy = false;
 	return true;
 }
 
@@ -75,31 +93,47 @@ static bool is_spin_over(struct posix *posix, uint64_t now_ns)
 	return true;
 }
 
+/* The last turn did something. */
+static void spin_on(struct posix_spin *spin, uint64_t now_ns)
+{
+	if (!spin->is_spinning && now_ns - spin->slept_ns < SPIN_NS)
+		spin->window_ns = SPIN_NS;
+	spin->is_spinning = true;
+	spin->was_busy = false;
+	spin->busy_ns = now_ns;
+}
+
 uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns)
 {
 	struct posix_spin *spin = &posix->spin;
 	uint64_t now_ns;
 
-	if (list_is_empty(&posix->pollers) || (!spin->is_spinning && timeout_ns == 0))
+	spin->turn_ns = 0;
+	if (list_is_empty(&posix->pollers) ||
+	    (!spin->is_spinning && !spin->was_busy && timeout_ns == 0))
 		return timeout_ns;
 	now_ns = posix->env.ops->now_ns(&posix->env);
+	if (spin->was_busy)
+		spin_on(spin, now_ns);
 	if (timeout_ns > 0 && is_spin_over(posix, now_ns) && pollers_sleep(posix)) {
 		spin->slept_ns = now_ns;
 		return timeout_ns;
 	}
-	if (spin->is_spinning && now_ns - spin->events_ns < EVENTS_NS)
+	if (spin->is_spinning && now_ns - spin->events_ns < EVENTS_NS) {
+		spin->turn_ns = now_ns;
+		if (now_ns - spin->busy_ns > RELAX_NS)
+			relax();
 		return POLLERS_GO_ON;
+	}
 	spin->events_ns = now_ns;
 	return 0;
 }
 
 void pollers_look(struct posix *posix)
 {
-	struct posix_spin *spin = &posix->spin;
 	struct list batch;
 	struct env_poller *poller;
 	bool is_busy = false;
-	uint64_t now_ns;
 
 	if (list_is_empty(&posix->pollers))
 		return;
@@ -110,11 +144,5 @@ void pollers_look(struct posix *posix)
 		list_add_tail(&posix->pollers, &poller->node);
 		is_busy |= poller->look(poller);
 	}
-	if (!is_busy)
-		return;
-	now_ns = posix->env.ops->now_ns(&posix->env);
-	if (!spin->is_spinning && now_ns - spin->slept_ns < SPIN_NS)
-		spin->window_ns = SPIN_NS;
-	spin->is_spinning = true;
-	spin->busy_ns = now_ns;
+	posix->spin.was_busy |= is_busy;
 }

@@ -213,8 +213,13 @@ void posix_event_signal(struct posix *posix)
 
 static void run_timers(struct posix *posix)
 {
-	uint64_t now = posix_now_ns(&posix->env);
 	struct env_timer *timer;
+	uint64_t now;
+
+	if (timers_next_ns(&posix->timers) == ENV_FOREVER)
+		return;
+	/* In a turn that did not wait the time of its beginning will do. */
+	now = posix->spin.turn_ns != 0 ? posix->spin.turn_ns : posix_now_ns(&posix->env);
 
 	posix->timers_ns = now;
 	while ((timer = timers_take_due(&posix->timers, now)) != NULL)

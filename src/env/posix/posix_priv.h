@@ -60,11 +60,13 @@ struct pool {
 
 /* How long the loop looks at its pollers before it sleeps. */
 struct posix_spin {
+	bool was_busy;      /* something was done in the last turn */
 	bool is_spinning;   /* since something was done */
 	uint64_t busy_ns;   /* when that was, last */
 	uint64_t events_ns; /* when descriptors were last looked at meanwhile */
 	uint64_t window_ns; /* so long behind busy_ns it goes on looking */
 	uint64_t slept_ns;  /* when it last went to sleep */
+	uint64_t turn_ns;   /* when this turn began; 0: it may have waited since */
 };
 
 struct posix {

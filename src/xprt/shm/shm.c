@@ -22,11 +22,9 @@
 
 void shm_lane_wake(struct shm_lane *lane)
 {
-	if (lane->is_closed)
+	if (lane->is_closed || !list_is_empty(&lane->awake_node))
 		return;
 	lane->active_ns = env_now_ns(lane->lane.env);
-	if (!list_is_empty(&lane->awake_node))
-		return;
 	list_add_tail(&lane->poll->awake, &lane->awake_node);
 	if (lane->memory == NULL)
 		return;
