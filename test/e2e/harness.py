@@ -120,9 +120,11 @@ class Server:
         assert code == 0, self.output()
 
     def resident(self):
-        """Bytes of memory that the server has."""
+        """Bytes of memory that the server has; what clients of this host share with it is theirs."""
         text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        return int(re.search(r"^VmRSS:\s+(\d+)", text, re.M)[1]) * 1024
+        sizes = {name: int(re.search(rf"^{name}:\s+(\d+)", text, re.M)[1]) * 1024
+                 for name in ("VmRSS", "RssShmem")}
+        return sizes["VmRSS"] - sizes["RssShmem"]
 
     def counter(self, name):
         text = self.run("stat", "--url", self.url()).stdout
