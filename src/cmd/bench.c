@@ -6,7 +6,8 @@
  * gets land), divided over the clients; each client walks its blocks in a shuffled order with
  * `batch` operations in flight, each of one block. Puts use keys never used before; gets, keys that
  * were put just before; a probe or lease asks for PROBE_KEYS keys, every other one present; mixed
- * are gets while a writer (bench_writer.c) puts at a steady rate. A cell is
+ * are gets while a writer (bench_writer.c) puts at a steady rate. With --rate operations begin when
+ * they are due (pace.h), so many in flight as that takes. A cell is
  * measured in rounds; before and after it in turn (ABBA) its floors walk the same memory in the
  * same order. Samples of what gets brought are checked after the round.
  */
@@ -19,18 +20,22 @@
 #include <sys/mman.h>
 
 #include "../base/text.h"
+#include "../wire/wire.h"
 #include "bench.h"
 #include "bench_writer.h"
 #include "clock.h"
 #include "cmd.h"
 #include "content.h"
 #include "floor.h"
+#include "pace.h"
+#include "proc_cpu.h"
 
 #define PROBE_KEYS      256
 #define LEASE_MS        1 /* that leases of the last operations do not fill the tables */
 #define WORKING_SET_MAX GiB
 #define SIZES_MAX       32
 #define CHECK_EVERY     7
+#define PACED_MAX       1024 /* in flight of a client with --rate; what is due then waits, and counts */
 #define FLUSH_EVERY                                                                                \
 	8 /* blocks of put-durable that the floor's fdatasync covers: as many as                   \
 	     are in flight */
@@ -42,7 +47,9 @@ struct cell {
 	struct floor_walk walk; /* all clients' blocks */
 	uint64_t run;           /* of this process: makes keys new */
 	uint64_t pass;          /* likewise, of each walk through the working set */
+	uint64_t begin_ns;
 	uint64_t until_ns;
+	bool is_paced;
 };
 
 /* One operation in flight. */
@@ -50,14 +57,17 @@ struct slot {
 	struct ctxkv_op op;
 	struct ctxkv_item *items;
 	struct ctxkv_iov iov;
-	uint64_t begin_ns;
-	bool is_busy;
+	uint64_t begin_ns; /* or when it was due */
 };
 
 struct client_run {
 	struct cell *cell;
 	struct ctxkv_client *client;
 	struct slot *slots;
+	struct slot **idle; /* those that are not in flight */
+	uint64_t slot_count;
+	uint64_t idle_count;
+	struct pace pace;
 	pthread_t thread;
 	uint64_t first; /* its blocks: order[first, first + count) */
 	uint64_t count;
@@ -66,6 +76,7 @@ struct client_run {
 	uint64_t only; /* so many blocks, however long it takes; 0: until the time is up */
 	uint64_t done;
 	uint64_t failures;
+	uint64_t late_ns;
 	struct histogram latency;
 };
 
@@ -100,40 +111,68 @@ static void slot_fill(struct client_run *run, struct slot *slot)
 	slot->items[0].iov_count = 1;
 }
 
+/* Operations that are due in a round and have not begun so long after it have failed. */
+static uint64_t give_up_ns(const struct cell *cell)
+{
+	return cell->until_ns + MAX(cell->until_ns - cell->begin_ns, NS_PER_S);
+}
+
 static bool is_over(const struct client_run *run)
 {
 	if (cmd_is_interrupted())
 		return true;
-	return run->only > 0 ? run->next >= run->only : clock_ns() >= run->cell->until_ns;
+	if (run->only > 0)
+		return run->next >= run->only;
+	if (!run->cell->is_paced)
+		return clock_ns() >= run->cell->until_ns;
+	return pace_due_ns(&run->pace, run->next) >= run->cell->until_ns ||
+	       clock_ns() >= give_up_ns(run->cell);
+}
+
+/* In an open loop an operation has a time to begin at; else it is now. */
+static uint64_t due_ns(const struct client_run *run, uint64_t now_ns)
+{
+	return run->cell->is_paced ? pace_due_ns(&run->pace, run->next) : now_ns;
 }
 
 static void slots_submit(struct client_run *run)
 {
-	for (uint64_t i = 0; i < run->cell->options->batch && !is_over(run); i++) {
-		struct slot *slot = &run->slots[i];
+	while (run->idle_count > 0 && !is_over(run)) {
+		struct slot *slot = run->idle[run->idle_count - 1];
 		struct ctxkv_op *op = &slot->op;
+		uint64_t now_ns = clock_ns();
 
-		if (slot->is_busy)
-			continue;
+		slot->begin_ns = due_ns(run, now_ns);
+		if (slot->begin_ns > now_ns)
+			return;
 		slot_fill(run, slot);
-		slot->begin_ns = clock_ns();
 		op->user = slot;
 		if (ctxkv_submit(run->client, &op, 1) != 1)
 			return;
-		slot->is_busy = true;
+		run->late_ns = MAX(run->late_ns, now_ns - slot->begin_ns);
+		run->idle_count--;
 		run->next++;
 	}
 }
 
-static uint64_t slots_collect(struct client_run *run, uint64_t busy)
+/* Until an operation has ended or the next is due; 1: there are events. */
+static int events_wait(const struct client_run *run)
+{
+	uint64_t ns = NS_PER_S;
+
+	if (run->cell->is_paced && run->idle_count > 0)
+		ns = MIN(ns, pace_sleep_ns(&run->pace, run->next, clock_ns()));
+	return ns > 0 ? ctxkv_wait(run->client, ns) : 0;
+}
+
+static void slots_collect(struct client_run *run)
 {
 	struct ctxkv_event events[64];
 	int count = ctxkv_poll(run->client, events, ARRAY_LEN(events));
 
 	if (count == 0)
-		count = ctxkv_wait(run->client, NS_PER_S) == 1
-				? ctxkv_poll(run->client, events, ARRAY_LEN(events))
-				: 0;
+		count = events_wait(run) == 1 ? ctxkv_poll(run->client, events, ARRAY_LEN(events))
+					      : 0;
 	for (int i = 0; i < count; i++) {
 		struct slot *slot = events[i].op->user;
 
@@ -142,32 +181,35 @@ static uint64_t slots_collect(struct client_run *run, uint64_t busy)
 		histogram_add(&run->latency, clock_ns() - slot->begin_ns);
 		run->done++;
 		run->failures += slot->op.status < 0 || slot->items[0].status < 0;
-		slot->is_busy = false;
-		busy--;
+		run->idle[run->idle_count++] = slot;
 	}
-	return busy;
 }
 
-static uint64_t busy_count(const struct client_run *run)
+/* What was due and never began has failed; it counts with the time that it has waited so far. */
+static void overdue_count(struct client_run *run)
 {
-	uint64_t busy = 0;
+	uint64_t now_ns = clock_ns();
 
-	for (uint64_t i = 0; i < run->cell->options->batch; i++)
-		busy += run->slots[i].is_busy;
-	return busy;
+	for (; pace_due_ns(&run->pace, run->next) < run->cell->until_ns; run->next++) {
+		uint64_t late_ns = now_ns - pace_due_ns(&run->pace, run->next);
+
+		histogram_add(&run->latency, late_ns);
+		run->late_ns = MAX(run->late_ns, late_ns);
+		run->failures++;
+	}
 }
 
 static void *client_main(void *ctx)
 {
 	struct client_run *run = ctx;
-	uint64_t busy;
 
 	do {
 		slots_submit(run);
-		busy = busy_count(run);
-		if (busy > 0)
-			busy = slots_collect(run, busy);
-	} while (busy > 0 || !is_over(run));
+		if (run->idle_count < run->slot_count || run->cell->is_paced)
+			slots_collect(run);
+	} while (run->idle_count < run->slot_count || !is_over(run));
+	if (run->cell->is_paced && !cmd_is_interrupted())
+		overdue_count(run);
 	return NULL;
 }
 
@@ -195,13 +237,17 @@ static uint64_t clients_run(struct bench *bench, enum bench_kind kind, uint64_t 
 	uint64_t done = 0;
 
 	bench->cell.kind = kind;
+	bench->cell.begin_ns = begin;
 	bench->cell.until_ns = begin + duration_ns;
+	bench->cell.is_paced = bench->options->rate > 0 && duration_ns > 0;
 	for (uint64_t i = 0; i < clients; i++) {
 		struct client_run *run = &bench->runs[i];
 
 		run->next = 0;
 		run->done = 0;
 		run->failures = 0;
+		run->late_ns = 0;
+		run->pace = (struct pace) { begin + NS_PER_MS, bench->options->rate, i, clients };
 		run->only = duration_ns > 0      ? 0
 			    : kind == BENCH_FILL ? bench->options->fill / clients
 						 : run->count;
@@ -221,6 +267,7 @@ static uint64_t clients_run(struct bench *bench, enum bench_kind kind, uint64_t 
 		histogram_merge(&row->latency, &run->latency);
 		row->operations += run->done;
 		row->failures += run->failures;
+		row->late_ns = MAX(row->late_ns, run->late_ns);
 	}
 	*ns_out = clock_ns() - begin;
 	return done;
@@ -258,12 +305,48 @@ static void samples_check(const struct bench *bench, struct bench_row *row, uint
 	}
 }
 
+/* units: the bytes, or operations of lookups, that were done. */
 static void floor_note(struct bench_series *series, uint64_t round, int rc,
-		       const struct floor_result *result)
+		       const struct floor_result *result, uint64_t units)
 {
 	series->is_measured = rc == 0 && result->ns > 0;
-	series->rates[round] =
-		series->is_measured ? (double)result->bytes * 1e9 / (double)result->ns : 0;
+	series->rates[round] = 0;
+	if (!series->is_measured)
+		return;
+	series->rates[round] = (double)units * 1e9 / (double)result->ns;
+	series->bytes += result->bytes;
+	series->operations += result->operations;
+	series->ns += result->ns;
+	series->cpu_ns += result->cpu_ns;
+	histogram_merge(&series->latency, &result->latency);
+}
+
+/* Where one is in flight at a time: the same bytes there and back, without a store behind. What
+ * sleeps in between shows what a wake-up costs here. */
+static void pingpongs_measure(struct bench *bench, struct bench_row *row, uint64_t round,
+			      uint64_t duration_ns)
+{
+	bool is_probe = bench_is_lookup(row->kind);
+	struct floor_exchange exchange = {
+		.request_size = sizeof(struct wire_header) + sizeof(struct wire_request) +
+				(is_probe ? PROBE_KEYS * sizeof(struct wire_key)
+					  : sizeof(struct wire_get) + sizeof(struct wire_seg)),
+		.head_size = sizeof(struct wire_header) +
+			     (is_probe ? sizeof(struct wire_bitmap) + PROBE_KEYS / 8
+				       : sizeof(struct wire_result)),
+		.is_block = !is_probe,
+	};
+	struct floor_result result;
+	int rc;
+
+	if (bench->options->batch > 1 || bench->options->clients > 1)
+		return;
+	for (int awake = 0; awake <= 1; awake++) {
+		exchange.is_awake = awake > 0;
+		rc = floor_pingpong(&bench->cell.walk, &exchange, duration_ns / 2 + 1, &result);
+		floor_note(awake > 0 ? &row->pingpong_awake : &row->pingpong, round, rc, &result,
+			   is_probe ? result.operations : result.bytes);
+	}
 }
 
 static void floors_measure(struct bench *bench, struct bench_row *row, uint64_t round,
@@ -271,18 +354,22 @@ static void floors_measure(struct bench *bench, struct bench_row *row, uint64_t 
 {
 	const struct options *options = bench->options;
 	const struct floor_walk *walk = &bench->cell.walk;
-	struct floor_result result = { 0 };
+	struct floor_result result;
 	bool is_drive = options->floor_file[0] != '\0' &&
 			(row->kind == BENCH_GET || row->kind == BENCH_PUT_DURABLE);
 	int rc;
 
-	if (!options->floors || bench_is_lookup(row->kind))
+	if (!options->floors || options->rate > 0)
+		return;
+	if (row->kind == BENCH_GET || bench_is_lookup(row->kind))
+		pingpongs_measure(bench, row, round, duration_ns);
+	if (bench_is_lookup(row->kind))
 		return;
 	rc = floor_socket(walk, (uint32_t)(options->lanes * options->clients), duration_ns,
 			  &result);
-	floor_note(&row->socket, round, rc, &result);
+	floor_note(&row->socket, round, rc, &result, result.bytes);
 	rc = floor_memcpy(walk, duration_ns / 4 + 1, &result);
-	floor_note(&row->memcpy, round, rc, &result);
+	floor_note(&row->memcpy, round, rc, &result, result.bytes);
 	if (!is_drive)
 		return;
 	rc = floor_drive(options->floor_file, walk, (uint32_t)options->batch,
@@ -290,18 +377,45 @@ static void floors_measure(struct bench *bench, struct bench_row *row, uint64_t 
 			 row->kind == BENCH_PUT_DURABLE ? FLUSH_EVERY : 0, duration_ns, &result);
 	if (rc < 0)
 		cmd_fail(rc, "%s: %s", options->floor_file, err_str(rc));
-	floor_note(&row->drive, round, rc, &result);
+	floor_note(&row->drive, round, rc, &result, result.bytes);
+}
+
+/* CPU time so far: of this process, and of the one that --cpu-of names (gone: 0). */
+struct usage {
+	uint64_t own_ns;
+	uint64_t server_ns;
+};
+
+static struct usage usage_now(const struct options *options)
+{
+	struct usage usage = { .own_ns = proc_cpu_self_ns() };
+
+	if (options->cpu_of > 0 && proc_cpu_ns((pid_t)options->cpu_of, &usage.server_ns) < 0)
+		usage.server_ns = 0;
+	return usage;
+}
+
+static void usage_add(const struct options *options, struct bench_row *row,
+		      const struct usage *begin)
+{
+	struct usage now = usage_now(options);
+
+	row->cpu_ns += now.own_ns - begin->own_ns;
+	if (now.server_ns > begin->server_ns)
+		row->server_cpu_ns += now.server_ns - begin->server_ns;
 }
 
 static void round_measure(struct bench *bench, struct bench_row *row, uint64_t round)
 {
 	uint64_t duration_ns = bench->options->duration / bench->options->rounds;
 	uint64_t unit = bench_is_lookup(row->kind) ? 1 : row->size;
+	struct usage begin;
 	uint64_t done;
 	uint64_t ns;
 
 	if (round % 2 == 0)
 		floors_measure(bench, row, round, duration_ns);
+	begin = usage_now(bench->options);
 	if (row->kind == BENCH_GET || bench_is_lookup(row->kind)) {
 		uint64_t pass = bench->cell.pass;
 
@@ -310,6 +424,7 @@ static void round_measure(struct bench *bench, struct bench_row *row, uint64_t r
 	} else {
 		done = clients_run(bench, row->kind, duration_ns, row, &ns);
 	}
+	usage_add(bench->options, row, &begin);
 	if (row->kind == BENCH_GET)
 		samples_check(bench, row, done);
 	row->ours.rates[round] = ns > 0 ? (double)(done * unit) * 1e9 / (double)ns : 0;
@@ -493,6 +608,24 @@ static int bench_all(struct bench *bench)
 
 /* --- beginning and end --- */
 
+static int slots_make(struct client_run *run, const struct options *options)
+{
+	run->slot_count = options->rate > 0 ? PACED_MAX : options->batch;
+	run->slots = calloc(run->slot_count, sizeof(*run->slots));
+	run->idle = calloc(run->slot_count, sizeof(struct slot *));
+	if (run->slots == NULL || run->idle == NULL)
+		return -ENOMEM;
+	for (; run->idle_count < run->slot_count; run->idle_count++) {
+		struct slot *slot = &run->slots[run->idle_count];
+
+		slot->items = calloc(PROBE_KEYS, sizeof(struct ctxkv_item));
+		if (slot->items == NULL)
+			return -ENOMEM;
+		run->idle[run->idle_count] = slot;
+	}
+	return 0;
+}
+
 static int clients_open(struct bench *bench)
 {
 	struct ctxkv_stat stat = { .size = sizeof(stat) };
@@ -503,14 +636,8 @@ static int clients_open(struct bench *bench)
 
 		run->cell = &bench->cell;
 		run->client = cmd_client_open(options, (uint32_t)options->lanes);
-		run->slots = calloc(options->batch, sizeof(*run->slots));
-		if (run->client == NULL || run->slots == NULL)
+		if (run->client == NULL || slots_make(run, options) < 0)
 			return -1;
-		for (uint64_t j = 0; j < options->batch; j++) {
-			run->slots[j].items = calloc(PROBE_KEYS, sizeof(struct ctxkv_item));
-			if (run->slots[j].items == NULL)
-				return -1;
-		}
 	}
 	if (ctxkv_get_stat(bench->runs[0].client, &stat) < 0)
 		return -1;
@@ -582,12 +709,47 @@ static void bench_end(struct bench *bench)
 		struct client_run *run = &bench->runs[i]; /* the first, with the memory, last */
 
 		ctxkv_close(&run->client);
-		for (uint64_t j = 0; run->slots != NULL && j < bench->options->batch; j++)
+		for (uint64_t j = 0; run->slots != NULL && j < run->slot_count; j++)
 			free(run->slots[j].items);
 		free(run->slots);
+		free(run->idle);
 	}
 	free(bench->runs);
 	free(bench->order);
+}
+
+static bool is_given(const struct opt_set *set, const char *name)
+{
+	return set->is_set[options_find(name, IN_BENCH) - opt_table];
+}
+
+/* What does not go together, and who is not there. */
+static int options_check(const struct options *options, const struct opt_set *set)
+{
+	uint64_t ns;
+
+	if (options->cpu_of > 0 && proc_cpu_ns((pid_t)options->cpu_of, &ns) < 0)
+		return cmd_fail(-EINVAL, "--cpu-of %" PRIu64 ": there is no such process here",
+				options->cpu_of);
+	if (options->rate == 0)
+		return 0;
+	if (is_given(set, "batch"))
+		return cmd_fail(-EINVAL,
+				"--rate has as many in flight as it takes: leave out --batch");
+	if (options->floor_file[0] != '\0')
+		return cmd_fail(-EINVAL,
+				"--rate has no floors, which go as fast as they can: leave "
+				"out --floor-file");
+	if (strstr(options->ops, "fill") != NULL)
+		return cmd_fail(-EINVAL,
+				"--rate is not for --ops fill, which puts as fast as it can");
+	if ((double)options->rate * (double)options->duration / (double)NS_PER_S <
+	    (double)(options->rounds * options->clients))
+		return cmd_fail(-EINVAL,
+				"--rate %" PRIu64 " is less than one operation of each client in a "
+				"round: give a longer --duration, or fewer --rounds or --clients",
+				options->rate);
+	return 0;
 }
 
 int cmd_bench(struct options *options, const struct opt_set *set)
@@ -595,7 +757,8 @@ int cmd_bench(struct options *options, const struct opt_set *set)
 	struct bench bench = { .options = options };
 	int rc = -1;
 
-	(void)set;
+	if (options_check(options, set) < 0)
+		return EXIT_USAGE;
 	cmd_catch_signals();
 	bench.cell.options = options;
 	bench.cell.run = clock_ns() << 16; /* other runs' keys are elsewhere */

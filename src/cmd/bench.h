@@ -25,10 +25,15 @@ static inline bool bench_is_lookup(enum bench_kind kind)
 	return kind == BENCH_PROBE || kind == BENCH_LEASE;
 }
 
-/* Bytes (lookups: operations) a second of each round. */
+/* Bytes (lookups: operations) a second of each round; a floor has the rest, of all rounds. */
 struct bench_series {
 	double rates[BENCH_ROUNDS_MAX];
 	bool is_measured;
+	uint64_t bytes;
+	uint64_t operations;
+	uint64_t ns;
+	uint64_t cpu_ns;
+	struct histogram latency;
 };
 
 struct bench_row {
@@ -39,7 +44,12 @@ struct bench_row {
 	struct bench_series socket;
 	struct bench_series memcpy;
 	struct bench_series drive;
-	struct histogram latency; /* of operations */
+	struct bench_series pingpong; /* one at a time only */
+	struct bench_series pingpong_awake;
+	struct histogram latency; /* of operations; --rate: from when they were due */
+	uint64_t late_ns;         /* --rate: none began later than so long after it was due */
+	uint64_t cpu_ns;          /* of this process in the measured rounds */
+	uint64_t server_cpu_ns;   /* --cpu-of: of that process */
 	uint64_t operations;
 	uint64_t failures; /* no answer, or not stored */
 	uint64_t wrong;    /* blocks with other bytes than were put */

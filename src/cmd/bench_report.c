@@ -67,7 +67,50 @@ static void print_floor(const struct bench_row *row, const struct bench_series *
 	       ratio.max);
 }
 
-static void print_text(const struct bench_row *row)
+/* CPU seconds for a GiB; 0: nothing was moved. */
+static double cpu_s_per_gib(uint64_t cpu_ns, uint64_t bytes)
+{
+	return bytes > 0 ? (double)cpu_ns / 1e9 / ((double)bytes / (double)GiB) : 0;
+}
+
+static uint64_t row_bytes(const struct bench_row *row)
+{
+	return bench_is_lookup(row->kind) ? 0 : row->operations * row->size;
+}
+
+static void print_latency(const char *name, const struct histogram *latency)
+{
+	char buf[2][32];
+
+	if (latency->total > 0)
+		printf("  %s %s/%s", name,
+		       text_format_duration(buf[0], 32, histogram_percentile(latency, 0.5)),
+		       text_format_duration(buf[1], 32, histogram_percentile(latency, 0.99)));
+}
+
+/* What not every row has: CPU time, latency of floors, percentiles of an open loop. */
+static void print_more(const struct options *options, const struct bench_row *row)
+{
+	uint64_t bytes = row_bytes(row);
+	char buf[3][32];
+
+	if (bytes > 0)
+		printf("  CPU s/GiB %.3f", cpu_s_per_gib(row->cpu_ns, bytes));
+	if (bytes > 0 && options->cpu_of > 0)
+		printf(" + %.3f", cpu_s_per_gib(row->server_cpu_ns, bytes));
+	if (bytes > 0 && row->socket.is_measured)
+		printf(" (pair %.3f)", cpu_s_per_gib(row->socket.cpu_ns, row->socket.bytes));
+	print_latency("ping-pong", &row->pingpong.latency);
+	print_latency("awake", &row->pingpong_awake.latency);
+	print_latency("drive", &row->drive.latency);
+	if (options->rate > 0)
+		printf("  p90 %s, p99.9 %s, latest begin %s",
+		       text_format_duration(buf[0], 32, histogram_percentile(&row->latency, 0.9)),
+		       text_format_duration(buf[1], 32, histogram_percentile(&row->latency, 0.999)),
+		       text_format_duration(buf[2], 32, row->late_ns));
+}
+
+static void print_text(const struct options *options, const struct bench_row *row)
 {
 	double rate = spread_of(row->ours.rates, row->rounds).median;
 	char size[32];
@@ -86,6 +129,7 @@ static void print_text(const struct bench_row *row)
 	print_floor(row, &row->socket);
 	print_floor(row, &row->memcpy);
 	print_floor(row, &row->drive);
+	print_more(options, row);
 	if (row->failures > 0 || row->wrong > 0)
 		printf("  %" PRIu64 " failed, %" PRIu64 " wrong", row->failures, row->wrong);
 	if (row->kind == BENCH_MIXED)
@@ -94,44 +138,77 @@ static void print_text(const struct bench_row *row)
 	fflush(stdout);
 }
 
+static void json_latency(json_t *object, const struct histogram *latency)
+{
+	static const struct {
+		const char *name;
+		double share;
+	} rows[] = {
+		{ "p50_ns", 0.5 }, { "p90_ns", 0.9 }, { "p99_ns", 0.99 }, { "p999_ns", 0.999 }
+	};
+
+	for (size_t i = 0; latency->total > 0 && i < ARRAY_LEN(rows); i++)
+		json_object_set_new(
+			object, rows[i].name,
+			json_integer((json_int_t)histogram_percentile(latency, rows[i].share)));
+}
+
 static void json_floor(json_t *object, const char *name, const struct bench_row *row,
 		       const struct bench_series *floor)
 {
 	struct spread ratio;
+	json_t *inner;
 
 	if (!floor->is_measured)
 		return;
 	ratio = ratio_of(row, floor);
-	json_object_set_new(object, name,
-			    json_pack("{s:f, s:f, s:f, s:f}", "bytes_per_s",
-				      spread_of(floor->rates, row->rounds).median, "ratio",
-				      ratio.median, "ratio_min", ratio.min, "ratio_max",
-				      ratio.max));
+	inner = json_pack("{s:f, s:f, s:f, s:f, s:f}",
+			  bench_is_lookup(row->kind) ? "ops_per_s" : "bytes_per_s",
+			  spread_of(floor->rates, row->rounds).median, "ratio", ratio.median,
+			  "ratio_min", ratio.min, "ratio_max", ratio.max, "cpu_s_per_gib",
+			  cpu_s_per_gib(floor->cpu_ns, floor->bytes));
+	json_latency(inner, &floor->latency);
+	json_object_set_new(object, name, inner);
+}
+
+static void json_cpu(json_t *object, const struct options *options, const struct bench_row *row)
+{
+	uint64_t bytes = row_bytes(row);
+
+	if (bytes == 0)
+		return;
+	json_object_set_new(object, "cpu_s_per_gib", json_real(cpu_s_per_gib(row->cpu_ns, bytes)));
+	if (options->cpu_of > 0)
+		json_object_set_new(object, "server_cpu_s_per_gib",
+				    json_real(cpu_s_per_gib(row->server_cpu_ns, bytes)));
 }
 
 static void print_json(const struct options *options, const struct bench_row *row)
 {
 	struct spread rate = spread_of(row->ours.rates, row->rounds);
 	json_t *object = json_pack(
-		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, "
-		"s:I}",
-		"op", bench_kind_name(row->kind), "transport", present_way->transport, "served",
+		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I}", "op",
+		bench_kind_name(row->kind), "transport", present_way->transport, "served",
 		present_way->served, "size", (json_int_t)row->size, "clients",
 		(json_int_t)options->clients, "lanes", (json_int_t)options->lanes, "batch",
 		(json_int_t)options->batch, "rounds", (json_int_t)row->rounds,
 		bench_is_lookup(row->kind) ? "ops_per_s" : "bytes_per_s", rate.median, "min",
-		rate.min, "max", rate.max, "p50_ns",
-		(json_int_t)histogram_percentile(&row->latency, 0.5), "p99_ns",
-		(json_int_t)histogram_percentile(&row->latency, 0.99), "p999_ns",
-		(json_int_t)histogram_percentile(&row->latency, 0.999), "operations",
-		(json_int_t)row->operations, "failures", (json_int_t)row->failures, "wrong",
-		(json_int_t)row->wrong);
+		rate.min, "max", rate.max, "operations", (json_int_t)row->operations, "failures",
+		(json_int_t)row->failures, "wrong", (json_int_t)row->wrong);
 
+	json_latency(object, &row->latency);
+	json_cpu(object, options, row);
+	if (options->rate > 0)
+		json_object_update_new(object,
+				       json_pack("{s:I, s:I}", "rate", (json_int_t)options->rate,
+						 "late_ns", (json_int_t)row->late_ns));
 	if (row->kind == BENCH_MIXED)
 		json_object_set_new(object, "written_bytes_per_s", json_real(row->write_rate));
 	json_floor(object, "socket", row, &row->socket);
 	json_floor(object, "memcpy", row, &row->memcpy);
 	json_floor(object, "drive", row, &row->drive);
+	json_floor(object, "pingpong", row, &row->pingpong);
+	json_floor(object, "pingpong_awake", row, &row->pingpong_awake);
 	fputs(is_first_row ? "  " : ",\n  ", stdout);
 	json_dumpf(object, stdout, JSON_COMPACT);
 	json_decref(object);
@@ -146,12 +223,12 @@ void bench_print_begin(const struct options *options, const struct bench_way *wa
 		return;
 	}
 	printf("transport %s, buffers %s\n", way->transport, way->served);
-	printf("%" PRIu64 " clients, %" PRIu64 " lanes each, %" PRIu64
-	       " in flight; floors in GiB/s "
+	printf("%" PRIu64 " clients, %" PRIu64 " lanes each, %" PRIu64 " %s; floors in GiB/s "
 	       "(median of our share of it; lowest-highest)\n\n%-11s %8s %12s %9s %9s  %24s  %24s"
 	       "  %24s\n",
-	       options->clients, options->lanes, options->batch, "op", "size", "rate", "p50", "p99",
-	       "socket pair", "memcpy", "bare drive");
+	       options->clients, options->lanes, options->rate > 0 ? options->rate : options->batch,
+	       options->rate > 0 ? "operations begin a second" : "in flight", "op", "size", "rate",
+	       "p50", "p99", "socket pair", "memcpy", "bare drive");
 }
 
 void bench_print_row(const struct options *options, const struct bench_row *row)
@@ -159,7 +236,7 @@ void bench_print_row(const struct options *options, const struct bench_row *row)
 	if (options->json)
 		print_json(options, row);
 	else
-		print_text(row);
+		print_text(options, row);
 	is_first_row = false;
 }
 

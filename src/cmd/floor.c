@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "floor.h"
+#include "floor_priv.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -13,31 +13,32 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "proc_cpu.h"
 
 #define CONNECTIONS_MAX 64
 #define PIECE           MiB /* of a block, on one connection */
 #define DEPTH_MAX       1024
 
-static uint64_t block_at(const struct floor_walk *walk, uint64_t step)
-{
-	return walk->order[step % walk->block_count] * walk->stride;
-}
-
 int floor_memcpy(const struct floor_walk *walk, uint64_t duration_ns,
 		 struct floor_result *result_out)
 {
+	uint64_t cpu_begin = proc_cpu_self_ns();
 	uint64_t begin = clock_ns();
+	uint64_t now = begin;
 	uint64_t step = 0;
-	uint64_t now;
 
+	*result_out = (struct floor_result) { 0 };
 	do {
-		/* A look at the clock a MiB costs nothing, one a 4 KiB block would. */
-		for (uint64_t bytes = 0; bytes < MiB; bytes += walk->block_size, step++)
+		/* Two looks at the clock a MiB cost nothing, two a 4 KiB block would. */
+		for (uint64_t bytes = 0; bytes < MiB; bytes += walk->block_size, step++) {
 			memcpy(walk->target + block_at(walk, step),
 			       walk->source + block_at(walk, step), walk->block_size);
+			if (bytes == 0)
+				histogram_add(&result_out->latency, clock_ns() - now);
+		}
 		now = clock_ns();
 	} while (now < begin + duration_ns);
-	*result_out = (struct floor_result) { step * walk->block_size, now - begin };
+	floor_result_set(result_out, step, walk->block_size, now - begin, cpu_begin);
 	return 0;
 }
 
@@ -145,7 +146,7 @@ static void *side_main(void *ctx)
 	return NULL;
 }
 
-static int pair_make(int *a_out, int *b_out)
+int floor_pair_make(int *a_out, int *b_out)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -179,10 +180,12 @@ static int pair_make(int *a_out, int *b_out)
 static int socket_run(struct side *sender, struct side *receiver, uint64_t duration_ns,
 		      struct floor_result *result_out)
 {
+	uint64_t cpu_begin = proc_cpu_self_ns();
 	uint64_t begin = clock_ns();
 	pthread_t thread;
 	int rc;
 
+	*result_out = (struct floor_result) { 0 };
 	sender->until_ns = begin + duration_ns;
 	rc = -pthread_create(&thread, NULL, side_main, sender);
 	if (rc < 0)
@@ -191,7 +194,9 @@ static int socket_run(struct side *sender, struct side *receiver, uint64_t durat
 	for (uint32_t i = 0; receiver->rc < 0 && i < receiver->count; i++)
 		shutdown(receiver->fds[i], SHUT_RDWR); /* or the sender would wait for it */
 	pthread_join(thread, NULL);
-	*result_out = (struct floor_result) { receiver->bytes, clock_ns() - begin };
+	floor_result_set(result_out, receiver->bytes / receiver->walk->block_size,
+			 receiver->walk->block_size, clock_ns() - begin, cpu_begin);
+	result_out->bytes = receiver->bytes;
 	return receiver->rc < 0 ? receiver->rc : sender->rc;
 }
 
@@ -204,7 +209,7 @@ int floor_socket(const struct floor_walk *walk, uint32_t connections, uint64_t d
 	int rc = 0;
 
 	while (rc == 0 && sender.count < count) {
-		rc = pair_make(&sender.fds[sender.count], &receiver.fds[sender.count]);
+		rc = floor_pair_make(&sender.fds[sender.count], &receiver.fds[sender.count]);
 		sender.count += rc == 0;
 	}
 	receiver.count = sender.count;
@@ -228,6 +233,7 @@ struct drive {
 	uint64_t next;
 	uint64_t done;
 	uint32_t in_flight;
+	struct histogram *latency;
 };
 
 static int drive_submit(struct drive *drive, uint32_t depth)
@@ -248,6 +254,7 @@ static int drive_submit(struct drive *drive, uint32_t depth)
 		else
 			io_uring_prep_read(sqe, drive->fd, walk->target + offset,
 					   (unsigned)walk->stride, at);
+		io_uring_sqe_set_data64(sqe, clock_ns());
 	}
 	rc = io_uring_submit(&drive->ring);
 	return MIN(rc, 0);
@@ -262,6 +269,7 @@ static int drive_collect(struct drive *drive)
 	while (rc == 0) {
 		int result = cqe->res;
 
+		histogram_add(drive->latency, clock_ns() - io_uring_cqe_get_data64(cqe));
 		io_uring_cqe_seen(&drive->ring, cqe);
 		drive->in_flight--;
 		if (result < 0)
@@ -278,11 +286,14 @@ static int drive_collect(struct drive *drive)
 static int drive_run(struct drive *drive, uint32_t depth, uint32_t flush_every,
 		     uint64_t duration_ns, struct floor_result *result_out)
 {
+	uint64_t cpu_begin = proc_cpu_self_ns();
 	uint64_t begin = clock_ns();
 	uint64_t until = begin + MAX(duration_ns, 1); /* one batch at least */
 	uint64_t flushed = 0;
 	int rc = 0;
 
+	*result_out = (struct floor_result) { 0 };
+	drive->latency = &result_out->latency;
 	/* One look at the clock a turn: who submits nothing must not wait either. */
 	for (uint64_t now = begin; rc == 0 && (now < until || drive->in_flight > 0);
 	     now = clock_ns()) {
@@ -297,8 +308,8 @@ static int drive_run(struct drive *drive, uint32_t depth, uint32_t flush_every,
 	}
 	if (rc == 0 && flush_every > 0)
 		rc = fdatasync(drive->fd) < 0 ? -errno : 0;
-	*result_out =
-		(struct floor_result) { drive->done * drive->walk->block_size, clock_ns() - begin };
+	floor_result_set(result_out, drive->done, drive->walk->block_size, clock_ns() - begin,
+			 cpu_begin);
 	return rc;
 }
 

@@ -8,7 +8,7 @@
 #ifndef CMD_FLOOR_H
 #define CMD_FLOOR_H
 
-#include "../base/base.h"
+#include "histogram.h"
 
 /* Blocks of one size in two memories, both touched by the caller. */
 struct floor_walk {
@@ -22,10 +22,13 @@ struct floor_walk {
 
 struct floor_result {
 	uint64_t bytes;
+	uint64_t operations; /* blocks, exchanges */
 	uint64_t ns;
+	uint64_t cpu_ns;          /* of this process meanwhile, in all its threads */
+	struct histogram latency; /* of single ones, where they can be told apart; else empty */
 };
 
-/* One thread copies block after block. */
+/* One thread copies block after block. latency: of one copy a MiB, so that timing costs nothing. */
 int floor_memcpy(const struct floor_walk *walk, uint64_t duration_ns,
 		 struct floor_result *result_out) MUST_USE;
 
@@ -36,6 +39,20 @@ int floor_memcpy(const struct floor_walk *walk, uint64_t duration_ns,
  */
 int floor_socket(const struct floor_walk *walk, uint32_t connections, uint64_t duration_ns,
 		 struct floor_result *result_out) MUST_USE;
+
+#define FLOOR_MESSAGE_MAX (64 * KiB)
+
+/* What goes there and back over a bare loopback connection for one operation. */
+struct floor_exchange {
+	uint32_t request_size; /* a message of so many bytes, 1 to FLOOR_MESSAGE_MAX, is answered */
+	uint32_t head_size;    /* by one of so many, 1 to FLOOR_MESSAGE_MAX, */
+	bool is_block;         /* and behind it the next block of the walk, into its place */
+	bool is_awake;         /* neither side ever sleeps: each looks until there is something */
+};
+
+/* One exchange at a time between two threads. */
+int floor_pingpong(const struct floor_walk *walk, const struct floor_exchange *exchange,
+		   uint64_t duration_ns, struct floor_result *result_out) MUST_USE;
 
 /*
  * O_DIRECT reads or writes of whole strides at queue depth, by io_uring, into target or from

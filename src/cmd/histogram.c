@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "histogram.h"
 
-/* Values below HISTOGRAM_SUB have a bucket each; then 16 to each power of two. */
+/* Values below HISTOGRAM_SUB have a bucket each; then so many to each power of two. */
 static uint32_t bucket_of(uint64_t ns)
 {
 	uint32_t power;
@@ -9,7 +9,8 @@ static uint32_t bucket_of(uint64_t ns)
 	if (ns < HISTOGRAM_SUB)
 		return (uint32_t)ns;
 	power = 63 - (uint32_t)__builtin_clzll(ns);
-	return (power - 3) * HISTOGRAM_SUB + (uint32_t)(ns >> (power - 4)) - HISTOGRAM_SUB;
+	return (power - HISTOGRAM_SHIFT) * HISTOGRAM_SUB +
+	       (uint32_t)(ns >> (power - HISTOGRAM_SHIFT));
 }
 
 static uint64_t bucket_end(uint32_t bucket)
@@ -18,8 +19,10 @@ static uint64_t bucket_end(uint32_t bucket)
 
 	if (bucket < HISTOGRAM_SUB)
 		return bucket;
-	power = bucket / HISTOGRAM_SUB + 3;
-	return (((uint64_t)HISTOGRAM_SUB + bucket % HISTOGRAM_SUB + 1) << (power - 4)) - 1;
+	power = bucket / HISTOGRAM_SUB + HISTOGRAM_SHIFT - 1;
+	return (((uint64_t)HISTOGRAM_SUB + bucket % HISTOGRAM_SUB + 1)
+		<< (power - HISTOGRAM_SHIFT)) -
+	       1;
 }
 
 void histogram_add(struct histogram *histogram, uint64_t ns)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Durations in buckets of 1/16 of a power of two: percentiles within 6 %. */
+/* Durations in buckets of 1/64 of a power of two: percentiles within 2 %. */
 #ifndef CMD_HISTOGRAM_H
 #define CMD_HISTOGRAM_H
 
 #include "../base/base.h"
 
-#define HISTOGRAM_SUB     16
+#define HISTOGRAM_SHIFT   6
+#define HISTOGRAM_SUB     (1 << HISTOGRAM_SHIFT)
 #define HISTOGRAM_BUCKETS (64 * HISTOGRAM_SUB)
 
 struct histogram {

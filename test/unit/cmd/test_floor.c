@@ -89,6 +89,31 @@ static void memcpy_and_sockets_move_every_block(void **state)
 	}
 }
 
+/* Asleep or awake, with a block behind the answer and without. */
+static void a_ping_pong_brings_every_block(void **state)
+{
+	static const uint64_t sizes[] = { 1, 4096, 3 * MiB + 5 };
+	struct floor_exchange exchange = { .request_size = 200, .head_size = 80 };
+	struct floor_result result;
+
+	(void)state;
+	for (size_t i = 0; i < 4 * ARRAY_LEN(sizes); i++) {
+		struct floor_walk walk = walk_make(sizes[i / 4]);
+
+		exchange.is_awake = i % 2 == 1;
+		exchange.is_block = i % 4 < 2;
+		assert_int_equal(floor_pingpong(&walk, &exchange, 30 * NS_PER_MS, &result), 0);
+		assert_true(result.operations > 0);
+		assert_int_equal(result.latency.total, result.operations);
+		assert_true(result.cpu_ns > 0);
+		if (exchange.is_block)
+			assert_moved(&walk, &result);
+		else
+			assert_int_equal(result.bytes, result.operations * 280);
+		walk_free(&walk);
+	}
+}
+
 static void a_drive_is_written_and_read(void **state)
 {
 	struct floor_walk walk = walk_make(128 * KiB);
@@ -132,6 +157,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(memcpy_and_sockets_move_every_block),
+		cmocka_unit_test(a_ping_pong_brings_every_block),
 		cmocka_unit_test(a_drive_is_written_and_read),
 	};
 
