@@ -28,7 +28,7 @@
 #include "shard_priv.h"
 
 #define GROUP_PAGES_MAX     (MiB / PAGE_SIZE)
-#define WRITES_BESIDE_READS 2u
+#define WRITES_BESIDE_READS 4u
 
 static struct shard *shard_of(struct log *log)
 {
