@@ -44,7 +44,8 @@ static json_t *lines_to_json(char *text)
 static void say_which(const char *text)
 {
 	if (strstr(text, "\nreactors 1\n") == NULL)
-		puts("# of the one reactor that was asked; of the whole server: ctxkv admin status");
+		puts("# of the one reactor that was asked; of the whole server: ctxkv admin "
+		     "status");
 }
 
 /* How this client reaches it. */
