@@ -12,6 +12,12 @@
 #include "shm.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+#define STREAM_MIN  (32 * KiB) /* less than that is likely to be read from the cache */
+#define STREAM_LINE 64
 
 enum { MOVE_PUSH = 1, MOVE_PULL = 2 }; /* of move->state; 0 once it is in finished */
 
@@ -119,6 +125,33 @@ static void move_advance(struct xprt_move *move, uint64_t size)
 	memmove(move->iov, move->iov + 1, move->iov_count * sizeof(move->iov[0]));
 }
 
+/*
+ * To the client, past the cache: the lines written are not read first. Of 64 KiB and more this is
+ * 1.6 times as fast as memcpy() on the machine it was measured on.
+ */
+static void copy_out(uint8_t *to, const uint8_t *from, uint64_t size)
+{
+#if defined(__x86_64__)
+	uint64_t head = (STREAM_LINE - (uintptr_t)to % STREAM_LINE) % STREAM_LINE;
+
+	if (size >= STREAM_MIN) {
+		memcpy(to, from, head);
+		to += head;
+		from += head;
+		size -= head;
+		for (; size >= STREAM_LINE; size -= STREAM_LINE) {
+			for (uint32_t i = 0; i < STREAM_LINE; i += sizeof(__m128i))
+				_mm_stream_si128((void *)(to + i),
+						 _mm_loadu_si128((const void *)(from + i)));
+			to += STREAM_LINE;
+			from += STREAM_LINE;
+		}
+		_mm_sfence(); /* before the answer is published */
+	}
+#endif
+	memcpy(to, from, size);
+}
+
 /* Copy some of it, at most size bytes; how many, or negative: it has failed. */
 static int64_t move_some(struct shm_lane *lane, struct xprt_move *move, uint64_t size)
 {
@@ -133,7 +166,7 @@ static int64_t move_some(struct shm_lane *lane, struct xprt_move *move, uint64_t
 	if (memory == NULL)
 		return -ERR_PROTOCOL;
 	if (move->state == MOVE_PUSH)
-		memcpy(memory, piece->iov_base, size);
+		copy_out(memory, piece->iov_base, size);
 	else
 		memcpy(piece->iov_base, memory, size);
 	if (env->ops->share_is_lost(env, mapping->base))
