@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """bench/report.py: a report says what the tables say, plots what is a number, and names what is
-short first.
+short first. bench/peers/harness/report.py: who counts as a rival, and what a loss is.
 
 usage: test_report.py, from anywhere.
 """
@@ -13,9 +13,11 @@ import unittest
 import xml.dom.minidom
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "bench"), str(TOP / "bench" / "peers")]
 
 import report  # noqa: E402
+from harness import report as peers  # noqa: E402
 
 SPEED = """| op | size | lanes | GiB/s | socket pair | ratio (lowest-highest) | p50 | |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -76,6 +78,37 @@ class ReportTest(unittest.TestCase):
         facts = dict(report.facts("/", "1.0"))
         self.assertEqual(facts["ctxkv"], "1.0")
         self.assertIn(" at /)", facts["medium"])
+
+
+def rate(peer: str, transport: str, rates: list[float], **more: object) -> dict:
+    row = {"kind": "rate", "mode": "memory", "op": "get", "size": 1 << 21, "clients": 1, "peer": peer,
+           "transport": transport, "rates": [r * 2**30 for r in rates], "error": None, "wrong": 0,
+           "failed": 0, "asked": 9, "done": 9, "kept": 1.0, "server_cpu": 0.1, "client_cpu": 0.2}  # fmt: skip
+    return row | more
+
+
+class PeersTest(unittest.TestCase):
+    OURS = rate("ctxkv tcp", "tcp", [1.0, 2.0, 4.0])
+
+    def losses(self, *others: dict) -> list:
+        return list(peers.losses([[self.OURS, *others]]))
+
+    def test_a_loss_is_the_median_of_the_ratios_of_each_round(self) -> None:
+        ((ratio, cells),) = self.losses(rate("files", "files", [2.0, 8.0, 5.0]), rate("redis", "tcp", [1.0, 1.0, 1.0]))
+        self.assertEqual(ratio, 0.5)  # of 0.5, 0.25 and 0.8
+        self.assertEqual(cells[3], "files")
+        self.assertEqual(cells[-1], "redis: 2.00")
+
+    def test_who_lies_fails_or_forgets_is_no_rival(self) -> None:
+        for more in ({"wrong": 1}, {"error": "it ended"}, {"kept": 0.4}):
+            self.assertEqual(self.losses(rate("files", "files", [9.0, 9.0, 9.0], **more)), [], more)
+        self.assertEqual(self.losses(rate("ctxkv shm", "shm", [9.0, 9.0, 9.0])), [])
+
+    def test_a_shorter_time_wins_a_probe(self) -> None:
+        ours = {"kind": "probe", "peer": "ctxkv tcp", "transport": "tcp", "p50_us": [60.0], "error": None, "wrong": 0}
+        theirs = ours | {"peer": "files", "transport": "files", "p50_us": [30.0]}
+        ((ratio, _),) = peers.losses([[ours, theirs]])
+        self.assertEqual(ratio, 0.5)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ from . import install
 from .peer import Peer, free_port
 
 MIB = 1 << 20
+ITEM_MAX = 32  # MiB; with extstore no more than a write buffer
+# The thread that writes to the drive sleeps up to 1 s by default: more of a fast fill was lost then.
+EXTSTORE = (f"ext_page_size=64,ext_wbuf_size={ITEM_MAX},ext_threads=8,ext_item_age=0,"
+            "ext_max_sleep=1000")
 
 
 class Memcached(Peer):
@@ -30,7 +34,7 @@ class Memcached(Peer):
     def serve(self):
         self.port = free_port()
         # By default an item has 1 MiB at most.
-        item = min(64, max(1, self.setup.memory // MIB // 2))
+        item = min(ITEM_MAX, max(1, self.setup.memory // MIB // 2))
         log = self.spawn([self.program, "-u", "root", "-l", "127.0.0.1", "-p", self.port, "-U", 0,
                           "-m", self.setup.memory // MIB, "-I", f"{item}m", *self.options()],
                          env=self.env)
@@ -48,5 +52,4 @@ class Extstore(Memcached):
 
     def options(self):
         size = -(-self.setup.room * 11 // 10 // MIB)
-        return ["-o", f"ext_page_size=64,ext_wbuf_size=32,ext_threads=8,"
-                      f"ext_path={self.setup.folder}/extstore:{size}m"]
+        return ["-o", f"{EXTSTORE},ext_path={self.setup.folder}/extstore:{size}m"]
