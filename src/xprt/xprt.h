@@ -69,7 +69,7 @@ struct xprt_move {
 	/* The transport's own. */
 	struct xprt_lane *lane;
 	uint64_t moved; /* grows with the bytes that have moved: what a stall is told by */
-	uint64_t order; /* tcp push: control bytes of the lane that go before it */
+	uint64_t order; /* tcp push, begun: control bytes of the lane that go before it */
 	int rc;         /* tcp: what done() will be told */
 	uint32_t state;
 	union {

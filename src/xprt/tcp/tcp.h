@@ -43,12 +43,11 @@
 #define TCP_STALL_NS       (2 * NS_PER_S)
 #define TCP_TICK_NS        (NS_PER_S / 2)
 /*
- * Bytes a lane may send or receive in one go, so that it cannot starve the others. Less is
- * received, for its own user waits to hear of it: with 4 MiB a client took all eight blocks that
- * were under way before it asked for more, and the server stood still meanwhile. A system call
- * counts as TCP_CALL_COST of them.
+ * Bytes a lane may receive in one go, so that it starves neither the others nor its own user, who
+ * waits to hear of it: with 4 MiB a client took all eight blocks that were under way before it
+ * asked for more, and the server stood still meanwhile. A system call counts as TCP_CALL_COST of
+ * them.
  */
-#define TCP_TX_BUDGET (4 * MiB)
 #define TCP_RX_BUDGET (512 * KiB)
 #define TCP_CALL_COST (64 * KiB)
 
@@ -261,7 +260,7 @@ void tcp_push(struct xprt_lane *lane, struct xprt_move *move);
 void tcp_pull(struct xprt_lane *lane, struct xprt_move *move);
 void tcp_revoke(struct xprt_move *move);
 void tcp_move_finish(struct tcp_lane *lane, struct xprt_move *move, int rc);
-void tcp_moves_deliver(struct tcp_lane *lane);
+bool tcp_moves_deliver(struct tcp_lane *lane); /* true: there were some */
 void tcp_moves_fail(struct tcp_lane *lane, int rc); /* all of the lane; then deliver */
 void tcp_grants_send(struct tcp_lane *lane);
 struct xprt_move *tcp_pull_find(struct tcp_lane *lane, uint64_t request,

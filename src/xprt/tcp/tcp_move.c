@@ -40,14 +40,16 @@ void tcp_move_finish(struct tcp_lane *lane, struct xprt_move *move, int rc)
 	list_add_tail(&lane->finished, &move->node);
 }
 
-void tcp_moves_deliver(struct tcp_lane *lane)
+bool tcp_moves_deliver(struct tcp_lane *lane)
 {
+	bool had_any = !list_is_empty(&lane->finished);
 	struct xprt_move *move;
 
 	while ((move = list_head(&lane->finished, struct xprt_move, node)) != NULL) {
 		list_del(&move->node);
 		move->done(move, move->rc);
 	}
+	return had_any;
 }
 
 void tcp_push(struct xprt_lane *xprt_lane, struct xprt_move *move)

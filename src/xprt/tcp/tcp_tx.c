@@ -3,12 +3,15 @@
  * Bytes that leave a lane.
  *
  * Normal path. send() copies a control frame into the lane's send buffer; push() (and on a client
- * the answer to a GRANT) queues a move, whose order is the number of control bytes queued before
- * it. So buffer and moves together are one queue: everything leaves in the order in which it was
- * given. Flush runs from the lane's task, once for all that was queued in this turn of the loop: it
- * gathers control bytes, frame heads and payload pieces into one sendmsg of about TCP_GATHER_SIZE,
- * and advances past what the kernel took. A frame gets its MAC when it is first gathered, which is
- * stream order; until then a move can be taken back, from then on its frame is sent to its end.
+ * the answer to a GRANT) queues a move. Flush runs from the lane's task, once for all that was
+ * queued in this turn of the loop: it gathers control bytes, frame heads and payload pieces into one
+ * sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
+ * moves, the loop goes round before more is sent: their users' answers, on which the other side
+ * goes on, need not wait behind all moves that are queued.
+ *
+ * Order. Control frames leave before moves that are not begun. A frame is begun, and gets its MAC,
+ * when it is first gathered: that is stream order, and a move's order says how many control bytes
+ * stand before it. Until then it can be taken back, from then on it is sent to its end.
  *
  * secure() counts from the end of what is queued: PROOF, sent before it, goes without MAC whenever
  * it leaves. REFUSE never has one.
@@ -151,7 +154,7 @@ void tcp_tx_move(struct tcp_lane *lane, struct xprt_move *move)
 {
 	move->lane = &lane->lane;
 	move->moved = 0;
-	move->order = tx_end_position(&lane->tx);
+	move->order = UINT64_MAX;
 	move->state = TCP_PUSH_QUEUED;
 	list_add_tail(&lane->tx.moves, &move->node);
 	lane->lane.backlog_size += TCP_HEAD_SIZE + move->size;
@@ -263,6 +266,8 @@ static void tx_gather(struct tcp_lane *lane, struct gather *gather)
 		/* A move takes a piece of control bytes, its head, and one of payload at least. */
 		if (gather->size >= TCP_GATHER_SIZE || gather->iov_count + 3 > TCP_IOV_MAX)
 			return;
+		if (move->state == TCP_PUSH_QUEUED)
+			move->order = tx_end_position(tx);
 		gather_control(lane, gather, position, move->order);
 		position = move->order;
 		if (!gather_move(lane, gather, move))
@@ -333,7 +338,6 @@ static void tx_flush_tls(struct tcp_lane *lane)
 
 void tcp_tx_flush(struct tcp_lane *lane)
 {
-	int64_t budget = TCP_TX_BUDGET;
 	struct gather gather;
 
 	if (lane->tls != NULL)
@@ -355,11 +359,12 @@ void tcp_tx_flush(struct tcp_lane *lane)
 			lane->tx.broken = (int)sent;
 			break;
 		}
-		budget -= TCP_CALL_COST + MAX(sent, 0);
-		/* Out of budget: OUT is ready in the next turn of the loop. */
-		if (sent < (ssize_t)gather.size || budget <= 0)
+		if (sent < (ssize_t)gather.size)
 			lane->tx.is_blocked = true;
-		tcp_moves_deliver(lane);
+		if (tcp_moves_deliver(lane) && !lane->tx.is_blocked) {
+			tcp_lane_wake(lane);
+			break;
+		}
 	}
 	if (!lane->is_closed && lane->tx.wanted == 0)
 		tx_shrink(lane);
