@@ -4,10 +4,10 @@
  *
  * Normal path. send() copies a control frame into the lane's send buffer; push() (and on a client
  * the answer to a GRANT) queues a move. Flush runs from the lane's task, once for all that was
- * queued in this turn of the loop: it gathers control bytes, frame heads and payload pieces into one
- * sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
- * moves, the loop goes round before more is sent: their users' answers, on which the other side
- * goes on, need not wait behind all moves that are queued.
+ * queued in this turn of the loop: it gathers control bytes, frame heads and payload pieces into
+ * one sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
+ * moves of a server, the loop goes round before more is sent: its answers, on which the client goes
+ * on, need not wait behind all moves that are queued.
  *
  * Order. Control frames leave before moves that are not begun. A frame is begun, and gets its MAC,
  * when it is first gathered: that is stream order, and a move's order says how many control bytes
@@ -361,7 +361,7 @@ void tcp_tx_flush(struct tcp_lane *lane)
 		}
 		if (sent < (ssize_t)gather.size)
 			lane->tx.is_blocked = true;
-		if (tcp_moves_deliver(lane) && !lane->tx.is_blocked) {
+		if (tcp_moves_deliver(lane) && lane->client == NULL && !lane->tx.is_blocked) {
 			tcp_lane_wake(lane);
 			break;
 		}
