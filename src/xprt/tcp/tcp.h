@@ -260,7 +260,7 @@ void tcp_push(struct xprt_lane *lane, struct xprt_move *move);
 void tcp_pull(struct xprt_lane *lane, struct xprt_move *move);
 void tcp_revoke(struct xprt_move *move);
 void tcp_move_finish(struct tcp_lane *lane, struct xprt_move *move, int rc);
-bool tcp_moves_deliver(struct tcp_lane *lane); /* true: there were some */
+bool tcp_moves_deliver(struct tcp_lane *lane);      /* true: there were some */
 void tcp_moves_fail(struct tcp_lane *lane, int rc); /* all of the lane; then deliver */
 void tcp_grants_send(struct tcp_lane *lane);
 struct xprt_move *tcp_pull_find(struct tcp_lane *lane, uint64_t request,
