@@ -30,7 +30,7 @@ struct model_version {
 	bool is_mortal;   /* expires some time before expiry_s: nothing is promised */
 	uint64_t dead_live;
 	uint64_t dead_durable;
-	/* The scenario's: when it was stored; since its commit its name, and who pays. */
+	/* The scenario's: when it was stored, since its commit its name, and who pays. */
 	uint64_t mark;
 	uint64_t sequence;
 	uint32_t payer;

@@ -113,41 +113,57 @@ bool world_may_lose(const struct world *world)
 	return stats.is_offline || world->disk->eio_count > 0;
 }
 
+/* Whether somebody else may have paid for what was there: a put of a process that died may have
+ * taken the place of the promised version (a block that a restart has found and nobody has verified
+ * counts as absent), without a word to anybody. */
+static bool may_be_anothers(const struct model_ident *row, const struct model_version *promised)
+{
+	for (const struct model_version *version = promised + 1;
+	     version < row->versions + row->count; version++) {
+		if (version->outcome != MODEL_VOID && version->payer != promised->payer)
+			return true;
+	}
+	return false;
+}
+
 /* One payer's quota costs another nothing. Payer 0 has none: who misses is right to. */
-static void missed_by_payer(struct world *world, uint32_t ident, uint32_t payer)
+static void missed_unlimited(struct world *world, uint32_t ident,
+			     const struct model_version *version)
 {
 	uint64_t forgotten = world_forgotten(world) - world_forgotten_quota(world);
+	uint64_t since = world_written(world) - version->mark;
+	struct shard_stats stats;
 
-	if (++world->payers[payer].missed > forgotten && payer == 0)
+	shard_get_stats(world->shard, &stats);
+	if (++world->missed_unlimited > forgotten)
 		sim_fail(world->sim,
 			 "identity %u is gone; the store has forgotten %" PRIu64
 			 " blocks for room, and who has no quota misses %" PRIu64,
-			 ident, forgotten, world->payers[payer].missed);
+			 ident, forgotten, world->missed_unlimited);
+	if (since < stats.capacity / 3)
+		sim_fail(world->sim,
+			 "identity %u was forgotten after %" PRIu64 " bytes of %" PRIu64, ident,
+			 since, stats.capacity);
 }
 
 void world_missed(struct world *world, uint32_t ident)
 {
 	struct model_version *version = model_promised(&world->model, ident, world_wall_s(world));
-	struct shard_stats stats;
-	uint64_t since = world_written(world) - version->mark;
 
 	if (world_may_lose(world) || world->disk->is_dead)
 		return;
-	shard_get_stats(world->shard, &stats);
 	version->is_promised = false;
 	world->missed++;
-	sim_note(world->sim, "identity %u is gone, %" PRIu64 " bytes after its put", ident, since);
+	sim_note(world->sim, "identity %u is gone, %" PRIu64 " bytes after its put", ident,
+		 world_written(world) - version->mark);
 	if (world->missed > world_forgotten(world))
 		sim_fail(world->sim,
 			 "identity %u was %s and is gone; the store has forgotten %" PRIu64
 			 " blocks and misses %" PRIu64,
 			 ident, version->is_durable ? "durable" : "stored", world_forgotten(world),
 			 world->missed);
-	missed_by_payer(world, ident, version->payer);
-	if (version->payer == 0 && since < stats.capacity / 3)
-		sim_fail(world->sim,
-			 "identity %u was forgotten after %" PRIu64 " bytes of %" PRIu64, ident,
-			 since, stats.capacity);
+	if (version->payer == 0 && !may_be_anothers(&world->model.idents[ident], version))
+		missed_unlimited(world, ident, version);
 }
 
 /* --- the process --- */

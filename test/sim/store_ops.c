@@ -138,7 +138,6 @@ static void put_committed(const struct put_op *op)
 
 	model_commit(model, op->ident, op->version);
 	version->sequence = op->put.sequence_out;
-	version->payer = op->payer;
 }
 
 /* Bring the payload and commit; or change the mind. */
@@ -295,6 +294,7 @@ void ops_put(struct world *world, uint32_t ident)
 	}
 	op->version = model_put(&world->model, ident, op->put.size, op->put.expiry_s);
 	op->has_version = true;
+	world->model.idents[ident].versions[op->version].payer = op->payer;
 	sim_note(sim, "put %u.%u of %u bytes%s begins: state %d", ident, op->version, op->put.size,
 		 op->put.is_durable ? ", durable," : "", (int)op->put.state);
 	if (op->put.state == SHARD_PUT_FILLING)

@@ -10,9 +10,8 @@
 
 /* Who pays, and what he may have. Payer 0 never has a quota. */
 struct world_payer {
-	uint64_t quota;  /* bytes; 0: any */
-	uint64_t bound;  /* what he had can only shrink to the quota: at most so much is his */
-	uint64_t missed; /* promised blocks of his that are gone */
+	uint64_t quota; /* bytes; 0: any */
+	uint64_t bound; /* what he had can only shrink to the quota: at most so much is his */
 };
 
 struct world {
@@ -56,6 +55,7 @@ struct world {
 	/* Forgetting: what the store says that it forgot, and what the model missed. */
 	uint64_t forgotten; /* of processes that are gone */
 	uint64_t missed;
+	uint64_t missed_unlimited; /* of these, certainly of payer 0 */
 	uint64_t forgotten_leased; /* of processes that are gone */
 	uint64_t forgotten_quota;
 	uint64_t missed_leased;
