@@ -25,20 +25,29 @@ static inline bool bench_is_lookup(enum bench_kind kind)
 	return kind == BENCH_PROBE || kind == BENCH_LEASE;
 }
 
-/* Bytes (lookups: operations) a second of each round; a floor has the rest, of all rounds. */
+struct bench_round {
+	double rate; /* bytes a second (lookups: operations) */
+	uint64_t p50_ns;
+	uint64_t p99_ns;
+	double cpu_s_per_gib; /* of this process */
+	double server_cpu_s_per_gib;
+};
+
+/* Of ours, or of a floor: each round, and all of them together. */
 struct bench_series {
-	double rates[BENCH_ROUNDS_MAX];
+	struct bench_round rounds[BENCH_ROUNDS_MAX];
 	bool is_measured;
+	bool has_failed; /* a floor: in some round, so that it is not shown */
 	uint64_t bytes;
 	uint64_t operations;
-	uint64_t ns;
-	uint64_t cpu_ns;
-	struct histogram latency;
+	uint64_t cpu_ns;          /* of this process meanwhile */
+	struct histogram latency; /* --rate: from when operations were due */
 };
 
 struct bench_row {
 	enum bench_kind kind;
 	uint64_t size;
+	uint64_t group; /* the cells with this number were measured in turn, round by round */
 	uint64_t rounds;
 	struct bench_series ours;
 	struct bench_series socket;
@@ -46,15 +55,18 @@ struct bench_row {
 	struct bench_series drive;
 	struct bench_series pingpong; /* one at a time only */
 	struct bench_series pingpong_awake;
-	struct histogram latency; /* of operations; --rate: from when they were due */
-	uint64_t late_ns;         /* --rate: none began later than so long after it was due */
-	uint64_t cpu_ns;          /* of this process in the measured rounds */
-	uint64_t server_cpu_ns;   /* --cpu-of: of that process */
-	uint64_t operations;
-	uint64_t failures; /* no answer, or not stored */
-	uint64_t wrong;    /* blocks with other bytes than were put */
-	double write_rate; /* MIXED: bytes a second that were put meanwhile */
+	uint64_t server_cpu_ns; /* --cpu-of: of that process, while ours was measured */
+	uint64_t late_ns;       /* --rate: none began later than so long after it was due */
+	uint64_t failures;      /* no answer, or not stored */
+	uint64_t wrong;         /* blocks with other bytes than were put */
+	double write_rate;      /* MIXED: bytes a second that were put meanwhile */
 };
+
+/* CPU seconds for a GiB; 0: nothing was moved. */
+static inline double bench_cpu_s_per_gib(uint64_t cpu_ns, uint64_t bytes)
+{
+	return bytes > 0 ? (double)cpu_ns / 1e9 / ((double)bytes / (double)GiB) : 0;
+}
 
 const char *bench_kind_name(enum bench_kind kind);
 
@@ -68,6 +80,9 @@ struct bench_way {
  * borrowed until the end. */
 void bench_print_begin(const struct options *options, const struct bench_way *way);
 void bench_print_row(const struct options *options, const struct bench_row *row);
+/* On a terminal: a line on standard error that the next one takes the place of. NULL: takes it
+ * away. */
+void bench_print_progress(const struct bench_row *row, uint64_t round, uint64_t rounds);
 void bench_print_end(const struct options *options);
 
 #endif

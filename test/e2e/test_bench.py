@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ctxkv bench: CPU time beside that of the floors, an open loop, and what it refuses."""
+"""ctxkv bench: CPU time beside that of the floors, cells that take turns, an open loop, and what it
+refuses."""
 import json
 
 
@@ -20,6 +21,31 @@ def test_cpu_time_of_both_sides_stands_beside_the_floors(memory_server):
             assert 0 < floor["p50_ns"] <= floor["p90_ns"] <= floor["p99_ns"] <= floor["p999_ns"]
     assert get["memcpy"]["p50_ns"] > 0
     assert probe["pingpong"]["ops_per_s"] > 0
+
+
+def test_sizes_take_turns_on_working_sets_that_are_put_once(memory_server):
+    def put_bytes():
+        return memory_server.counter("ctxkv_store_put_bytes_total")
+
+    before = put_bytes()
+    rows = json.loads(bench(memory_server, "--ops", "get", "--sizes", "64KiB,512KiB,2MiB", "--clients", 4,
+                            "--json", "--cpu-of", memory_server.process.pid).stdout)
+    assert put_bytes() - before == 3 * (16 << 20)
+    for row in rows:
+        assert row["group"] == 0 and row["failures"] == row["wrong"] == 0
+        for measured in (row, row["socket"], row["memcpy"]):
+            rates = measured["by_round"]["bytes_per_s"]
+            assert len(rates) == 3 and min(rates) > 0
+            assert measured["bytes_per_s"] == sorted(rates)[1]
+        assert len(row["by_round"]["p99_ns"]) == len(row["by_round"]["server_cpu_s_per_gib"]) == 3
+
+
+def test_working_sets_that_do_not_fit_together_come_one_after_the_other(memory_server):
+    rows = json.loads(bench(memory_server, "--ops", "put,get", "--sizes", "256KiB,1MiB", "--json", "--no-floors",
+                            "--working-set", "300MiB").stdout)
+    assert [(row["op"], row["group"]) for row in rows] == [("put", 0), ("put", 0), ("get", 1), ("get", 2)]
+    for row in rows:
+        assert row["failures"] == row["wrong"] == 0 and row["operations"] > 0
 
 
 def test_an_open_loop_begins_what_is_due(memory_server):
