@@ -316,6 +316,11 @@ static int options_check(const struct options *options, const struct opt_set *se
 	if (options->cpu_of > 0 && proc_cpu_ns((pid_t)options->cpu_of, &ns) < 0)
 		return cmd_fail(-EINVAL, "--cpu-of %" PRIu64 ": there is no such process here",
 				options->cpu_of);
+	if (options->keys > 0 &&
+	    (strstr(options->ops, "put") != NULL || strstr(options->ops, "fill") != NULL))
+		return cmd_fail(-EINVAL,
+				"--keys is for what finds blocks of an earlier run: put and "
+				"fill make new ones");
 	if (options->rate == 0)
 		return 0;
 	if (is_given(set, "batch"))

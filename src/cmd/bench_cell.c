@@ -154,7 +154,7 @@ void bench_cell_round(struct bench_load *load, struct bench_cell *cell, uint64_t
 {
 	uint64_t duration_ns = load->options->duration / load->options->rounds;
 
-	bench_load_walk(load, cell->size);
+	bench_load_walk(load, cell->size, load->options->random && bench_needs_set(cell->kind));
 	load->pass = cell->set_pass;
 	if (round % 2 == 0)
 		floors_measure(load, &cell->row, round, duration_ns);
@@ -168,9 +168,9 @@ void bench_cell_prepare(struct bench_load *load, struct bench_cell *cell)
 	/* What is measured of mixed are the gets. */
 	cell->row.kind = cell->kind == BENCH_MIXED ? BENCH_GET : cell->kind;
 	cell->row.size = cell->size;
-	bench_load_walk(load, cell->size);
+	bench_load_walk(load, cell->size, false);
 	if (bench_needs_set(cell->kind))
-		bench_load_put_set(load);
+		bench_load_take_set(load);
 	cell->set_pass = load->pass;
 }
 

@@ -252,7 +252,20 @@ void bench_load_run(struct bench_load *load, enum bench_kind kind, uint64_t dura
 		result_out->moved.bytes = result_out->moved.operations * load->walk.block_size;
 }
 
-void bench_load_put_set(struct bench_load *load)
+/* --keys: whether an earlier run has put them: its last block is there. */
+static bool is_put_before(const struct bench_load *load)
+{
+	struct ctxkv_item item = { .key = content_key(load->run + load->pass_next,
+						      load->walk.block_count - 1) };
+	struct ctxkv_op op = {
+		.opcode = CTXKV_OP_PROBE, .ns = load->ns, .items = &item, .item_count = 1
+	};
+
+	return load->options->keys > 0 && ctxkv_run(load->clients[0].handle, &op) >= 0 &&
+	       item.is_here == 1;
+}
+
+static void set_put(struct bench_load *load)
 {
 	const struct floor_walk *walk = &load->walk;
 	struct bench_load_result result;
@@ -263,6 +276,16 @@ void bench_load_put_set(struct bench_load *load)
 		content_fill(walk->source + i * walk->stride, walk->block_size, &key);
 	}
 	bench_load_run(load, BENCH_PUT, 0, &result);
+}
+
+void bench_load_take_set(struct bench_load *load)
+{
+	uint64_t pass = load->pass_next;
+
+	if (!is_put_before(load))
+		set_put(load);
+	load->pass = pass;
+	load->pass_next = pass + 1; /* as of a run that has put them, or has not */
 }
 
 /* Every measurement begins at the front of a client's blocks, and ends with all that it has begun.
@@ -300,9 +323,10 @@ static void in_order(uint32_t *order, uint64_t count)
 		order[i] = (uint32_t)i;
 }
 
-static void shuffle(uint32_t *order, uint64_t count)
+/* The same walk for a seed every time. */
+static void shuffle(uint32_t *order, uint64_t count, uint64_t seed)
 {
-	uint64_t state = count;
+	uint64_t state = count + seed;
 
 	in_order(order, count);
 	for (uint64_t i = count; i > 1; i--) {
@@ -310,7 +334,7 @@ static void shuffle(uint32_t *order, uint64_t count)
 		uint32_t swap;
 
 		state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-		j = (state >> 33) % i; /* Knuth's MMIX generator: the same walk every time */
+		j = (state >> 33) % i; /* Knuth's MMIX generator */
 		swap = order[i - 1];
 		order[i - 1] = order[j];
 		order[j] = swap;
@@ -324,16 +348,18 @@ uint64_t bench_load_block_count(const struct bench_load *load, uint64_t size)
 	return MAX(load->memory_size / round_up(size, PAGE_SIZE) / clients, 1) * clients;
 }
 
-void bench_load_walk(struct bench_load *load, uint64_t size)
+void bench_load_walk(struct bench_load *load, uint64_t size, bool is_scattered)
 {
 	uint64_t stride = round_up(size, PAGE_SIZE);
 	uint64_t clients = load->options->clients;
 	uint64_t count = bench_load_block_count(load, size);
 
-	if (load->options->sequential)
+	if (is_scattered)
+		shuffle(load->order, count, 1);
+	else if (load->options->sequential)
 		in_order(load->order, count);
 	else
-		shuffle(load->order, count);
+		shuffle(load->order, count, 0);
 	load->walk = (struct floor_walk) {
 		.source = load->memory,
 		.target = load->memory + count * stride,
@@ -341,6 +367,7 @@ void bench_load_walk(struct bench_load *load, uint64_t size)
 		.stride = stride,
 		.block_count = count,
 		.order = load->order,
+		.is_scattered = is_scattered,
 	};
 	for (uint64_t i = 0; i < clients; i++) {
 		load->clients[i].first = i * (count / clients);
@@ -371,7 +398,8 @@ static int slots_make(struct bench_client *client, const struct options *options
 int bench_load_open(struct bench_load *load, const struct options *options)
 {
 	load->options = options;
-	load->run = clock_ns() << 16; /* other runs' keys are elsewhere */
+	/* Other runs' keys are elsewhere. */
+	load->run = (options->keys > 0 ? options->keys : clock_ns()) << 16;
 	load->clients = calloc(options->clients, sizeof(*load->clients));
 	if (load->clients == NULL)
 		return cmd_fail(-1, "no memory for %" PRIu64 " clients", options->clients);

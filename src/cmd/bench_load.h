@@ -44,15 +44,17 @@ struct ctxkv_client *bench_load_client(const struct bench_load *load, uint64_t i
 
 /* Blocks of a size that fill the working set, each client's share a whole number. */
 uint64_t bench_load_block_count(const struct bench_load *load, uint64_t size);
-/* From here on blocks of this size are walked: the same way for a size every time. */
-void bench_load_walk(struct bench_load *load, uint64_t size);
+/* From here on blocks of this size are walked: the same way for a size every time. Scattered: in
+ * another order than the working set is put. */
+void bench_load_walk(struct bench_load *load, uint64_t size, bool is_scattered);
 
 /* Every client through its blocks until the time is up; duration 0: through each once, or as many
  * as --fill says. Puts have keys never used before. */
 void bench_load_run(struct bench_load *load, enum bench_kind kind, uint64_t duration_ns,
 		    struct bench_load_result *result_out);
-/* Put the working set, with bytes that can be checked: load->pass is what to ask for. */
-void bench_load_put_set(struct bench_load *load);
+/* Put the working set, with bytes that can be checked, unless an earlier run with the same --keys
+ * has: load->pass is what to ask for. */
+void bench_load_take_set(struct bench_load *load);
 /* Of the blocks that the gets just run have brought, a sample; how many have other bytes than were
  * put. */
 uint64_t bench_load_count_wrong(const struct bench_load *load);

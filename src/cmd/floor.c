@@ -236,6 +236,19 @@ struct drive {
 	struct histogram *latency;
 };
 
+/* Which block of the file comes next. */
+static uint64_t file_block(const struct drive *drive)
+{
+	const struct floor_walk *walk = drive->walk;
+	uint64_t step = drive->next % walk->block_count;
+
+	if (!walk->is_scattered || drive->is_write)
+		return step % drive->file_blocks;
+	/* Over all of the file, however few the blocks of the walk. */
+	return (uint64_t)((unsigned __int128)walk->order[step] * drive->file_blocks /
+			  walk->block_count);
+}
+
 static int drive_submit(struct drive *drive, uint32_t depth)
 {
 	const struct floor_walk *walk = drive->walk;
@@ -244,7 +257,7 @@ static int drive_submit(struct drive *drive, uint32_t depth)
 	for (; drive->in_flight < depth; drive->in_flight++, drive->next++) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&drive->ring);
 		uint64_t offset = block_at(walk, drive->next);
-		uint64_t at = drive->next % walk->block_count % drive->file_blocks * walk->stride;
+		uint64_t at = file_block(drive) * walk->stride;
 
 		if (sqe == NULL)
 			break;

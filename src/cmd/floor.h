@@ -18,6 +18,7 @@ struct floor_walk {
 	uint64_t stride; /* from block to block in either memory */
 	uint64_t block_count;
 	const uint32_t *order; /* block_count indexes: which block comes when */
+	bool is_scattered; /* floor_drive reads at random places of the file, not front to back */
 };
 
 struct floor_result {
@@ -56,10 +57,10 @@ int floor_pingpong(const struct floor_walk *walk, const struct floor_exchange *e
 
 /*
  * O_DIRECT reads or writes of whole strides at queue depth, by io_uring, into target or from
- * source. The n-th block of the walk lies at n * stride of the file, as a log would have it; the
- * file is as large as at least one. Writes: after every `flush_every` blocks an fdatasync (0: none)
- * that the result waits for. -EINVAL: the file system has no direct I/O; -EPERM, -ENOSYS: no
- * io_uring here.
+ * source. The n-th block of the walk lies at n * stride of the file, as a log would have it (reads
+ * of a scattered walk: anywhere in the file); the file is as large as at least one. Writes: after
+ * every `flush_every` blocks an fdatasync (0: none) that the result waits for. -EINVAL: the file
+ * system has no direct I/O; -EPERM, -ENOSYS: no io_uring here.
  */
 int floor_drive(const char *path, const struct floor_walk *walk, uint32_t depth, bool is_write,
 		uint32_t flush_every, uint64_t duration_ns,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ctxkv bench: CPU time beside that of the floors, cells that take turns, an open loop, and what it
-refuses."""
+"""ctxkv bench: CPU time beside that of the floors, cells that take turns, runs that find their blocks
+again, an open loop, and what it refuses."""
 import json
 
 
@@ -64,11 +64,27 @@ def test_an_open_loop_that_the_server_cannot_follow_says_so(memory_server):
     assert get["failures"] > 0 and get["p999_ns"] > 1e9
 
 
+def test_a_later_run_finds_the_blocks_of_its_keys(memory_server):
+    def put_bytes():
+        return memory_server.counter("ctxkv_store_put_bytes_total")
+
+    words = ("--ops", "get", "--sizes", "64KiB", "--keys", 7, "--random", "--json")
+    before = put_bytes()
+    for run in range(2):
+        get, = json.loads(bench(memory_server, *words).stdout)
+        assert get["failures"] == get["wrong"] == 0 and get["operations"] > 0
+        if run == 0:
+            after = put_bytes()
+            assert after >= before + (16 << 20)
+    assert put_bytes() == after
+
+
 def test_what_makes_no_sense_is_refused(memory_server):
     for words, said in ((("--rate", 10, "--batch", 3), "--batch"),
                         (("--rate", 10, "--floor-file", "/dev/null"), "--floor-file"),
                         (("--rate", 1), "less than one operation"),
                         (("--rate", 1000, "--ops", "get,fill"), "fill"),
+                        (("--keys", 1, "--ops", "put"), "--keys"),
                         (("--cpu-of", 4194304), "no such process")):
         done = bench(memory_server, *words, check=False)
         assert done.returncode == 2 and said in done.stderr

@@ -143,6 +143,14 @@ static void a_drive_is_written_and_read(void **state)
 	/* Blocks lie in the file in the order of the walk, and are read back in the same. */
 	assert_int_equal(floor_drive(path, &walk, 4, false, 0, 50 * NS_PER_MS, &result), 0);
 	assert_moved(&walk, &result);
+	/* A scattered walk has the file's blocks where its order says. */
+	walk.is_scattered = true;
+	memset(walk.target, 0, BLOCKS * walk.stride);
+	assert_int_equal(floor_drive(path, &walk, 4, false, 0, 50 * NS_PER_MS, &result), 0);
+	assert_true(result.operations >= BLOCKS);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		assert_memory_equal(walk.target + i * walk.stride,
+				    walk.source + order[i] * walk.stride, walk.block_size);
 	/* However short the time, a batch is moved, and nothing waits for what was not begun. */
 	for (uint64_t ns = 0; ns < 200; ns++) {
 		assert_int_equal(floor_drive(path, &walk, 1, false, 0, ns * NS_PER_US / 2, &result),

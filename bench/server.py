@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures share: a server of their own, a cell of `ctxkv bench`, a floor's file. Needs nothing
+but Python and the binary."""
+import json
+import mmap
+import os
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+
+class Server:
+    """setup and start in a folder; ended by end()."""
+
+    def __init__(self, binary, folder, setup, start=()):
+        self.binary, self.folder, self.options = binary, folder, list(start)
+        self.process = None
+        shutil.rmtree(folder, ignore_errors=True)
+        self.command("setup", *setup, "--dir", folder, "--listen", "127.0.0.1:0",
+                     "--admin-listen", "none")
+
+    commands = []  # what was run, of all servers
+    running = []  # servers to be ended, should a figure break off
+
+    def note(self, *arguments):
+        text = " ".join(["ctxkv", *map(str, arguments)]).replace(str(self.folder.parent), "$T")
+        text = re.sub(r"ctxkv://\S+", "$URL", text)
+        if text not in self.commands:
+            self.commands.append(text)
+
+    def command(self, *arguments, timeout=900):
+        self.note(*arguments)
+        done = subprocess.run([self.binary, *map(str, arguments)], capture_output=True, text=True,
+                              timeout=timeout, check=False)
+        if done.returncode != 0:
+            sys.exit(f"ctxkv {' '.join(map(str, arguments))}: {done.returncode}\n"
+                     f"{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def start(self, timeout=120):
+        """Returns (seconds to ready, what the server printed)."""
+        log = self.folder / "server.log"
+        begin = time.monotonic()
+        with open(log, "w", encoding="utf-8") as out:
+            words = ["start", "--no-supervise", "--dir", self.folder, "--listen", "127.0.0.1:0",
+                     *map(str, self.options)]
+            self.note(*words)
+            self.process = subprocess.Popen([self.binary, *words], stdout=out, stderr=subprocess.STDOUT)
+        self.running.append(self)
+        while time.monotonic() < begin + timeout:
+            text = log.read_text(encoding="utf-8")
+            ready = re.search(r"^ready\s+(\S+)", text, re.M)
+            if ready:
+                self.url = f"ctxkv://default@{ready[1]}?keyfile={self.folder}/secrets"
+                return time.monotonic() - begin, text
+            if self.process.poll() is not None:
+                sys.exit("the server ended:\n" + text)
+            time.sleep(0.005)
+        sys.exit("the server was not ready")
+
+    def stat(self):
+        return json.loads(self.command("stat", "--json", "--url", self.url))
+
+    def end(self, number=signal.SIGTERM):
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=60)
+            self.process = None
+            self.running.remove(self)
+
+
+def verdict(is_ok):
+    return "ok" if is_ok else "**short**"
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def gib(value):
+    return f"{value / 2**30:.2f}"
+
+
+def bench_rows(run, server, *arguments, transport="tcp", working_set="1GiB", duration=None, rounds=None):
+    """Rows of ctxkv bench."""
+    return json.loads(server.command(
+        "bench", "--url", server.url, "--transport", transport, "--rounds", rounds or run.rounds, "--duration", duration or run.duration,
+        "--json", "--working-set", working_set, *arguments))
+
+
+def make_floor(path, size):
+    """A file written once, around the page cache where the file system can."""
+    step = 4 << 20
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+    try:
+        fd = os.open(path, flags | os.O_DIRECT, 0o600)
+    except OSError:
+        fd = os.open(path, flags, 0o600)
+    with mmap.mmap(-1, step) as zeros:  # on a page's boundary, as direct I/O wants it
+        os.posix_fallocate(fd, 0, size)
+        for at in range(0, size, step):
+            os.pwrite(fd, zeros, at)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def drop_caches():
+    """The floor must not read from the page cache; direct I/O does not use it anyway."""
+    try:
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+    except OSError:
+        pass
