@@ -45,9 +45,23 @@ def divided(above, below):
     return [a / b for a, b in zip(above, below, strict=True) if b > 0]
 
 
+def of(row, field="bytes_per_s"):
+    """What each round of a row of `ctxkv bench --json`, or of a floor of it, brought."""
+    return row["by_round"][field]
+
+
 def to_floor(row, floor, field="bytes_per_s"):
-    """A row of `ctxkv bench --json` to a floor of it."""
-    return ratio_of(divided(row["by_round"][field], row[floor]["by_round"][field]))
+    return ratio_of(divided(of(row, field), of(row[floor], field)))
+
+
+def to_most(values, most):
+    """Of what is allowed: the same for all rounds, or a list with a value for each."""
+    return ratio_of(divided(values, most if isinstance(most, list) else [most] * len(values)))
+
+
+def cpu(row):
+    """CPU seconds for a GiB of each round, both sides together."""
+    return [sum(pair) for pair in zip(of(row, "cpu_s_per_gib"), of(row, "server_cpu_s_per_gib"), strict=True)]
 
 
 def to_best(row, rows):
@@ -56,4 +70,4 @@ def to_best(row, rows):
     best = max(rows, key=lambda other: other["bytes_per_s"])
     if {other["group"] for other in rows} != {row["group"]}:
         raise ValueError("cells of different groups are no pairs: the store has no room for all at once")
-    return ratio_of(divided(row["by_round"]["bytes_per_s"], best["by_round"]["bytes_per_s"])), best
+    return ratio_of(divided(of(row), of(best))), best

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the figures share: a server of their own, a cell of `ctxkv bench`, a floor's file. Needs nothing
 but Python and the binary."""
+import dataclasses
 import json
 import mmap
 import os
@@ -12,6 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
+
+import pairs
+
+INTERVAL = "a ratio is the median of those of the rounds, with its 95 % interval (order statistics)."
 
 
 class Server:
@@ -86,11 +91,40 @@ def gib(value):
     return f"{value / 2**30:.2f}"
 
 
-def bench_rows(run, server, *arguments, transport="tcp", working_set="1GiB", duration=None, rounds=None):
+def us(ns):
+    return f"{ns / 1e3:.1f} us"
+
+
+def bench_rows(run, server, *arguments, transport="tcp", working_set=None, duration=None, rounds=None):
     """Rows of ctxkv bench."""
     return json.loads(server.command(
-        "bench", "--url", server.url, "--transport", transport, "--rounds", rounds or run.rounds, "--duration", duration or run.duration,
-        "--json", "--working-set", working_set, *arguments))
+        "bench", "--url", server.url, "--transport", transport, "--rounds", rounds or run.rounds, "--duration",
+        duration or run.duration, "--json", "--working-set", working_set or run.working_set, *arguments))
+
+
+@dataclasses.dataclass
+class BesidePuts:
+    """What gets take alone, and beside a writer."""
+    written: float  # bytes a second
+    cells: str  # p50 alone and beside, p99 alone and beside
+    ratio: pairs.Ratio  # of p99
+    is_right: bool
+
+
+def beside_puts(run, server, *arguments, keys, **more):
+    """Gets alone and beside a writer one behind the other, which first in turn, as often as there are rounds."""
+    rows = {"get": [], "mixed": []}
+    for turn in range(run.rounds):
+        ops = "get,mixed" if turn % 2 == 0 else "mixed,get"
+        for row in bench_rows(run, server, "--ops", ops, "--keys", keys, "--no-floors", *arguments, rounds=1,
+                              duration=run.turn, **more):
+            rows[row["op"]].append(row)
+            row["is_right"] = row["failures"] == row["wrong"] == 0 and (turn == 0 or row["set_found"])
+    times = {(name, op): [row[name] for row in rows[op]] for name in ("p50_ns", "p99_ns") for op in rows}
+    return BesidePuts(median([row["written_bytes_per_s"] for row in rows["mixed"]]),
+                      " | ".join(f"{median(values) / 1e6:.2f} ms" for values in times.values()),
+                      pairs.ratio_of(pairs.divided(times["p99_ns", "mixed"], times["p99_ns", "get"])),
+                      all(row["is_right"] for side in rows.values() for row in side))
 
 
 def make_floor(path, size):

@@ -170,7 +170,7 @@ void bench_cell_prepare(struct bench_load *load, struct bench_cell *cell)
 	cell->row.size = cell->size;
 	bench_load_walk(load, cell->size, false);
 	if (bench_needs_set(cell->kind))
-		bench_load_take_set(load);
+		cell->row.is_set_found = bench_load_take_set(load);
 	cell->set_pass = load->pass;
 }
 

@@ -278,14 +278,16 @@ static void set_put(struct bench_load *load)
 	bench_load_run(load, BENCH_PUT, 0, &result);
 }
 
-void bench_load_take_set(struct bench_load *load)
+bool bench_load_take_set(struct bench_load *load)
 {
 	uint64_t pass = load->pass_next;
+	bool is_found = is_put_before(load);
 
-	if (!is_put_before(load))
+	if (!is_found)
 		set_put(load);
 	load->pass = pass;
 	load->pass_next = pass + 1; /* as of a run that has put them, or has not */
+	return is_found;
 }
 
 /* Every measurement begins at the front of a client's blocks, and ends with all that it has begun.

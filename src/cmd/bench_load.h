@@ -53,8 +53,8 @@ void bench_load_walk(struct bench_load *load, uint64_t size, bool is_scattered);
 void bench_load_run(struct bench_load *load, enum bench_kind kind, uint64_t duration_ns,
 		    struct bench_load_result *result_out);
 /* Put the working set, with bytes that can be checked, unless an earlier run with the same --keys
- * has: load->pass is what to ask for. */
-void bench_load_take_set(struct bench_load *load);
+ * has, which is what it returns: load->pass is what to ask for. */
+bool bench_load_take_set(struct bench_load *load);
 /* Of the blocks that the gets just run have brought, a sample; how many have other bytes than were
  * put. */
 uint64_t bench_load_count_wrong(const struct bench_load *load);

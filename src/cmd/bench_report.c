@@ -229,6 +229,8 @@ static void print_json(const struct options *options, const struct bench_row *ro
 		json_object_update_new(object,
 				       json_pack("{s:I, s:I}", "rate", (json_int_t)options->rate,
 						 "late_ns", (json_int_t)row->late_ns));
+	if (options->keys > 0)
+		json_object_set_new(object, "set_found", json_boolean(row->is_set_found));
 	if (row->kind == BENCH_MIXED)
 		json_object_set_new(object, "written_bytes_per_s", json_real(row->write_rate));
 	json_floor(object, "socket", row, &row->socket);

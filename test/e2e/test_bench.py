@@ -73,6 +73,7 @@ def test_a_later_run_finds_the_blocks_of_its_keys(memory_server):
     for run in range(2):
         get, = json.loads(bench(memory_server, *words).stdout)
         assert get["failures"] == get["wrong"] == 0 and get["operations"] > 0
+        assert get["set_found"] == (run == 1)
         if run == 0:
             after = put_bytes()
             assert after >= before + (16 << 20)
