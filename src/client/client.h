@@ -58,8 +58,8 @@ struct client_opts {
 	uint64_t probe_timeout_ns;
 	uint64_t timeout_ns;
 	uint64_t connect_timeout_ns;
-	uint64_t release_wait_ns; /* after a cancel, before the lanes of a silent server are closed
-				   */
+	uint64_t release_wait_ns; /* after a cancel, or its last word since, before the lanes of a
+				   * silent server are closed */
 	/* From the loop, never out of a call: op has this news. */
 	void (*event)(void *ctx, struct ctxkv_op *op, uint32_t what);
 	void *ctx;

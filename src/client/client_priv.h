@@ -138,7 +138,8 @@ struct client_op {
 	struct ctxkv_op *op; /* NULL: free */
 	struct env_timer timer;
 	uint64_t deadline_ns;
-	uint64_t sent_ns; /* its first request; 0: none yet */
+	uint64_t sent_ns;   /* its first request; 0: none yet */
+	uint64_t result_ns; /* with has_result */
 	uint32_t generation;
 	uint32_t index;
 	uint32_t item_count;
@@ -559,6 +560,8 @@ void request_lose_units(struct client_op *cop, const struct request *was, int st
 /* Tell the servers to give up an op's requests. -EAGAIN: a lane was full. */
 int request_cancel(struct client_op *cop) MUST_USE;
 void request_init(struct client *client);
+/* The server has room for one more. */
+bool session_has_request_room(const struct session *session);
 /* A small request outside of ops, on lane 0. */
 int request_send_small(struct session *session, enum wire_kind kind, uint64_t id,
 		       const struct wire_request *request, const void *more,
@@ -640,6 +643,8 @@ void session_lose_waiting(struct session *session, int status);
 void session_silence(struct session *session);
 /* Something arrived from the server. */
 void session_heard(struct session *session);
+/* When its server last sent anything (or, on some transports, took anything); 0: no lane is up. */
+uint64_t session_heard_ns(const struct session *session);
 void session_credit(struct session *session, uint32_t credit);
 bool session_has_waiting(const struct session *session);
 void session_init(struct session *session, struct client *client, uint32_t index);

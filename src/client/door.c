@@ -230,14 +230,15 @@ int door_lane_up(struct session *session, const struct wire_welcome *welcome)
 	}
 	door->welcome = *welcome;
 	door->state = DOOR_OPEN;
-	door_timer_in(session, DOOR_DRAIN_NS);
+	door_timer_in(session, lease_is_held(session) ? 0 : DOOR_DRAIN_NS);
 	door_pump(session);
 	return 0;
 }
 
 void door_pump(struct session *session)
 {
-	if (session->door.state == DOOR_OPEN && session->request_count == 0)
+	if (session->door.state == DOOR_OPEN && session->request_count == 0 &&
+	    !lease_is_held(session))
 		door_move(session);
 }
 

@@ -7,14 +7,18 @@
  * here, or, for all that are open, from what ended the op (deadline, cancel, end of the client).
  * The last outcome makes the RESULT. The RELEASE comes with it when no request of the op is under
  * way any more that names its memory. Else (only transports that are not SYNC_RELEASE) a CANCEL
- * asks the server; its answer releases, or, when there is none for release_wait_ns, the end of the
- * session does: closed lanes, or its fence (fence.c).
+ * asks the server; its answer releases. A server that says nothing at all for release_wait_ns, or
+ * speaks and does not answer for RELEASE_MAX_NS, loses the session, and its end releases: closed
+ * lanes, or its fence (fence.c).
  *
  * Events are handed on from the loop, never out of a call.
  */
 #include <string.h>
 
 #include "client_priv.h"
+
+/* A drive may take so long for what is with it. */
+#define RELEASE_MAX_NS (60 * NS_PER_S)
 
 /* --- checks of what the caller gave --- */
 
@@ -141,9 +145,10 @@ static void op_result(struct client_op *cop)
 	env->ops->timer_clear(env, &cop->timer);
 	news_add(cop, CTXKV_RESULT);
 	if (cop->request_count > 0) {
+		cop->result_ns = env_now_ns(env);
 		list_add_tail(&client->releasing, &cop->node);
 		env->ops->timer_set(env, &cop->timer,
-				    env_now_ns(env) + client->opts.release_wait_ns);
+				    cop->result_ns + client->opts.release_wait_ns);
 	}
 	op_release_check(cop);
 }
@@ -301,16 +306,34 @@ static void op_late(struct client_op *cop)
 	}
 }
 
-/* The session of a request that has one; NULL: all that are left are with fences. */
-static struct session *op_session(const struct client_op *cop)
+/* A session of its requests whose last word is older; NULL: there is none. */
+static struct session *session_before(const struct client_op *cop, uint64_t heard_ns)
 {
 	list_for_each (node, &cop->requests) {
 		struct session *session = list_entry(node, struct request, node)->session;
 
-		if (session != NULL)
+		if (session != NULL && session_heard_ns(session) < heard_ns)
 			return session;
 	}
-	return NULL;
+	return NULL; /* what is left may be with fences */
+}
+
+/* The CANCEL has no answer yet. What is with its drive a server cannot take back: while it speaks,
+ * that is waited for. */
+static void op_release_late(struct client_op *cop)
+{
+	struct client *client = cop->client;
+	struct env *env = client->env;
+	uint64_t now_ns = env_now_ns(env);
+	uint64_t heard_ns = now_ns - client->opts.release_wait_ns + 1;
+	struct session *session;
+
+	if (now_ns - cop->result_ns >= RELEASE_MAX_NS)
+		heard_ns = UINT64_MAX;
+	while ((session = session_before(cop, heard_ns)) != NULL)
+		session_fail(session, -ETIMEDOUT, BREAKER_LIMIT);
+	if (session_before(cop, UINT64_MAX) != NULL)
+		env->ops->timer_set(env, &cop->timer, now_ns + client->opts.release_wait_ns);
 }
 
 /* The deadline, or the end of the wait for a CANCEL's answer. */
@@ -318,12 +341,10 @@ static void op_timer(struct env_timer *timer)
 {
 	struct client_op *cop = CONTAINER_OF(timer, struct client_op, timer);
 	struct client *client = cop->client;
-	struct session *session;
 
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	if (cop->has_result) {
-		while ((session = op_session(cop)) != NULL)
-			session_fail(session, -ETIMEDOUT, BREAKER_LIMIT);
+		op_release_late(cop);
 		return;
 	}
 	client->stat.deadlines++;

@@ -106,7 +106,8 @@ static int region_send(struct session *session, struct ctxkv_region *region)
 	struct xprt_lane *lane = region_lane(session);
 	int rc;
 
-	if (lane == NULL)
+	/* What the transport has been told and the server has not is told again: not for that. */
+	if (lane == NULL || !session_has_request_room(session))
 		return -EAGAIN;
 	rc = xprt->declare(lane, &region->region);
 	if (rc < 0 && rc != -EAGAIN && !region->is_stage && session->client->stage_region != NULL) {

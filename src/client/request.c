@@ -23,8 +23,7 @@
 
 /* --- slots --- */
 
-/* Whether the server has room for one more. */
-static bool has_request_room(const struct session *session)
+bool session_has_request_room(const struct session *session)
 {
 	uint32_t count = session->request_count;
 
@@ -39,7 +38,8 @@ static struct request *request_take(struct session *session, enum wire_kind kind
 	bool is_shared = session->request_count >= SLOTS_A_SESSION;
 	struct request *request;
 
-	if (!has_request_room(session) || (is_shared && client->shared_used == client->shared_max))
+	if (!session_has_request_room(session) ||
+	    (is_shared && client->shared_used == client->shared_max))
 		return NULL;
 	request = list_head(&client->free_requests, struct request, node);
 	ASSERT(request != NULL);
@@ -419,7 +419,7 @@ int request_send_small(struct session *session, enum wire_kind kind, uint64_t id
 	} body = { .more = { 0 } };
 
 	ASSERT(more_size <= sizeof(body.more));
-	if (!session_is_up(session) || !has_request_room(session))
+	if (!session_is_up(session) || !session_has_request_room(session))
 		return -EAGAIN;
 	if (request != NULL)
 		body.request = *request;

@@ -339,6 +339,18 @@ void session_heard(struct session *session)
 	session->silences = 0;
 }
 
+uint64_t session_heard_ns(const struct session *session)
+{
+	uint64_t heard_ns = 0;
+
+	for (uint32_t i = 0; i < session->group.lane_count; i++) {
+		const struct xprt_lane *lane = session->lanes[i].lane;
+
+		heard_ns = MAX(heard_ns, lane == NULL ? 0 : lane->progress_ns);
+	}
+	return heard_ns;
+}
+
 void session_silence(struct session *session)
 {
 	if (!session_is_up(session) || session->asked_ns == 0 ||

@@ -330,6 +330,23 @@ static void a_fence_waits_for_the_last_hold(void **state)
 	held_fini(&held);
 }
 
+/* That its drive writes is on its way to the client, who closes without having looked. */
+static void what_the_server_said_last_is_heard(void **state)
+{
+	struct watched_fence fence;
+	struct shm_lane *lane;
+	struct held held;
+
+	held_init(&held);
+	lane = CONTAINER_OF(held.pair.client.group.lanes[0], struct shm_lane, lane);
+	assert_int_equal(lane->client->io_ms, 0);
+	fence_and_close(&held.pair, &fence);
+	assert_int_equal(lane->client->io_ms, SHM_IO_TIMEOUT_MS);
+	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
+	PAIR_UNTIL(&held.pair, fence.done == 1);
+	held_fini(&held);
+}
+
 static void a_fence_is_done_when_the_server_has_ended_the_lane(void **state)
 {
 	struct pair_memory memory;
@@ -343,6 +360,8 @@ static void a_fence_is_done_when_the_server_has_ended_the_lane(void **state)
 		memory = pair_memory_make(&pair, SIZE);
 		region = region_of(&pair, &memory, 1);
 		assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare), 0);
+		/* It knows the process of the server, which lives on: its word alone ends it. */
+		pair_settle(&pair);
 		if (server_first != 0)
 			xprt_shm.close(&pair.server.group.lanes[0]);
 		fence_and_close(&pair, &fence);
@@ -657,6 +676,7 @@ int main(void)
 		cmocka_unit_test(a_hold_tells_of_memory_that_went_away),
 		cmocka_unit_test(segments_of_several_regions_are_copied),
 		cmocka_unit_test(a_fence_waits_for_the_last_hold),
+		cmocka_unit_test(what_the_server_said_last_is_heard),
 		cmocka_unit_test(a_fence_is_done_when_the_server_has_ended_the_lane),
 		cmocka_unit_test(without_regions_a_fence_waits_for_nobody),
 		cmocka_unit_test(the_death_of_a_server_that_copied_is_enough),

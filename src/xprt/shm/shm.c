@@ -422,6 +422,8 @@ static void lane_ready(struct env_sock *sock, void *ctx, uint32_t events)
 			shm_lane_watch(lane);
 			if (shm_lane_is_open(lane))
 				lane->lane.user->writable(&lane->lane);
+			else if (lane->state == SHM_ENDING)
+				shm_fence_say_end(lane);
 		}
 		if ((events & (ENV_SOCK_IN | ENV_SOCK_ERR)) != 0)
 			shm_notes_receive(lane);

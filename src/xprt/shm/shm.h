@@ -332,6 +332,8 @@ void shm_fence(struct xprt_lane *lane, struct xprt_fence *fence);
 void shm_fence_look(struct shm_lane *lane);
 /* A client's lane is closed, and fences wait. */
 void shm_fence_closed(struct shm_lane *lane);
+/* There is room for a note again, if there was none for the last one. */
+void shm_fence_say_end(struct shm_lane *lane);
 void shm_client_init(struct shm_client *client, struct shm_lane *lane);
 void shm_client_fini(struct shm_client *client, struct env *env);
 

@@ -56,6 +56,8 @@ static void server_is_dead(struct shm_lane *lane)
 				    env_now_ns(env) + client->io_ms * NS_PER_MS);
 }
 
+static void process_watch(struct shm_lane *lane);
+
 void shm_fence_look(struct shm_lane *lane)
 {
 	struct shm_client *client = lane->client;
@@ -63,6 +65,8 @@ void shm_fence_look(struct shm_lane *lane)
 
 	if (client == NULL || list_is_empty(&client->fences))
 		return;
+	if (lane->state == SHM_ENDING)
+		process_watch(lane); /* it may have been told of after the close */
 	if (client->has_end || !client->has_regions)
 		client->is_free = true;
 	if (!client->is_free && lane->state == SHM_ENDING && lane->sock == NULL &&
@@ -103,15 +107,20 @@ static void process_watch(struct shm_lane *lane)
 		env->ops->sock_watch(env, client->process, ENV_SOCK_IN, process_ended, lane);
 }
 
-void shm_fence_closed(struct shm_lane *lane)
+void shm_fence_say_end(struct shm_lane *lane)
 {
 	const struct shm_note end = { .kind = SHM_NOTE_END };
 
-	process_watch(lane);
-	/* Where it cannot be said, the socket's end says it. */
-	if (shm_note_send(lane, &end, -1) < 0)
-		shm_lane_shut(lane);
+	/* Where nobody listens any more, the socket's end is heard, behind all that was said. */
+	if (shm_note_send(lane, &end, -1) == -EAGAIN)
+		lane->is_room_due = true;
 	shm_lane_watch(lane);
+}
+
+void shm_fence_closed(struct shm_lane *lane)
+{
+	shm_fence_say_end(lane);
+	shm_notes_receive(lane); /* its process, its drive, its END: they may be here already */
 	shm_fence_look(lane);
 }
 

@@ -94,6 +94,7 @@ static int fake_share(struct xprt_lane *lane, struct xprt_region *region)
 	bool is_stage = region->base == w.stage;
 
 	assert_true(CONTAINER_OF(lane, struct fake_lane, lane)->is_open);
+	w.shares++;
 	if (is_stage ? w.stage_error != 0 : w.share_error != 0)
 		return is_stage ? w.stage_error : w.share_error;
 	return fake_declare(lane, region);
@@ -182,6 +183,7 @@ int deliver(uint32_t lane, enum wire_kind kind, uint64_t request, uint16_t count
 	wire_header_init(&header, kind, request, count, body_size);
 	header.flags = flags;
 	header.credit = credit;
+	xlane->progress_ns = w.fake.now_ns;
 	rc = xlane->user->frame(xlane, &frame);
 	settle();
 	return rc;
@@ -203,6 +205,22 @@ int reply_all(const struct sent *to, int status, uint32_t size, uint32_t credit)
 	for (uint32_t i = 0; i < count; i++)
 		results[i] = (struct wire_result) { .item = i, .status = status, .size = size };
 	return reply(to, results, count, true, credit);
+}
+
+void answer_bits(const struct sent *to, uint32_t bits, uint64_t lease, uint32_t leased)
+{
+	struct {
+		struct wire_bitmap bitmap;
+		uint8_t bytes[8];
+	} body = {
+		.bitmap = { .lease = lease, .leased = leased, .duration_ms = lease != 0 ? 1000 : 0 }
+	};
+
+	memcpy(body.bytes, &bits, sizeof(bits));
+	assert_int_equal(deliver(to->lane, WIRE_BITMAP, to->header.request, to->header.count, 0, 0,
+				 &body,
+				 (uint32_t)sizeof(body.bitmap) + (to->header.count + 7u) / 8),
+			 0);
 }
 
 void land(const struct sent *to, uint32_t item, uint64_t offset, const void *bytes, uint32_t size,

@@ -52,6 +52,7 @@ struct world {
 	int door_error;  /* what connecting to a Unix socket says; 0: it goes on */
 	int share_error; /* what declaring the caller's memory to a door says */
 	int stage_error; /* and the staging area */
+	uint32_t shares; /* how often anything was */
 	void *stage;
 	struct xprt_fence *fences[16]; /* asked for; NULL: ended */
 	uint32_t fence_count;
@@ -86,6 +87,8 @@ int reply(const struct sent *to, const struct wire_result *results, uint16_t cou
 	  uint32_t credit);
 /* Every item of a request: done with this status and size. */
 int reply_all(const struct sent *to, int status, uint32_t size, uint32_t credit);
+/* BITMAP: item i is here when bit i is set. */
+void answer_bits(const struct sent *to, uint32_t bits, uint64_t lease, uint32_t leased);
 void land(const struct sent *to, uint32_t item, uint64_t offset, const void *bytes, uint32_t size,
 	  int count_expected);
 /* The lane's hello, from HELLO to WELCOME. */

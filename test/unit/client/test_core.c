@@ -470,6 +470,54 @@ static void a_direct_release_waits_for_the_server(void **state)
 	end();
 }
 
+/* What is with its drive it cannot take back: it does not answer the CANCEL, but others. */
+static void a_server_that_speaks_is_not_given_up(void **state)
+{
+	struct test_op probe;
+	struct test_op get;
+
+	begin(&fake_direct, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	pass_ns(10 * NS_PER_S);
+	assert_int_equal(told(&get), CTXKV_RESULT);
+	for (uint64_t passed_ns = 0; passed_ns < 59 * NS_PER_S; passed_ns += 80 * NS_PER_MS) {
+		sent_clear();
+		submit(&probe, CTXKV_OP_PROBE, 1, 0);
+		assert_int_equal(w.sent_count, 1);
+		answer_bits(&w.sent[0], 0, 0, 0);
+		assert_int_equal(told(&probe), BOTH);
+		pass_ns(80 * NS_PER_MS);
+		assert_int_equal(w.closes, 0);
+		assert_int_equal(told(&get), CTXKV_RESULT);
+	}
+	pass_ns(200 * NS_PER_MS); /* and now it is silent */
+	assert_int_equal(w.closes, 1);
+	assert_int_equal(told(&get), BOTH);
+	end();
+}
+
+/* There is an end to that. */
+static void a_server_that_only_speaks_is_given_up(void **state)
+{
+	struct test_op probe;
+	struct test_op get;
+
+	begin(&fake_direct, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	pass_ns(10 * NS_PER_S);
+	for (uint32_t i = 0; i < 70 * NS_PER_S / (80 * NS_PER_MS) && w.closes == 0; i++) {
+		sent_clear();
+		submit(&probe, CTXKV_OP_PROBE, 1, 0);
+		answer_bits(&w.sent[0], 0, 0, 0);
+		pass_ns(80 * NS_PER_MS);
+	}
+	assert_int_equal(w.closes, 1);
+	assert_int_equal(told(&get), BOTH);
+	end();
+}
+
 static void a_direct_release_comes_when_the_lanes_are_closed(void **state)
 {
 	struct test_op get;
@@ -561,6 +609,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_slow_server_that_speaks_is_not_silent),
 		cmocka_unit_test(direct_ops_name_declared_segments),
 		cmocka_unit_test(a_direct_release_waits_for_the_server),
+		cmocka_unit_test(a_server_that_speaks_is_not_given_up),
+		cmocka_unit_test(a_server_that_only_speaks_is_given_up),
 		cmocka_unit_test(a_direct_release_comes_when_the_lanes_are_closed),
 		cmocka_unit_test(a_cancel_that_did_not_fit_goes_out_later),
 		cmocka_unit_test(create_survives_each_fault),

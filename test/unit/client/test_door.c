@@ -200,6 +200,42 @@ static void a_session_in_use_moves_when_nothing_is_under_way(void **state)
 	end();
 }
 
+/* They would be lost with the session. */
+static void a_session_with_leases_does_not_move(void **state)
+{
+	struct test_op lease;
+	struct test_op renew;
+	struct sent first;
+
+	begin_door();
+	w.door_error = -ENOENT;
+	hello(0);
+	pass_ns(1);
+	w.door_error = 0;
+	while (w.lane_count < 3)
+		pass_ns(10 * NS_PER_MS);
+	sent_clear();
+	submit(&lease, CTXKV_OP_LEASE, 1, 0);
+	assert_int_equal(w.sent_count, 1);
+	first = w.sent[0];
+	hello(2);
+	answer_bits(&first, 1, 70, 1);
+	assert_int_equal(told(&lease), BOTH);
+	assert_transport("fake");
+	pass_ns(200 * NS_PER_MS);
+	assert_false(w.lanes[2].is_open);
+	assert_transport("fake");
+	memset(&renew, 0, sizeof(renew));
+	renew.op.opcode = CTXKV_OP_RENEW;
+	renew.op.lease = lease.op.lease;
+	assert_int_equal(client_submit(w.client, &renew.op), 0);
+	settle();
+	assert_int_equal(w.sent_count, 1);
+	assert_int_equal(w.sent[0].header.kind, WIRE_RENEW);
+	assert_int_equal(w.sent[0].lane, 0);
+	end();
+}
+
 static void a_session_that_stays_busy_goes_on_over_tcp(void **state)
 {
 	struct test_op gets[3];
@@ -330,6 +366,34 @@ static void declared_memory_that_can_be_shared_is_served_in_place(void **state)
 	assert_int_equal(reply_all(&w.sent[0], 0, 100, 0), 0);
 	assert_int_equal(w.client->stat.bytes_copied, 0);
 	assert_int_equal(client_region_undeclare(w.client, &region), 0);
+	end();
+}
+
+/* The server ends a session that notes one region twice. */
+static void memory_is_declared_once_however_busy_the_session_is(void **state)
+{
+	struct ctxkv_region *region = NULL;
+	struct test_op gets[3];
+	uint32_t shares;
+
+	begin_door();
+	w.peers[0].welcome.request_max = 3;
+	w.peers[1].welcome.request_max = 3;
+	hello(0);
+	pass_ns(1);
+	hello(1); /* and the staging area is declared */
+	for (uint32_t i = 0; i < 2; i++)
+		submit(&gets[i], CTXKV_OP_GET, 1, 100);
+	shares = w.shares;
+	assert_int_equal(client_region_declare(w.client, memory, MEMORY_SIZE, 0, &region), 0);
+	for (uint32_t i = 0; i < 5; i++)
+		pass_ns(NS_PER_MS);
+	assert_int_equal(w.shares, shares);
+	assert_int_equal(w.sent_count, 3);
+	assert_int_equal(reply_all(&w.sent[1], -ERR_MISS, 0, 0), 0);
+	assert_int_equal(w.shares, shares + 1);
+	assert_int_equal(w.sent_count, 4);
+	assert_int_equal(w.sent[3].header.kind, WIRE_DECLARE);
 	end();
 }
 
@@ -839,12 +903,14 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_door_that_cannot_be_opened_is_said_and_tried_again),
 		cmocka_unit_test(another_server_behind_the_door_is_not_believed),
 		cmocka_unit_test(a_session_in_use_moves_when_nothing_is_under_way),
+		cmocka_unit_test(a_session_with_leases_does_not_move),
 		cmocka_unit_test(a_session_that_stays_busy_goes_on_over_tcp),
 		cmocka_unit_test(door_only_is_no_tcp),
 		cmocka_unit_test(a_lost_session_begins_over_tcp_again),
 		cmocka_unit_test(a_door_that_does_not_hold_is_left_alone_for_a_while),
 		cmocka_unit_test(what_is_not_declared_is_staged),
 		cmocka_unit_test(declared_memory_that_can_be_shared_is_served_in_place),
+		cmocka_unit_test(memory_is_declared_once_however_busy_the_session_is),
 		cmocka_unit_test(private_memory_is_staged_and_says_so),
 		cmocka_unit_test(puts_are_copied_in),
 		cmocka_unit_test(ops_wait_for_room_to_stage),

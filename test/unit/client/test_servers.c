@@ -91,23 +91,6 @@ static const struct sent *sent_to(uint32_t server, enum wire_kind kind)
 	return NULL;
 }
 
-/* BITMAP: item i is here when bit i is set. */
-static void answer_bits(const struct sent *to, uint32_t bits, uint64_t lease, uint32_t leased)
-{
-	struct {
-		struct wire_bitmap bitmap;
-		uint8_t bytes[8];
-	} body = {
-		.bitmap = { .lease = lease, .leased = leased, .duration_ms = lease != 0 ? 1000 : 0 }
-	};
-
-	memcpy(body.bytes, &bits, sizeof(bits));
-	assert_int_equal(deliver(to->lane, WIRE_BITMAP, to->header.request, to->header.count, 0, 0,
-				 &body,
-				 (uint32_t)sizeof(body.bitmap) + (to->header.count + 7u) / 8),
-			 0);
-}
-
 static uint32_t state_of(uint32_t server)
 {
 	struct ctxkv_server rows[8];
