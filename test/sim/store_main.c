@@ -505,7 +505,7 @@ static bool live(struct world *world)
  * there. */
 static void finish(struct world *world)
 {
-	if (world->disk->is_dead) {
+	while (world->disk->is_dead) { /* it may die again as the next one looks round */
 		process_bury(world);
 		if (!process_start(world))
 			return;
