@@ -199,6 +199,7 @@ static void limits_set(struct start *start)
 		.verify = (enum store_verify)options->verify,
 		.reinsert_hits = (uint32_t)options->reinsert_hits,
 		.reinsert_age = (uint32_t)options->reinsert_age,
+		.reinsert_share = (uint32_t)options->reinsert_share,
 		.write_budget = options->write_budget,
 	};
 	start->server_opts.memory = (struct shard_memory) {

@@ -8,8 +8,9 @@
  *   3. MARKING    Which of its blocks are alive; of these stay the leased ones and those that were
  *                 hit (opts.reinsert_hits). They may take three quarters of what the blocks in it
  *                 took, counted together with what the passes before have left: a quarter of a
- *                 segment is won. Beyond that the private ones go first, then the deepest: tails
- *                 before roots.
+ *                 segment is won. And they may take opts.reinsert_share of all that is written, on
+ *                 the average of many passes. Beyond that the private ones go first, then the
+ *                 deepest: tails before roots.
  *   4. COPYING    Who stays is read, checked and written at the tail of the log (rewrite.c), or
  *                 copied (memory.c). It keeps its sequence, so that who knows its name still finds
  *                 it; when it is written, its entry names the new place.
@@ -33,6 +34,7 @@
 #define STEP_ROWS  1024u /* of the directory, in one turn of the loop */
 #define ROUNDS_MAX 3u
 #define SHARE      4u /* a pass frees at least one part in so many of a segment */
+#define SAVED      8u /* of opts.reinsert_share passes save up to one part in so many of the store */
 
 uint64_t reclaim_ring_size(uint64_t segment_size, uint64_t block_max)
 {
@@ -222,23 +224,27 @@ static uint64_t pages_packed(const struct shard *shard)
 	return MIN(MAX(pages, shard->segment_pages / 2), shard->segment_pages);
 }
 
-/* Every row has its mark: who stays. */
+/* Every row has its mark: who stays. Leased blocks do, whatever is left for the others. */
 static void marks_choose(struct shard *shard)
 {
 	struct reclaim *reclaim = &shard->reclaim;
+	uint64_t packed = pages_packed(shard);
+	uint64_t pass = packed - packed / SHARE + reclaim->credit;
+	uint64_t lost = packed * (100 - shard->opts.reinsert_share) / 100;
+	uint64_t share = packed - lost + reclaim->allowance;
 	uint64_t leased = pages_below(reclaim, RECLAIM_LEASED, UINT64_MAX);
 	uint64_t hit = pages_below(reclaim, RECLAIM_HIT, UINT64_MAX);
-	uint64_t packed = pages_packed(shard);
-	uint64_t room = packed - packed / SHARE + reclaim->credit;
+	uint64_t room = MIN(pass, share);
 
 	room -= MIN(leased, room);
 	if (hit > room) {
 		hits_cut(reclaim, room);
 		hit = pages_below(reclaim, RECLAIM_HIT, UINT64_MAX);
 	}
-	room -= hit;
-	reclaim->credit = MIN(room, shard->segment_pages);
 	reclaim->keep_pages = leased + hit;
+	reclaim->credit = MIN(pass - MIN(pass, reclaim->keep_pages), shard->segment_pages);
+	reclaim->allowance = MIN(share - MIN(share, reclaim->keep_pages),
+				 (uint64_t)shard->segment_count * shard->segment_pages / SAVED);
 }
 
 static void mark_step(struct shard *shard)

@@ -269,6 +269,7 @@ struct reclaim {
 	uint64_t done_pages; /* of these */
 	uint64_t told_pages; /* done_pages when those that wait for room were last told */
 	uint64_t credit;     /* pages that the passes before have freed beyond their share */
+	uint64_t allowance;  /* pages of opts.reinsert_share that they have not written again */
 	/* Memory mode: the block that is being copied. */
 	bool is_copying;
 	uint32_t copy_segment;

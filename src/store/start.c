@@ -364,6 +364,7 @@ int shard_open(struct env *env, struct medium *medium, uint32_t index,
 	ASSERT(*shard_out == NULL);
 	ASSERT(opts->queue_depth > 0);
 	ASSERT(opts->put_max > 0);
+	ASSERT(opts->reinsert_share <= 75);
 	ASSERT(opts->write_size % PAGE_SIZE == 0 && opts->write_size > 0);
 	if (medium != NULL)
 		medium_get_info(medium, &info);

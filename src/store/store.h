@@ -96,6 +96,8 @@ struct shard_opts {
 	uint64_t write_budget;  /* bytes a day that may be written to the medium; 0: any */
 	uint32_t reinsert_age;  /* percent of the log that must be written behind it before they
 				   count */
+	uint32_t reinsert_share; /* percent of what is written that may be blocks written again for
+				    their hits, on average: 0 … 75 */
 };
 
 /* Memory mode: instead of a medium. */

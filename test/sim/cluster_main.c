@@ -85,6 +85,7 @@ static void choose_churn(struct cluster *cluster)
 	cluster->block_max = (uint32_t)cluster->memory.block_max;
 	cluster->shard_opts.reinsert_hits = (uint32_t)rng_below(rng, 3);
 	cluster->shard_opts.reinsert_age = rng_chance(rng, 5000) ? 0 : 30;
+	cluster->shard_opts.reinsert_share = rng_chance(rng, 5000) ? 75 : 13;
 	cluster->disk_size = round_up(
 		DISK_EXTENT_ALIGN + DISK_SEGMENTS_OFFSET + cluster->memory.size, DISK_EXTENT_ALIGN);
 	cluster->actions_left = (uint32_t)rng_range(rng, 200, 2000);

@@ -407,6 +407,8 @@ static void choose_policy(struct world *world)
 	world->actions_left = (uint32_t)rng_log(rng, 1000, 6000);
 	world->opts.reinsert_hits = (uint32_t)rng_range(rng, 0, 1);
 	world->opts.reinsert_age = rng_chance(rng, 5000) ? 0 : (uint32_t)rng_below(rng, 60);
+	if (rng_chance(rng, 5000))
+		world->opts.reinsert_share = (uint32_t)rng_below(rng, 75);
 	world->put_rate = (uint32_t)rng_range(rng, 2000, 8000);
 	world->drop_rate = rng_chance(rng, 2000) ? 0 : (uint32_t)rng_log(rng, 1, 500);
 	world->heat_rate = rng_chance(rng, 5000) ? 0 : (uint32_t)rng_log(rng, 10, 1000);
@@ -437,6 +439,7 @@ static void choose(struct world *world)
 		.verify = (enum store_verify)rng_below(rng, 3),
 		.reinsert_hits = (uint32_t)rng_below(rng, 3),
 		.reinsert_age = (uint32_t)rng_below(rng, 60),
+		.reinsert_share = 75,
 	};
 	world->ident_count = (uint32_t)(is_small ? rng_range(rng, 50, 2000) : rng_log(rng, 2, 200));
 	world->put_rate = (uint32_t)rng_range(rng, 4000, 9000);
@@ -552,11 +555,11 @@ static void scenario(struct sim *sim)
 	sim_note(sim,
 		 "memory %d, media faults %d, eio %d, room %" PRIu64 ", disk %" PRIu64
 		 ", block_max %u, verify %d, identities %u, index %" PRIu64
-		 ", hits %u, age %u, puts %u, crashes %u",
+		 ", hits %u, age %u, share %u, puts %u, crashes %u",
 		 world.is_memory, world.has_media_faults, world.has_eio, world.memory.segment_room,
 		 world.disk->size, world.block_max, (int)world.opts.verify, world.model.ident_count,
 		 world.opts.index_entries, world.opts.reinsert_hits, world.opts.reinsert_age,
-		 world.put_rate, world.crash_rate);
+		 world.opts.reinsert_share, world.put_rate, world.crash_rate);
 	act_soon(&world);
 	if (process_start(&world) && live(&world))
 		finish(&world);

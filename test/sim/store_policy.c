@@ -339,7 +339,9 @@ void policy_check_sums(struct world *world)
 
 void policy_check_writes(struct world *world)
 {
-	uint64_t max = 6 * world->put_bytes + 2 * world->memory.size;
+	/* What is leased is written again whatever else is. */
+	uint64_t share = world->leased > 0 ? 75 : world->opts.reinsert_share;
+	uint64_t max = 2 * world->put_bytes * share / (100 - share) + 2 * world->memory.size;
 
 	if (world->rewritten_bytes > max)
 		sim_fail(world->sim,

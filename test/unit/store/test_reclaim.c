@@ -26,6 +26,7 @@ static void opened(struct store_bench *bench, bool is_memory)
 	else
 		bench_init(bench, 3, SEGMENTS);
 	bench->opts.reinsert_hits = 1;
+	bench->opts.reinsert_share = 75;
 	bench->opts.verify = STORE_VERIFY_ALL;
 	assert_int_equal(bench_open(bench), 0);
 }
@@ -194,6 +195,35 @@ static void a_pass_over_what_packs_badly_wins_a_quarter(void **state)
 	}
 }
 
+/*
+ * All of a whole log is hit, again and again. Of what is written so many percent were written
+ * again; and what passes over cold blocks have left is saved, up to an eighth of the log.
+ */
+static void hits_have_a_share_of_the_writes(void **state)
+{
+	static const uint32_t shares[] = { 0, 13, 50 };
+	struct store_bench bench;
+
+	for (uint32_t i = 0; i < 2 * ARRAY_LEN(shares); i++) {
+		uint64_t share = shares[i / 2];
+		uint64_t put = 4 * LAP;
+		uint64_t most;
+
+		opened(&bench, i % 2);
+		bench.opts.reinsert_share = (uint32_t)share;
+		assert_int_equal(bench_close(&bench), 0);
+		assert_int_equal(bench_open(&bench), 0);
+		fill(&bench, 0, 2 * LAP, false);
+		for (uint64_t j = 0; j < put; j++) {
+			heat(&bench, 2 * LAP + j);
+			fill(&bench, 2 * LAP + j, 1, false);
+		}
+		most = put * share / (100 - share);
+		assert_in_range(bench_stats(&bench).rewritten, most, most + LAP / 8 + 4 * ROUND);
+		closed(&bench);
+	}
+}
+
 /* Several segments of which all was hit: a quarter of each goes, private ones and tails first. */
 static void tails_go_before_roots(void **state)
 {
@@ -351,6 +381,7 @@ int main(void)
 		cmocka_unit_test(what_is_leased_stays_whatever_its_hits),
 		cmocka_unit_test(blocks_of_a_group_are_written_again),
 		cmocka_unit_test(a_pass_over_what_packs_badly_wins_a_quarter),
+		cmocka_unit_test(hits_have_a_share_of_the_writes),
 		cmocka_unit_test(tails_go_before_roots),
 		cmocka_unit_test(corrupt_bytes_are_not_written_again),
 		cmocka_unit_test(a_segment_without_a_footer_is_reclaimed),
