@@ -356,13 +356,16 @@ static void bitmap_items(const struct request *request, const struct wire_bitmap
 	struct client_op *cop = request->cop;
 
 	for (uint32_t i = 0; i < request->count; i++) {
-		struct ctxkv_item *item = &cop->op->items[op_unit_at(cop, request->first + i)];
+		uint32_t unit = op_unit_at(cop, request->first + i);
+		struct ctxkv_item *item = &cop->op->items[unit];
 
 		item->is_here = is_here(bitmap, i);
-		if (item->is_here == 0 || held == 0)
-			continue;
-		item_state(item)->flags |= ITEM_HELD;
-		held--;
+		if (item->is_here != 0 && held > 0) {
+			item_state(item)->flags |= ITEM_HELD;
+			held--;
+		}
+		if (bitmap->status == 0)
+			op_item_settle(cop, unit, item->is_here != 0 ? 0 : -ERR_MISS);
 	}
 	/* Bitmaps of several requests come in any order. */
 	while (cop->op->run < cop->item_count && is_of_run(cop, (uint32_t)cop->op->run))
@@ -388,14 +391,10 @@ static int answer_bitmap(struct client_lane *lane, const struct xprt_frame *fram
 		return 0;
 
 	bitmap_items(&was, bitmap);
-	for (uint32_t i = 0; i < was.count; i++) {
-		uint32_t unit = op_unit_at(cop, was.first + i);
-
-		if (bitmap->status < 0)
-			op_unit_lose(cop, unit, bitmap->status);
-		else
-			op_unit_finish(cop, unit, is_here(bitmap, i) ? 0 : -ERR_MISS);
-	}
+	if (bitmap->status < 0)
+		request_lose_units(cop, &was, bitmap->status);
+	else
+		op_settled(cop);
 	return 0;
 }
 

@@ -318,6 +318,7 @@ struct client_server {
 	uint16_t reactor_count;
 	uint16_t shard_count;
 	uint8_t shard_reactors[WIRE_SHARD_MAX]; /* by shard, in order of index */
+	bool has_one_reactor;                   /* for all of them */
 	struct session *primary;                /* the first, which finds out all of this */
 	struct session *sessions[REACTOR_MAX];  /* by reactor */
 	struct list used_sessions;
@@ -505,6 +506,25 @@ static inline struct client *lane_client(const struct client_lane *lane)
 	return lane->session->client;
 }
 
+static inline bool op_unit_is_done(const struct client_op *cop, uint32_t unit)
+{
+	if (cop->item_count == 0)
+		return cop->open_count == 0;
+	return (item_state(&cop->op->items[unit])->flags & ITEM_DONE) != 0;
+}
+
+/* An item's outcome, and no more: op_settled() follows, or what else ends an op. */
+static inline void op_item_settle(struct client_op *cop, uint32_t unit, int status)
+{
+	struct ctxkv_item *item = &cop->op->items[unit];
+
+	ASSERT(cop->open_count > 0);
+	ASSERT((item_state(item)->flags & ITEM_DONE) == 0);
+	cop->open_count--;
+	item_state(item)->flags |= ITEM_DONE;
+	item->status = status;
+}
+
 /* The unit that stands at a position of its parts. */
 static inline uint32_t op_unit_at(const struct client_op *cop, uint32_t position)
 {
@@ -519,7 +539,8 @@ void op_submit(struct client_op *cop, struct ctxkv_op *op);
 void op_unit_finish(struct client_op *cop, uint32_t unit, int status);
 /* The same, for a unit that shares the fate of its request: not an outcome of its own. */
 void op_unit_lose(struct client_op *cop, uint32_t unit, int status);
-bool op_unit_is_done(const struct client_op *cop, uint32_t unit);
+/* Items of a lookup were settled by its server. */
+void op_settled(struct client_op *cop);
 /* Give every open unit this outcome, and the op its RESULT. */
 void op_fail(struct client_op *cop, int status);
 /* The requests of an op that has its RESULT may have come to their end: RELEASE. */

@@ -57,15 +57,24 @@ static bool frame_has_room(const struct frame *frame, uint64_t body_size, uint64
 	       body + payload <= frame->cost_max;
 }
 
-static bool add_key(struct frame *frame, const struct ctxkv_item *item)
+/* Of items of which only the key is sent: as many as fit. */
+static void add_keys(struct frame *frame, const struct part *part, uint32_t count_max)
 {
-	struct wire_key *key;
+	const struct client_op *cop = part->cop;
+	uint32_t room = (frame->body_max - frame->body_size) / (uint32_t)sizeof(struct wire_key);
+	uint32_t end = part->next + MIN(part->end - part->next, MIN(count_max, room));
+	struct wire_key *key = (void *)(frame->body + frame->body_size);
 
-	if (!frame_has_room(frame, sizeof(*key), 0))
-		return false;
-	key = frame_add(frame, sizeof(*key));
-	memcpy(key->bytes, item->key.bytes, sizeof(key->bytes));
-	return true;
+	for (uint32_t at = part->next; at < end; at++, key++) {
+		uint32_t unit = op_unit_at(cop, at);
+		const struct ctxkv_item *item = &cop->op->items[unit];
+
+		if (op_unit_is_done(cop, unit))
+			break;
+		memcpy(key->bytes, item->key.bytes, sizeof(key->bytes));
+		frame->count++;
+	}
+	(void)frame_add(frame, frame->count * sizeof(*key));
 }
 
 static uint32_t get_size(const struct ctxkv_item *item)
@@ -178,16 +187,27 @@ static int add_put(struct frame *frame, struct ctxkv_item *item)
 	return 1;
 }
 
-static int add_item(struct frame *frame, const struct ctxkv_op *op, struct ctxkv_item *item)
+/* Gets or puts. 0, or why there is not even one. */
+static int add_transfers(struct frame *frame, const struct part *part)
 {
-	switch (op->opcode) {
-	case CTXKV_OP_GET:
-		return add_get(frame, item);
-	case CTXKV_OP_PUT:
-		return add_put(frame, item);
-	default:
-		return add_key(frame, item) ? 1 : 0;
+	const struct client_op *cop = part->cop;
+	bool is_put = cop->op->opcode == CTXKV_OP_PUT;
+
+	for (uint32_t at = part->next; at < part->end && frame->count < WIRE_ITEM_MAX; at++) {
+		uint32_t unit = op_unit_at(cop, at);
+		struct ctxkv_item *item = &cop->op->items[unit];
+		int rc;
+
+		if (op_unit_is_done(cop, unit))
+			break;
+		rc = is_put ? add_put(frame, item) : add_get(frame, item);
+		if (rc < 0 && frame->count == 0)
+			return rc;
+		if (rc <= 0)
+			break;
+		frame->count++;
 	}
+	return 0;
 }
 
 static uint32_t request_flags(const struct ctxkv_op *op)
@@ -243,28 +263,19 @@ static bool part_skip(struct part *part)
 int frame_fill(struct frame *frame, struct part *part)
 {
 	const struct client_op *cop = part->cop;
-	uint32_t count_max = cop->is_to_all ? TO_ALL_MAX : WIRE_ITEM_MAX;
-	int rc;
+	int rc = 0;
 
 	fill_request(frame, cop->op, part->lease);
 	if (cop->op->opcode == CTXKV_OP_REPORT)
 		fill_report(frame, cop->op);
 	if (cop->item_count == 0 || !part_skip(part))
 		return 0;
-	for (uint32_t at = part->next; at < part->end && frame->count < count_max; at++) {
-		uint32_t unit = op_unit_at(cop, at);
-
-		if (op_unit_is_done(cop, unit))
-			break;
-		rc = add_item(frame, cop->op, &cop->op->items[unit]);
-		if (rc < 0 && frame->count == 0)
-			return rc;
-		if (rc <= 0)
-			break;
-		frame->count++;
-	}
-	ASSERT(frame->count > 0);
-	return 0;
+	if (cop->op->opcode == CTXKV_OP_GET || cop->op->opcode == CTXKV_OP_PUT)
+		rc = add_transfers(frame, part);
+	else
+		add_keys(frame, part, cop->is_to_all ? TO_ALL_MAX : WIRE_ITEM_MAX);
+	ASSERT(rc < 0 || frame->count > 0);
+	return rc;
 }
 
 void frame_undo(const struct frame *frame, const struct part *part)

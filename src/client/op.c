@@ -93,9 +93,11 @@ static int op_check(const struct ctxkv_op *op)
 	return 0;
 }
 
-/* Outputs and private parts begin at zero, whatever the op is. */
+/* Outputs and private parts begin at zero, whatever the op is. Returns the first that is wrong. */
 static int items_begin(struct ctxkv_op *op)
 {
+	int first = 0;
+
 	for (uint64_t i = 0; i < op->item_count; i++) {
 		struct ctxkv_item *item = &op->items[i];
 
@@ -105,14 +107,10 @@ static int items_begin(struct ctxkv_op *op)
 		item->block_size = 0;
 		item->flags = 0;
 		item->is_here = 0;
+		if (first == 0)
+			first = item_check(op, item);
 	}
-	for (uint64_t i = 0; i < op->item_count; i++) {
-		int rc = item_check(op, &op->items[i]);
-
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
+	return first;
 }
 
 /* --- outcomes --- */
@@ -188,23 +186,14 @@ static void unit_set(struct client_op *cop, uint32_t unit, int status)
 {
 	struct ctxkv_op *op = cop->op;
 
-	ASSERT(cop->open_count > 0);
-	cop->open_count--;
 	if (cop->item_count == 0) {
+		ASSERT(cop->open_count > 0);
+		cop->open_count--;
 		op->status = status;
 		return;
 	}
-	ASSERT((item_state(&op->items[unit])->flags & ITEM_DONE) == 0);
-	item_state(&op->items[unit])->flags |= ITEM_DONE;
-	op->items[unit].status = status;
+	op_item_settle(cop, unit, status);
 	unit_count(cop, &op->items[unit]);
-}
-
-bool op_unit_is_done(const struct client_op *cop, uint32_t unit)
-{
-	if (cop->item_count == 0)
-		return cop->open_count == 0;
-	return (item_state(&cop->op->items[unit])->flags & ITEM_DONE) != 0;
 }
 
 /* A unit that goes to several sessions: false while answers are to come; then *status is the first
@@ -226,6 +215,15 @@ static bool unit_is_answered(struct client_op *cop, uint32_t unit, int *status)
 		*worst = *status;
 	*status = *worst;
 	return *pending == 0;
+}
+
+void op_settled(struct client_op *cop)
+{
+	ASSERT(!cop->is_to_all);
+	cop->has_answer = true;
+	cop->op->status = 0;
+	if (cop->open_count == 0)
+		op_result(cop);
 }
 
 void op_unit_finish(struct client_op *cop, uint32_t unit, int status)

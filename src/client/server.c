@@ -62,6 +62,9 @@ static int learn_shards(struct client_server *server, const struct wire_shard *s
 		lose_waiting(server);
 	memcpy(server->shard_reactors, reactors, found);
 	server->shard_count = (uint16_t)found;
+	server->has_one_reactor = true;
+	for (uint32_t i = 1; i < found; i++)
+		server->has_one_reactor &= reactors[i] == reactors[0];
 	return 0;
 }
 
@@ -247,7 +250,7 @@ struct session *server_session_of(struct client_server *server, uint16_t reactor
 struct session *server_session(struct client_server *server, const struct wire_key *key,
 			       int *status_out)
 {
-	uint32_t shard = place_shard(key, server->shard_count);
+	uint32_t shard = server->has_one_reactor ? 0 : place_shard(key, server->shard_count);
 
 	ASSERT(server->is_known);
 	return server_session_of(server, server->shard_reactors[shard], status_out);

@@ -83,12 +83,18 @@ static bool is_zero(const uint8_t place[16])
 	return memcmp(place, zero, sizeof(zero)) == 0;
 }
 
-/* Items of one run of tokens have one place: it is looked up once. */
+/*
+ * Items of one run of tokens have one place: it is looked up once. All of them are the same
+ * session's where there is one server, and one reactor of it has the shards: that is, too.
+ */
 struct finder {
 	const struct place_map *map;
 	uint8_t place[16];
 	uint32_t server;
 	bool is_set;
+	bool is_fixed; /* session and status are every item's */
+	struct session *session;
+	int status;
 };
 
 static uint32_t find_server(struct finder *finder, const uint8_t place[16])
@@ -109,22 +115,32 @@ static struct session *item_session(struct client *client, struct finder *finder
 	uint8_t place[16];
 	uint32_t server;
 
+	if (finder->is_fixed) {
+		*status_out = finder->status;
+		return finder->session;
+	}
 	memcpy(key.bytes, item->key.bytes, sizeof(key.bytes));
 	memcpy(place, item->place, sizeof(place));
-	if (is_zero(place))
+	if (is_zero(place) && !place_is_fixed(finder->map))
 		place_default(&key, place);
 	server = find_server(finder, place);
-	if (server == PLACE_NONE) {
+	if (server == PLACE_NONE)
 		*status_out = members_code(client);
-		return NULL;
+	else
+		finder->session = server_session(&client->servers[server], &key, status_out);
+	if (place_is_fixed(finder->map) &&
+	    (server == PLACE_NONE || client->servers[server].has_one_reactor)) {
+		finder->is_fixed = true;
+		finder->status = *status_out;
 	}
-	return server_session(&client->servers[server], &key, status_out);
+	return server == PLACE_NONE ? NULL : finder->session;
 }
 
 /* Sessions of an op, in order of their first unit. */
 struct groups {
 	struct session *sessions[SESSION_MAX];
 	uint32_t count;
+	bool has_lost; /* some unit has no session */
 };
 
 static void group_count(struct groups *groups, struct session *session)
@@ -142,6 +158,7 @@ static void group_items(struct client_op *cop, struct groups *groups)
 
 	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
 		struct ctxkv_item *item = &cop->op->items[unit];
+		struct item_state *state = item_state(item);
 		struct session *session;
 		int status = 0;
 
@@ -150,10 +167,13 @@ static void group_items(struct client_op *cop, struct groups *groups)
 		session = item_session(client, &finder, item, &status);
 		if (session != NULL && is_put && item_room(item) > session->server->block_max)
 			status = -ERR_TOO_LARGE;
-		item_state(item)->worst = status;
-		if (status < 0)
+		state->worst = status;
+		if (status < 0) {
+			groups->has_lost = true;
 			continue;
-		item_state(item)->session = (uint16_t)session->index;
+		}
+		state->session = (uint16_t)session->index;
+		state->unit = (uint16_t)unit;
 		group_count(groups, session);
 	}
 }
@@ -173,17 +193,19 @@ static void lose_items(struct client_op *cop)
 	}
 }
 
-static void place_items(struct client_op *cop, struct groups *groups)
+/* Which unit stands at each position. */
+static void order_items(struct client_op *cop, struct groups *groups)
 {
 	struct client *client = cop->client;
-	const struct lease *lease = NULL;
 	uint32_t at = 0;
 
-	if (cop->op->opcode == CTXKV_OP_GET)
-		lease = lease_find(client, cop->op->lease);
 	for (uint32_t i = 0; i < groups->count; i++) {
 		groups->sessions[i]->spread_at = at;
 		at += groups->sessions[i]->spread_count;
+	}
+	if (groups->count == 1 && at == cop->unit_count) { /* each at its own */
+		groups->sessions[0]->spread_at = at;
+		return;
 	}
 	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
 		const struct item_state *state = item_state(&cop->op->items[unit]);
@@ -193,6 +215,16 @@ static void place_items(struct client_op *cop, struct groups *groups)
 			continue;
 		item_state(&cop->op->items[session->spread_at++])->unit = (uint16_t)unit;
 	}
+}
+
+static void place_items(struct client_op *cop, struct groups *groups)
+{
+	struct client *client = cop->client;
+	const struct lease *lease = NULL;
+
+	if (cop->op->opcode == CTXKV_OP_GET)
+		lease = lease_find(client, cop->op->lease);
+	order_items(cop, groups);
 	for (uint32_t i = 0; i < groups->count; i++) {
 		struct session *session = groups->sessions[i];
 
@@ -204,9 +236,10 @@ static void place_items(struct client_op *cop, struct groups *groups)
 static int spread_items(struct client_op *cop)
 {
 	struct client *client = cop->client;
-	struct groups groups; /* all but its count is written before it is read */
+	struct groups groups; /* its sessions are written before they are read */
 
 	groups.count = 0;
+	groups.has_lost = false;
 	if (cop->op->opcode == CTXKV_OP_LEASE && cop->lease == NULL) {
 		cop->lease = lease_take(client);
 		if (cop->lease == NULL) {
@@ -222,7 +255,8 @@ static int spread_items(struct client_op *cop)
 	if (list_is_empty(&cop->parts) && groups.count > 0)
 		return -EAGAIN;
 	list_del(&cop->node);
-	lose_items(cop);
+	if (groups.has_lost)
+		lose_items(cop);
 	return 0;
 }
 

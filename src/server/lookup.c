@@ -15,20 +15,23 @@ struct saving_row *request_saving(const struct request *request)
 	return saving_find(&session->reactor->saving, session->tenant->id, request->ns);
 }
 
-static void count_miss(struct reactor *reactor, struct saving_row *saving, bool was_here)
+static void count_misses(struct reactor *reactor, struct saving_row *saving, uint32_t forgotten,
+			 uint32_t new)
 {
-	reactor->metrics.miss_forgotten += was_here;
-	reactor->metrics.miss_new += !was_here;
+	reactor->metrics.miss_forgotten += forgotten;
+	reactor->metrics.miss_new += new;
 	if (saving == NULL)
 		return;
-	saving->miss_forgotten += was_here;
-	saving->miss_new += !was_here;
+	saving->miss_forgotten += forgotten;
+	saving->miss_new += new;
 }
 
 void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
 			const struct shard *shard, const struct store_id *id)
 {
-	count_miss(reactor, saving, shard_was_here(shard, id));
+	bool was_here = shard_was_here(shard, id);
+
+	count_misses(reactor, saving, was_here, !was_here);
 }
 
 /* What is looked up together: the index is larger than what is near, and each wait for it the
@@ -61,6 +64,9 @@ static void probe_finish(struct probe *probe, struct request *request, struct sa
 			 const struct wire_key *keys)
 {
 	struct reactor *reactor = request->session->reactor;
+	uint32_t counts[] = {
+		[SHARD_LOOK_MISS] = 0, [SHARD_LOOK_FORGOTTEN] = 0, [SHARD_LOOK_HERE] = 0
+	};
 
 	for (uint32_t i = 0; i < probe->count; i++) {
 		uint32_t at = probe->at[i];
@@ -68,13 +74,11 @@ static void probe_finish(struct probe *probe, struct request *request, struct sa
 
 		memcpy(probe->id.key, keys[at].bytes, sizeof(probe->id.key));
 		looked = shard_look_finish(&probe->looks[i], &probe->id);
-		if (looked != SHARD_LOOK_HERE) {
-			count_miss(reactor, saving, looked == SHARD_LOOK_FORGOTTEN);
-			continue;
-		}
-		request->bits[at / 8] |= (uint8_t)(1u << at % 8);
-		reactor->metrics.probe_found++;
+		counts[looked]++;
+		request->bits[at / 8] |= (uint8_t)((looked == SHARD_LOOK_HERE) << at % 8);
 	}
+	reactor->metrics.probe_found += counts[SHARD_LOOK_HERE];
+	count_misses(reactor, saving, counts[SHARD_LOOK_FORGOTTEN], counts[SHARD_LOOK_MISS]);
 }
 
 static void lookup_probe(struct request *request, const struct wire_header *header,

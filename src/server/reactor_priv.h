@@ -111,7 +111,9 @@ void waiters_wake(struct list *waiters);
 static inline struct shard_slot *reactor_slot(const struct reactor *reactor,
 					      const struct wire_key *key)
 {
-	return reactor->slot_of[place_shard(key, reactor->opts.table_count)];
+	uint32_t count = reactor->opts.table_count;
+
+	return reactor->slot_of[count == 1 ? 0 : place_shard(key, count)];
 }
 
 /* --- lookup.c --- */

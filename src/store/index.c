@@ -39,16 +39,18 @@ struct packed {
 	uint64_t hash_hi;
 	uint64_t sequence_flags; /* 48, 16 */
 	uint64_t where;          /* segment 24, page 20, hits 8, leases 12 */
+	uint32_t expiry_s;
 	uint32_t size;
 	uint32_t crc;
 	uint32_t chain;
-	uint32_t expiry_s;
 	uint16_t domain;
 	uint16_t payer;
 	uint16_t ns;
 	uint16_t depth;
 };
 _Static_assert(sizeof(struct packed) == 56, "nine and the tags are a bucket");
+/* What a look needs of it: the less, the fewer of them are in two lines of the cache. */
+#define PACKED_BRIEF (offsetof(struct packed, expiry_s) + sizeof(uint32_t))
 
 struct bucket {
 	uint64_t tags; /* lane i: of slot i */
@@ -217,32 +219,12 @@ static bool is_live(const struct index *index, const struct packed *packed)
 	       packed_sequence(packed) >= index->segments->first_sequence[segment];
 }
 
-void index_fetch(const struct index *index, const struct hash128 *hash)
+static bool is_at(const struct index *index, struct place place, const struct hash128 *hash)
 {
-	uint64_t buckets[2];
+	const struct packed *packed = slot_at(index, place.bucket, place.slot);
 
-	buckets_of(index, hash->lo, hash->hi, buckets);
-	__builtin_prefetch(&index->buckets[buckets[0]]);
-	__builtin_prefetch(&index->buckets[buckets[1]]);
-}
-
-void index_fetch_entry(const struct index *index, const struct hash128 *hash)
-{
-	uint64_t tag = tag_of(hash->lo);
-	uint64_t buckets[2];
-
-	buckets_of(index, hash->lo, hash->hi, buckets);
-	for (uint32_t i = 0; i < 2; i++) {
-		const struct bucket *bucket = &index->buckets[buckets[i]];
-		uint64_t match = tag_match(bucket, tag);
-		const char *entry;
-
-		if (match == 0)
-			continue;
-		entry = (const char *)slot_at(index, bucket, match_take(&match));
-		__builtin_prefetch(entry);
-		__builtin_prefetch(entry + sizeof(struct packed) - 1); /* it may be in two lines */
-	}
+	return packed->hash_lo == hash->lo && packed->hash_hi == hash->hi &&
+	       tag_at(place.bucket, place.slot) != 0;
 }
 
 /* Where hash stands, live or stale. */
@@ -258,12 +240,10 @@ static struct place find_place(const struct index *index, const struct hash128 *
 		uint64_t match = tag_match(bucket, tag);
 
 		while (match != 0) {
-			uint32_t slot = match_take(&match);
-			const struct packed *packed = slot_at(index, bucket, slot);
+			struct place place = { bucket, match_take(&match) };
 
-			if (packed->hash_lo == hash->lo && packed->hash_hi == hash->hi &&
-			    tag_at(bucket, slot) != 0)
-				return (struct place) { bucket, slot };
+			if (is_at(index, place, hash))
+				return place;
 		}
 	}
 	return (struct place) { NULL, 0 };
@@ -391,7 +371,7 @@ static struct place make_place(struct index *index, const struct hash128 *hash)
 struct hash128 index_hash(uint64_t seed, const struct store_id *id)
 {
 	_Static_assert(sizeof(*id) == 64, "no padding: the struct is what is hashed");
-	return hash128(id, sizeof(*id), seed);
+	return hash128_of_64(id, seed);
 }
 
 uint64_t index_size(uint64_t entry_count)
@@ -470,6 +450,57 @@ enum index_looked index_look(const struct index *index, const struct hash128 *ha
 		return INDEX_NOTHING;
 	packed = slot_at(index, place.bucket, place.slot);
 	*entry_out = unpack(packed);
+	return is_live(index, packed) ? INDEX_LIVE : INDEX_STALE;
+}
+
+void index_look_start(const struct index *index, uint64_t seed, const struct store_id *id,
+		      struct index_look *look_out)
+{
+	CHECK_OBJ(index, INDEX_MAGIC);
+	look_out->hash = index_hash(seed, id);
+	buckets_of(index, look_out->hash.lo, look_out->hash.hi, look_out->buckets);
+	__builtin_prefetch(&index->buckets[look_out->buckets[0]]);
+	__builtin_prefetch(&index->buckets[look_out->buckets[1]]);
+}
+
+void index_look_fetch(const struct index *index, struct index_look *look)
+{
+	uint64_t tag = tag_of(look->hash.lo);
+
+	look->count = 0;
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct bucket *bucket = &index->buckets[look->buckets[i]];
+		uint64_t match = tag_match(bucket, tag);
+
+		while (match != 0) {
+			const char *entry;
+
+			look->bucket = look->buckets[i];
+			look->slot = match_take(&match);
+			look->count++;
+			entry = (const char *)slot_at(index, bucket, look->slot);
+			__builtin_prefetch(entry);
+			__builtin_prefetch(entry + PACKED_BRIEF - 1); /* perhaps in two lines */
+		}
+	}
+}
+
+enum index_looked index_look_finish(const struct index *index, const struct index_look *look,
+				    struct index_brief *brief_out)
+{
+	const struct packed *packed;
+	struct place place;
+
+	if (look->count == 0)
+		return INDEX_NOTHING;
+	place = (struct place) { &index->buckets[look->bucket], look->slot };
+	if (look->count > 1 || !is_at(index, place, &look->hash))
+		place = find_place(index, &look->hash);
+	if (place.bucket == NULL)
+		return INDEX_NOTHING;
+	packed = slot_at(index, place.bucket, place.slot);
+	brief_out->sequence = packed_sequence(packed);
+	brief_out->expiry_s = packed->expiry_s;
 	return is_live(index, packed) ? INDEX_LIVE : INDEX_STALE;
 }
 

@@ -62,11 +62,6 @@ int index_create(struct env *env, uint64_t entry_count, const struct index_segme
 		 struct index **index_out) MUST_USE;
 void index_destroy(struct index **index);
 
-/* For who looks up many: have the memory bring what a find will look at. First for all of them
- * where they may stand, then, from there, the entries that may be theirs. */
-void index_fetch(const struct index *index, const struct hash128 *hash);
-void index_fetch_entry(const struct index *index, const struct hash128 *hash);
-
 bool index_find(const struct index *index, const struct hash128 *hash,
 		struct index_entry *entry_out);
 
@@ -79,6 +74,30 @@ enum index_looked {
 /* Both finds at once; *entry_out unless there is nothing. */
 enum index_looked index_look(const struct index *index, const struct hash128 *hash,
 			     struct index_entry *entry_out);
+
+/*
+ * For who looks up many: first start all of them, then fetch all, then finish each. The memory
+ * brings meanwhile what the next step looks at. Nothing is inserted in between.
+ */
+struct index_look {
+	struct hash128 hash;
+	uint64_t buckets[2];
+	uint64_t bucket; /* where the entry is that may be its own; count is 1 */
+	uint32_t slot;
+	uint32_t count; /* entries that may be its own */
+};
+
+/* What a look finds of an entry. */
+struct index_brief {
+	uint64_t sequence;
+	uint32_t expiry_s;
+};
+
+void index_look_start(const struct index *index, uint64_t seed, const struct store_id *id,
+		      struct index_look *look_out);
+void index_look_fetch(const struct index *index, struct index_look *look);
+enum index_looked index_look_finish(const struct index *index, const struct index_look *look,
+				    struct index_brief *brief_out);
 
 /* True when the entry of hash is stale: its sequence is then in *sequence_out. */
 bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out);

@@ -319,29 +319,37 @@ void shard_look_start(struct shard *shard, const struct store_id *id, struct sha
 {
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	look_out->shard = shard;
-	look_out->hash = index_hash(shard->super.disk->seed, id);
-	index_fetch(shard->index, &look_out->hash);
+	index_look_start(shard->index, shard->super.disk->seed, id, &look_out->look);
 }
 
-void shard_look_fetch(const struct shard_look *look)
+void shard_look_fetch(struct shard_look *look)
 {
-	index_fetch_entry(look->shard->index, &look->hash);
+	index_look_fetch(look->shard->index, &look->look);
+}
+
+/* A live entry that was dropped, or has a time to end at. */
+static enum shard_looked look_closer(struct shard *shard, const struct store_id *id)
+{
+	struct index_entry entry;
+	struct hash128 hash;
+
+	return shard_lookup(shard, id, &hash, &entry) ? SHARD_LOOK_HERE : SHARD_LOOK_MISS;
 }
 
 enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id)
 {
 	struct shard *shard = look->shard;
-	struct index_entry entry;
+	struct index_brief brief;
 
 	if (shard->is_offline)
 		return SHARD_LOOK_MISS;
-	switch (index_look(shard->index, &look->hash, &entry)) {
+	switch (index_look_finish(shard->index, &look->look, &brief)) {
 	case INDEX_LIVE:
-		if (is_still_there(shard, id, &look->hash, &entry) && !has_expired(shard, &entry))
+		if (brief.expiry_s == 0 && !is_dropped(shard, id, brief.sequence))
 			return SHARD_LOOK_HERE;
-		break;
+		return look_closer(shard, id);
 	case INDEX_STALE:
-		if (!is_dropped(shard, id, entry.sequence))
+		if (!is_dropped(shard, id, brief.sequence))
 			return SHARD_LOOK_FORGOTTEN;
 		break;
 	default:

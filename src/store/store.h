@@ -18,6 +18,7 @@
 #include "../base/hash.h"
 #include "../env/env.h"
 #include "format.h"
+#include "index.h"
 
 struct medium;
 struct shard;
@@ -219,11 +220,11 @@ enum shard_looked {
 
 struct shard_look {
 	struct shard *shard;
-	struct hash128 hash;
+	struct index_look look;
 };
 
 void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out);
-void shard_look_fetch(const struct shard_look *look);
+void shard_look_fetch(struct shard_look *look);
 enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id);
 
 /* Count a hit of the block, for reclaim. */

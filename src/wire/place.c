@@ -111,11 +111,14 @@ static bool is_less(uint64_t log_a, uint32_t weight_a, uint64_t log_b, uint32_t 
 
 uint32_t place_server(const struct place_map *map, const uint8_t place[16])
 {
-	struct hash128 hash = hash128(place, 16, SEED_PLACE);
+	struct hash128 hash;
 	const struct place_row *best = NULL;
 	uint64_t best_log = 0;
 	uint32_t next = 0;
 
+	if (place_is_fixed(map))
+		return map->count == 0 ? PLACE_NONE : map->rows[0].value;
+	hash = hash128(place, 16, SEED_PLACE);
 	/* A lighter weight must be better to win. Most are out by the floor of their logarithm. */
 	for (uint32_t first = 0; first < map->count; first = next) {
 		uint64_t number;

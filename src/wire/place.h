@@ -46,6 +46,12 @@ void place_map_init(struct place_map *map, struct place_row *rows, struct place_
 /* The value of the member that has this place; PLACE_NONE: there is no member. */
 uint32_t place_server(const struct place_map *map, const uint8_t place[16]);
 
+/* Whether that is the same for every place. */
+static inline bool place_is_fixed(const struct place_map *map)
+{
+	return map->count <= 1;
+}
+
 /*
  * -log2((number | 1) / 2^64) in units of 2^-32, by squaring 32 times: the same on every machine.
  */

@@ -121,6 +121,20 @@ static void hash128_is_xxh3_128(void **state)
 	assert_int_not_equal(hash128("abc", 3, 1).lo, hash.lo);
 }
 
+static void hash128_of_64_is_hash128(void **state)
+{
+	uint8_t bytes[64] = { 0 };
+
+	for (uint32_t i = 0; i < 64 * 8; i++) {
+		uint64_t seed = i % 3 * UINT64_C(0x9e3779b97f4a7c15);
+		struct hash128 hash = hash128(bytes, sizeof(bytes), seed);
+		struct hash128 same = hash128_of_64(bytes, seed);
+
+		assert_true(hash.lo == same.lo && hash.hi == same.hi);
+		bytes[i / 8] ^= (uint8_t)(1u << i % 8);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -130,6 +144,7 @@ int main(void)
 		cmocka_unit_test(crc32c_combines_over_large_sizes),
 		cmocka_unit_test(crc32c_sees_every_single_bit),
 		cmocka_unit_test(hash128_is_xxh3_128),
+		cmocka_unit_test(hash128_of_64_is_hash128),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

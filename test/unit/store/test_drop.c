@@ -158,6 +158,15 @@ static void the_table_of_namespaces_is_bounded(void **state)
 	closed(&bench);
 }
 
+static void put_until(struct store_bench *bench, uint64_t number, uint32_t expiry_s)
+{
+	struct bench_put *put = bench_put_begin(bench, number, 5000, true);
+
+	put->put.expiry_s = expiry_s;
+	assert_int_equal(bench_put_commit(bench, put, number), 0);
+	assert_int_equal(bench_put_end(bench, put), 0);
+}
+
 /* All that could be known of blocks, asked one by one and together: the answers are the same. */
 static void looking_up_many_is_looking_up_each(void **state)
 {
@@ -171,6 +180,9 @@ static void looking_up_many_is_looking_up_each(void **state)
 		assert_int_equal(bench_put(&bench, i, 3 * MiB, true), 0);
 	for (uint32_t i = 180; i < 200; i += 4)
 		assert_int_equal(bench_drop(&bench, i, false), 0);
+	for (uint32_t i = 200; i < 210; i++)
+		put_until(&bench, i, bench.fake.wall_s + (i % 2 == 0 ? 5 : 500));
+	bench.fake.wall_s += 50;
 	for (uint32_t from = 0; from < 256; from += SHARD_LOOK_MAX) {
 		struct store_id id;
 
@@ -192,12 +204,14 @@ static void looking_up_many_is_looking_up_each(void **state)
 			else if (shard_was_here(bench.shard, &id))
 				want = SHARD_LOOK_FORGOTTEN;
 			assert_int_equal(got, want);
+			if (from + i >= 200 && from + i < 210)
+				assert_int_equal(got == SHARD_LOOK_HERE, i % 2 != 0);
 			counts[got]++;
 		}
 	}
 	assert_true(counts[SHARD_LOOK_HERE] > 20);
 	assert_true(counts[SHARD_LOOK_FORGOTTEN] > 20);
-	assert_true(counts[SHARD_LOOK_MISS] >= 56 + 5);
+	assert_true(counts[SHARD_LOOK_MISS] >= 46 + 5 + 5);
 	closed(&bench);
 }
 
