@@ -94,6 +94,24 @@ static void crc32c_combines_over_large_sizes(void **state)
 	assert_int_equal(by_steps, by_doubling);
 }
 
+/* Any size, also those nobody hashes: twice so many zeros are as many, and as many again. */
+static void crc32c_combines_over_any_size(void **state)
+{
+	uint32_t crc = UINT32_C(0xdeadbeef);
+
+	for (uint64_t size = 1; size <= UINT64_MAX / 2; size += size / 2 + 1) {
+		uint32_t once = crc32c_combine(crc, 0, size);
+
+		assert_int_equal(crc32c_combine(once, 0, size), crc32c_combine(crc, 0, 2 * size));
+		assert_int_equal(crc32c_combine(once, 7, 1), crc32c_combine(crc, 7, size + 1));
+	}
+	for (uint64_t size = 1; size != 0; size *= 2)
+		assert_int_equal(crc32c_combine(crc, 0, size - 1),
+				 crc32c_combine(crc32c_combine(crc, 0, (size - 1) / 2), 0,
+						size - 1 - (size - 1) / 2));
+	assert_int_equal(crc32c_combine(0, crc, 12345), crc);
+}
+
 static void crc32c_sees_every_single_bit(void **state)
 {
 	uint8_t bytes[128];
@@ -142,6 +160,7 @@ int main(void)
 		cmocka_unit_test(crc32c_agrees_with_the_definition_at_every_size_and_alignment),
 		cmocka_unit_test(crc32c_goes_on_and_combines_at_every_cut),
 		cmocka_unit_test(crc32c_combines_over_large_sizes),
+		cmocka_unit_test(crc32c_combines_over_any_size),
 		cmocka_unit_test(crc32c_sees_every_single_bit),
 		cmocka_unit_test(hash128_is_xxh3_128),
 		cmocka_unit_test(hash128_of_64_is_hash128),
