@@ -278,7 +278,9 @@ struct ctxkv_region_info {
 
 /*
  * Declare memory that ops will use, once, so that the fastest way to it is prepared. Ops may use
- * undeclared memory, too. The memory stays mapped until undeclare returns.
+ * undeclared memory, too. The memory stays mapped until undeclare returns, and its pages stay, too:
+ * a server on this host may have pinned them, and would go on with those that are punched out
+ * (MADV_REMOVE, fallocate) or cut off meanwhile.
  */
 CTXKV_API CTXKV_MUST_USE int ctxkv_region_declare(struct ctxkv_client *client, void *base,
 						  uint64_t size, struct ctxkv_region **region_out);

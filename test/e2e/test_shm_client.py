@@ -14,8 +14,9 @@ import time
 
 import pytest
 
-from harness import (BINARY, DEADLINE, GET, PUT, Client, Iov, Item, Op, OpenError, Server, block_of,
-                     freeze, key_of)
+from harness import (BINARY, DEADLINE, DURABLE, GET, PUT, Client, Iov, Item, Op, OpenError, Server,
+                     block_of, freeze, key_of, uring_is_allowed)
+from test_io import forbid_locked_memory
 
 BLOCK = 256 * 1024
 RESULT, RELEASE = 1, 2
@@ -87,12 +88,12 @@ class Memory:
 class Slow:
     """An op that is submitted and watched: result and release apart."""
 
-    def __init__(self, client, opcode, key, memory, offset=0, size=BLOCK, timeout_s=10.0):
+    def __init__(self, client, opcode, key, memory, offset=0, size=BLOCK, timeout_s=10.0, flags=0):
         self.client = client
         self.iov = Iov(base=memory.address + offset, size=size)
         self.item = Item(iov=ctypes.pointer(self.iov), iov_count=1)
         self.item.key[:] = key
-        self.op = Op(opcode=opcode, items=ctypes.pointer(self.item), item_count=1,
+        self.op = Op(opcode=opcode, flags=flags, items=ctypes.pointer(self.item), item_count=1,
                      timeout_ns=int(timeout_s * 1e9))
         self.op.ns[:] = client.ns
         pointer = ctypes.pointer(self.op)
@@ -116,8 +117,8 @@ class Slow:
         assert self.client.library.ctxkv_poll(self.client.handle, events, count) == count
 
 
-def run_in(client, opcode, key, memory, offset=0, size=BLOCK, timeout_s=10.0):
-    slow = Slow(client, opcode, key, memory, offset, size, timeout_s)
+def run_in(client, opcode, key, memory, offset=0, size=BLOCK, timeout_s=10.0, flags=0):
+    slow = Slow(client, opcode, key, memory, offset, size, timeout_s, flags)
     assert slow.wait(RESULT | RELEASE, timeout_s + 5)
     return slow.item.status
 
@@ -232,6 +233,47 @@ def test_memory_of_the_library_is_in_place(server):
         region = client.region_of(address, 4 * 1024 * 1024)
         assert client.region_info(region).served == b"shm: in place"
         client.free(address)
+
+
+def pinned(server):
+    """Bytes of the server's and its clients' memory that the kernel holds ready for I/O."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"^VmPin:\s+(\d+) kB$", status, re.M)[1]) * 1024
+
+
+def until(condition, timeout_s=10):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_memory_that_the_drive_reaches_is_held_ready(disk, is_allowed):
+    """With io_uring and enough RLIMIT_MEMLOCK; without, all is as well."""
+    if not is_allowed:
+        disk.stop()
+        disk.start(preexec=forbid_locked_memory)
+    if disk.io == "posix" or not uring_is_allowed():
+        pytest.skip("io_uring is not wanted or not allowed here")
+    own = pinned(disk)
+    size = 20 * 1024 * 1024
+    with Memory(size) as memory, Client(disk.url()) as client:
+        ctypes.memset(memory.address, 0, size)
+        region = client.declare(memory.address, size)
+        for i in range(3):
+            key = key_of("pinned", i)
+            memory.bytes[:BLOCK] = block_of(key, BLOCK)
+            assert run_in(client, PUT, key, memory, flags=DURABLE if i > 0 else 0) == 0
+            if i == 0:
+                assert pinned(disk) == own  # copies need it not
+                continue
+            until(lambda: pinned(disk) == own + (size if is_allowed else 0))
+            assert run_in(client, GET, key, memory, offset=BLOCK) == 0
+            assert memory.bytes[BLOCK:2 * BLOCK] == block_of(key, BLOCK)
+        assert client.undeclare(region) == 0
+        until(lambda: pinned(disk) == own)
+        assert disk.output().count("RLIMIT_MEMLOCK is too small") == (0 if is_allowed else 1)
 
 
 # --- the end of a server ---

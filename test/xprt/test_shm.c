@@ -276,6 +276,82 @@ static void a_hold_tells_of_memory_that_went_away(void **state)
 	held_fini(&held);
 }
 
+/* An env that counts what is declared for I/O, and when a mapping goes. */
+static struct declared {
+	struct env_ops ops;
+	const struct env_ops *real;
+	void *base;
+	size_t size;
+	int declares;
+	int undeclares;
+	int undeclares_before_unmap;
+} declared;
+
+static void declared_blk_declare(struct env *env, void *base, size_t size)
+{
+	declared.base = base;
+	declared.size = size;
+	declared.declares++;
+}
+
+static void declared_blk_undeclare(struct env *env, void *base)
+{
+	assert_ptr_equal(base, declared.base);
+	declared.undeclares++;
+}
+
+static void declared_share_unmap(struct env *env, void *base)
+{
+	declared.undeclares_before_unmap = declared.undeclares;
+	declared.real->share_unmap(env, base);
+}
+
+static void declared_init(struct env *env)
+{
+	declared = (struct declared) { .ops = *env->ops, .real = env->ops };
+	declared.ops.blk_declare = declared_blk_declare;
+	declared.ops.blk_undeclare = declared_blk_undeclare;
+	declared.ops.share_unmap = declared_share_unmap;
+	env->ops = &declared.ops;
+}
+
+/* What the drive comes to is prepared for it until nobody holds it: never unmapped before. */
+static void a_mapping_is_declared_from_its_first_hold_to_its_end(void **state)
+{
+	const struct wire_seg seg = { 1, 100, 0 };
+	uint8_t bytes[100] = { 0 };
+	struct iovec iov;
+	struct held held;
+
+	pair_init(&held.pair, pair_shm);
+	declared_init(held.pair.env);
+	pair_connect(&held.pair, 1);
+	held.memory = pair_memory_make(&held.pair, SIZE);
+	held.region = region_of(&held.pair, &held.memory, 1);
+
+	assert_int_equal(xprt_shm.region_add(&held.pair.server.group, &held.region.declare), 0);
+	assert_int_equal(move_once(&held.pair, true, seg, bytes), 0);
+	assert_int_equal(declared.declares, 0); /* copies need it not */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(xprt_shm.map(&held.pair.server.group, &seg, 1, &iov, &held.hold),
+				 0);
+		assert_int_equal(declared.declares, 1);
+		assert_int_equal((uintptr_t)declared.base % PAGE_SIZE, 0);
+		assert_int_equal(declared.size % PAGE_SIZE, 0);
+		assert_true((char *)declared.base <= (char *)iov.iov_base);
+		assert_true(declared.size >= SIZE);
+		if (i == 0)
+			assert_int_equal(xprt_shm.unmap(&held.hold), 0);
+	}
+	assert_int_equal(xprt_shm.region_remove(&held.pair.server.group, 1), 0);
+	assert_int_equal(declared.undeclares, 0);
+	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
+	assert_int_equal(declared.undeclares, 1);
+	assert_int_equal(declared.undeclares_before_unmap, 1);
+	held.pair.env->ops = declared.real;
+	held_fini(&held);
+}
+
 static void segments_of_several_regions_are_copied(void **state)
 {
 	const struct wire_seg segs[2] = { { 1, 100, 0 }, { 2, 100, 0 } };
@@ -674,6 +750,7 @@ int main(void)
 		cmocka_unit_test(a_client_that_cuts_its_memory_loses_that_region_only),
 		cmocka_unit_test(a_hold_outlives_region_lane_and_listener),
 		cmocka_unit_test(a_hold_tells_of_memory_that_went_away),
+		cmocka_unit_test(a_mapping_is_declared_from_its_first_hold_to_its_end),
 		cmocka_unit_test(segments_of_several_regions_are_copied),
 		cmocka_unit_test(a_fence_waits_for_the_last_hold),
 		cmocka_unit_test(what_the_server_said_last_is_heard),

@@ -8,9 +8,9 @@
  * kernel's in this thread's name (IORING_SETUP_COOP_TASKRUN): they end the wait as a signal would,
  * without a handler, and collect() finds them in the ring behind the events of every turn.
  *
- * A read or write of one piece inside declared memory goes by the registered buffer it lies in;
- * others name their pieces. Files are registered when they are opened. Both are for speed only:
- * where the kernel does not allow it, I/O goes without.
+ * A read or write of one piece inside declared memory goes by the registered buffer it lies in
+ * (memory.c); others name their pieces. Files are registered when they are opened. Both are for
+ * speed only: where the kernel does not allow it, I/O goes without.
  *
  * Failure. What the ring does not do whole (a short read or write, -EAGAIN, -EINTR) a thread of the
  * pool does again from its beginning: the bytes are the same, and it goes on until they are all
@@ -24,7 +24,6 @@
  */
 #include "uring.h"
 
-#include <liburing.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +34,7 @@
 #include "../../base/log.h"
 #include "../../base/text.h"
 #include "../posix/posix_priv.h"
+#include "memory.h"
 
 #define RING_DEPTH 256
 /*
@@ -46,18 +46,9 @@
 #define RING_READ_MAX (4 * MiB)
 #define COLLECT_MAX   64
 #define FILE_SLOTS    64
-#define BUFFER_SLOTS  64
-#define BUFFER_MAX    GiB /* the kernel's limit for one registered buffer */
 #define IO_MAX        GiB /* larger goes to the pool: results of the ring are 32 bits */
 #define RETRY_NS      NS_PER_MS
 #define FEATURES_MUST (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL)
-
-/* A registered buffer: at most BUFFER_MAX of declared memory. base is NULL: free. */
-struct ring_buffer {
-	char *base;
-	size_t size;
-	void *declared; /* where the memory it is part of begins */
-};
 
 struct uring {
 	struct posix posix; /* first */
@@ -71,11 +62,8 @@ struct uring {
 	uint64_t read_bytes; /* of reads in the ring and with the kernel */
 	bool is_refused;     /* the kernel took the ring away: all goes to the pool */
 	bool has_files;
-	bool has_buffers;
-	bool is_memory_told; /* one log line */
 	bool file_used[FILE_SLOTS];
-	struct ring_buffer buffers[BUFFER_SLOTS];
-	uint32_t buffer_count; /* of the first slots, one at least is used */
+	struct ring_memory memory;
 };
 
 static void uring_collect(struct posix *posix);
@@ -90,86 +78,16 @@ static struct uring *uring_of(struct env *env)
 
 /* --- declared memory --- */
 
-static void memory_tell(struct uring *uring, int rc)
-{
-	if (uring->is_memory_told)
-		return;
-	uring->is_memory_told = true;
-	if (rc == -ENOMEM)
-		log_warn(
-			"io_uring cannot hold buffers ready, RLIMIT_MEMLOCK is too small: each I/O "
-			"costs more; raise it (LimitMEMLOCK=infinity, --ulimit memlock=-1)");
-	else
-		log_info("io_uring cannot hold buffers ready: %s", err_str(rc));
-}
-
-static int buffer_set(struct uring *uring, uint32_t slot, char *base, size_t size)
-{
-	const struct iovec iov = { base, size };
-	const __u64 tag = 0;
-	int rc = io_uring_register_buffers_update_tag(&uring->ring, slot, &iov, &tag, 1);
-
-	return MIN(rc, 0);
-}
-
-static int buffer_add(struct uring *uring, void *declared, char *base, size_t size)
-{
-	uint32_t slot = 0;
-	int rc;
-
-	while (slot < BUFFER_SLOTS && uring->buffers[slot].base != NULL)
-		slot++;
-	if (slot == BUFFER_SLOTS)
-		return -ENOSPC;
-	rc = buffer_set(uring, slot, base, size);
-	if (rc < 0)
-		return rc;
-	uring->buffers[slot] = (struct ring_buffer) { base, size, declared };
-	uring->buffer_count = MAX(uring->buffer_count, slot + 1);
-	return 0;
-}
-
 static void uring_blk_declare(struct env *env, void *base, size_t size)
 {
 	struct uring *uring = uring_of(env);
-	int rc = uring->has_buffers ? 0 : -EOPNOTSUPP;
 
-	ASSERT((uintptr_t)base % PAGE_SIZE == 0);
-	for (size_t at = 0; at < size && rc == 0; at += BUFFER_MAX)
-		rc = buffer_add(uring, base, (char *)base + at, MIN(size - at, BUFFER_MAX));
-	if (rc < 0)
-		memory_tell(uring, rc);
+	memory_declare(&uring->memory, base, size, !uring->posix.is_sealed);
 }
 
 static void uring_blk_undeclare(struct env *env, void *base)
 {
-	struct uring *uring = uring_of(env);
-
-	for (uint32_t slot = 0; slot < uring->buffer_count; slot++) {
-		if (uring->buffers[slot].declared != base)
-			continue;
-		uring->buffers[slot] = (struct ring_buffer) { 0 };
-		if (buffer_set(uring, slot, NULL, 0) < 0)
-			log_warn("io_uring does not let go of a buffer");
-	}
-	while (uring->buffer_count > 0 && uring->buffers[uring->buffer_count - 1].base == NULL)
-		uring->buffer_count--;
-}
-
-/* The slot that piece lies in whole; -1: none. */
-static int buffer_find(const struct uring *uring, const struct iovec *piece)
-{
-	const char *base = piece->iov_base;
-
-	for (uint32_t slot = 0; slot < uring->buffer_count; slot++) {
-		const struct ring_buffer *buffer = &uring->buffers[slot];
-
-		if (buffer->base != NULL && base >= buffer->base &&
-		    piece->iov_len <= buffer->size &&
-		    (size_t)(base - buffer->base) <= buffer->size - piece->iov_len)
-			return (int)slot;
-	}
-	return -1;
+	memory_undeclare(&uring_of(env)->memory, base);
 }
 
 /* --- files --- */
@@ -232,7 +150,7 @@ static void entry_fill_move(const struct uring *uring, struct io_uring_sqe *sqe,
 {
 	const struct iovec *piece = &io->iov[0];
 	unsigned size = (unsigned)piece->iov_len;
-	int slot = io->iov_count == 1 ? buffer_find(uring, piece) : -1;
+	int slot = io->iov_count == 1 ? memory_find(&uring->memory, piece) : -1;
 	bool is_read = io->kind == ENV_READ;
 
 	if (slot >= 0 && is_read)
@@ -508,7 +426,7 @@ static void uring_init(struct uring *uring)
 	uring->posix.env.ops = &uring->ops;
 	uring->posix.collect = uring_collect;
 	uring->has_files = io_uring_register_files_sparse(&uring->ring, FILE_SLOTS) == 0;
-	uring->has_buffers = io_uring_register_buffers_sparse(&uring->ring, BUFFER_SLOTS) == 0;
+	memory_init(&uring->memory, &uring->posix.env, &uring->ring);
 }
 
 int env_uring_create(const struct env_posix_opts *opts, struct env **env_out, char *message_out,
@@ -563,10 +481,5 @@ bool env_is_uring(struct env *env)
 
 uint64_t env_uring_registered(struct env *env)
 {
-	const struct uring *uring = uring_of(env);
-	uint64_t sum = 0;
-
-	for (uint32_t slot = 0; slot < uring->buffer_count; slot++)
-		sum += uring->buffers[slot].size;
-	return sum;
+	return memory_registered(&uring_of(env)->memory);
 }

@@ -112,7 +112,8 @@ struct shm_mapping {
 	uint8_t *base;
 	uint64_t size;
 	uint32_t hold_count;
-	bool is_gone; /* no region's any more: goes with the last hold */
+	bool is_gone;     /* no region's any more: goes with the last hold */
+	bool is_declared; /* to env, for I/O: it was held once */
 };
 
 struct shm_region {

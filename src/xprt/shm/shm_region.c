@@ -8,8 +8,10 @@
  * was faster it receives what the socket has, where the note is, as it was sent before. UNDECLARE
  * takes the region away.
  *
- * Holds. map() holds the mapping, unmap() lets go. A region that goes takes its mapping along when
- * nobody holds it, else the last unmap() does. A lane with holds says END when there are none left.
+ * Holds. map() holds the mapping, unmap() lets go. A mapping that was held is declared to env: the
+ * drive will come again, and env may prepare its pages for that (and pin them, until it goes). A
+ * region that goes takes its mapping along when nobody holds it, else the last unmap() does. A lane
+ * with holds says END when there are none left.
  *
  * Failure. Memory that is none, or too small: region_add() refuses, and so the session ends. No
  * place in the process's table of mappings: -ERR_BUSY. A client that takes memory away while it is
@@ -64,11 +66,35 @@ void shm_undeclare(struct xprt_lane *lane, struct xprt_region *region)
 
 /* --- mappings --- */
 
+/* The pages around it, which are mapped with it. */
+static void *mapping_pages(const struct shm_mapping *mapping, size_t *size_out)
+{
+	uintptr_t begin = round_down((uintptr_t)mapping->base, PAGE_SIZE);
+
+	*size_out = round_up((uintptr_t)mapping->base + mapping->size, PAGE_SIZE) - begin;
+	return (void *)begin;
+}
+
+static void mapping_declare(struct shm_mapping *mapping)
+{
+	struct env *env = mapping->lane->lane.env;
+	size_t size;
+	void *pages = mapping_pages(mapping, &size);
+
+	if (mapping->is_declared)
+		return;
+	env->ops->blk_declare(env, pages, size);
+	mapping->is_declared = true;
+}
+
 static void mapping_free(struct shm_listener *listener, struct shm_mapping *mapping)
 {
 	struct env *env = listener->listener.env;
+	size_t size;
 
 	ASSERT(mapping->hold_count == 0);
+	if (mapping->is_declared)
+		env->ops->blk_undeclare(env, mapping_pages(mapping, &size));
 	env->ops->share_unmap(env, mapping->base);
 	*mapping = (struct shm_mapping) { 0 };
 	list_add_head(&listener->mappings_free, &mapping->node);
@@ -275,6 +301,7 @@ int shm_map(struct xprt_group *group, const struct wire_seg *segs, uint32_t seg_
 	}
 	if (lane_say_direct(mapping->lane) < 0)
 		return -EOPNOTSUPP;
+	mapping_declare(mapping);
 	mapping->hold_count++;
 	mapping->lane->hold_count++;
 	*hold_out = mapping;

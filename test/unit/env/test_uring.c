@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -37,6 +38,7 @@ static struct kernel {
 	int results_forced; /* so many results are result_forced instead */
 	int result_forced;
 	int register_rc;    /* what registering memory returns, when not 0 */
+	int registers;      /* calls that register some */
 	unsigned in_kernel; /* handed over and not taken back */
 	unsigned in_kernel_max;
 	unsigned opcodes[IORING_OP_LAST];
@@ -95,6 +97,7 @@ int __wrap_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned 
 						const struct iovec *iovecs, const __u64 *tags,
 						unsigned nr)
 {
+	kernel.registers += iovecs->iov_base != NULL;
 	if (kernel.register_rc != 0)
 		return kernel.register_rc;
 	return __real_io_uring_register_buffers_update_tag(ring, off, iovecs, tags, nr);
@@ -284,6 +287,120 @@ static void memory_that_cannot_be_registered_works_without(void **state)
 	env->ops->blk_undeclare(env, bench->memory + MiB);
 }
 
+/* A client's, of three pieces and a bit, with a hole in the second: it comes behind seal(). */
+static char *client_memory(size_t size, size_t hole)
+{
+	int fd = memfd_create("client", MFD_CLOEXEC);
+	char *memory;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	close(fd);
+	for (size_t at = 0; at < size; at += PAGE_SIZE) {
+		if (at != hole)
+			memory[at] = 1;
+	}
+	return memory;
+}
+
+static void a_clients_memory_is_registered_a_piece_a_turn(void **state)
+{
+	struct bench *bench = *state;
+	struct env *env = bench->env;
+	const size_t size = 24 * MiB + 5 * PAGE_SIZE; /* pieces of 8 MiB */
+	char *memory = client_memory(size, 9 * MiB);
+	unsigned char resident;
+
+	env->ops->seal(env);
+	env->ops->blk_declare(env, memory, size);
+	assert_int_equal(kernel.registers, 0);
+	for (int turn = 1; turn <= 4; turn++) {
+		assert_int_equal(env->ops->poll(env, LIMIT_NS), 0);
+		assert_int_equal(kernel.registers, turn - (turn >= 2));
+	}
+	assert_int_equal(env_uring_registered(env), 16 * MiB + 5 * PAGE_SIZE);
+	assert_int_equal(mincore(memory + 9 * MiB, PAGE_SIZE, &resident), 0);
+	assert_int_equal(resident & 1, 0); /* nothing was made there */
+	assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(kernel.registers, 3); /* that was all */
+
+	for (int i = 0; i < 4; i++) {
+		submit(bench, i, ENV_READ, 1);
+		bench->iovs[i][0].iov_base = memory + (size_t)i * 8 * MiB + PAGE_SIZE;
+	}
+	poll_until_done(bench, 4);
+	assert_int_equal(kernel.opcodes[IORING_OP_READ_FIXED], 3);
+	assert_int_equal(kernel.opcodes[IORING_OP_READV], 1);
+	for (int i = 0; i < 4; i++)
+		assert_memory_equal(memory + (size_t)i * 8 * MiB + PAGE_SIZE,
+				    bench->memory + (size_t)i * 2 * PAGE_SIZE, PAGE_SIZE);
+	env->ops->blk_undeclare(env, memory);
+	assert_int_equal(env_uring_registered(env), 0);
+	munmap(memory, size);
+	assert_int_equal(log_lines, 0);
+}
+
+/* Gone before its turn; and next to one that stays. */
+static void memory_goes_while_it_is_registered(void **state)
+{
+	struct bench *bench = *state;
+	struct env *env = bench->env;
+	const size_t size = 16 * MiB;
+	char *first = client_memory(size, SIZE_MAX);
+	char *second = client_memory(size, SIZE_MAX);
+
+	env->ops->seal(env);
+	env->ops->blk_declare(env, first, size);
+	env->ops->blk_declare(env, second, size);
+	assert_int_equal(env->ops->poll(env, LIMIT_NS), 0);
+	assert_int_equal(env_uring_registered(env), 8 * MiB);
+	env->ops->blk_undeclare(env, first);
+	assert_int_equal(env_uring_registered(env), 0);
+	munmap(first, size);
+	for (int turn = 0; turn < 3; turn++)
+		assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(env_uring_registered(env), size);
+	submit(bench, 0, ENV_READ, 1);
+	bench->iovs[0][0].iov_base = second;
+	poll_until_done(bench, 1);
+	assert_int_equal(kernel.opcodes[IORING_OP_READ_FIXED], 1);
+	env->ops->blk_declare(env, bench->memory, SIZE);
+	env->ops->blk_undeclare(env, bench->memory); /* before its first turn */
+	env->ops->blk_undeclare(env, second);
+	assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(env_uring_registered(env), 0);
+	munmap(second, size);
+}
+
+/* What a client has cut off is nobody's trouble; no memory to lock ends it, and is told. */
+static void a_clients_memory_that_cannot_be_registered_works_without(void **state)
+{
+	struct bench *bench = *state;
+	struct env *env = bench->env;
+	const size_t size = 16 * MiB;
+	char *memory = client_memory(size, SIZE_MAX);
+
+	env->ops->seal(env);
+	kernel.register_rc = -EFAULT;
+	env->ops->blk_declare(env, memory, size);
+	for (int turn = 0; turn < 3; turn++)
+		assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(kernel.registers, 2);
+	assert_int_equal(log_lines, 0);
+	env->ops->blk_undeclare(env, memory);
+	kernel.register_rc = -ENOMEM;
+	env->ops->blk_declare(env, memory, size);
+	for (int turn = 0; turn < 3; turn++)
+		assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(kernel.registers, 3);
+	assert_int_equal(log_lines, 1);
+	check_reads(bench, 100);
+	env->ops->blk_undeclare(env, memory);
+	munmap(memory, size);
+}
+
 /* --- a kernel that does not do it --- */
 
 static void what_comes_back_short_is_done_whole(void **state)
@@ -467,6 +584,9 @@ int main(void)
 		T(no_more_is_with_the_kernel_than_results_have_room),
 		T(declared_memory_goes_by_registered_buffers),
 		T(memory_that_cannot_be_registered_works_without),
+		T(a_clients_memory_is_registered_a_piece_a_turn),
+		T(memory_goes_while_it_is_registered),
+		T(a_clients_memory_that_cannot_be_registered_works_without),
 		T(what_comes_back_short_is_done_whole),
 		T(errors_are_results),
 		T(a_kernel_that_takes_nothing_now_is_asked_again),
