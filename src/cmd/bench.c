@@ -70,23 +70,27 @@ static uint64_t group_rounds(struct bench *bench, struct bench_cell **cells, uin
 	return cmd_is_interrupted() ? rounds - 1 : rounds;
 }
 
-static void group_measure(struct bench *bench, struct bench_cell **cells, uint64_t count)
+static int group_measure(struct bench *bench, struct bench_cell **cells, uint64_t count)
 {
 	bool is_mixed = cells[0]->kind == BENCH_MIXED;
 	struct bench_writer writer;
 	uint64_t rounds;
+	int rc = 0;
 
-	for (uint64_t i = 0; i < count && !cmd_is_interrupted(); i++)
-		bench_cell_prepare(&bench->load, cells[i]);
+	for (uint64_t i = 0; i < count && rc == 0 && !cmd_is_interrupted(); i++)
+		rc = bench_cell_prepare(&bench->load, cells[i]);
+	if (rc < 0)
+		return rc;
 	if (is_mixed &&
 	    bench_writer_start(&writer, bench->options, &bench->load.ns, cells[0]->size) < 0)
-		return;
+		return -1;
 	rounds = group_rounds(bench, cells, count);
 	if (is_mixed) {
 		cells[0]->row.write_rate = bench_writer_stop(&writer);
 		cells[0]->row.failures += writer.failures;
 	}
 	group_print(bench, cells, count, rounds);
+	return 0;
 }
 
 /* How many of the cells, all of one operation, can take turns: what their gets ask for has to stay
@@ -108,19 +112,22 @@ static uint64_t group_count(const struct bench *bench, struct bench_cell **cells
 	return count;
 }
 
-static void cells_measure(struct bench *bench, struct bench_cell **cells, uint64_t count)
+static int cells_measure(struct bench *bench, struct bench_cell **cells, uint64_t count)
 {
 	uint64_t done;
+	int rc = 0;
 
-	for (uint64_t i = 0; i < count && !cmd_is_interrupted(); i += done) {
+	for (uint64_t i = 0; i < count && rc == 0 && !cmd_is_interrupted(); i += done) {
 		done = group_count(bench, cells + i, count - i);
-		if (cells[i]->kind == BENCH_FILL) {
-			bench_cell_fill(&bench->load, cells[i]);
-			group_print(bench, cells + i, 1, 1);
-		} else {
-			group_measure(bench, cells + i, done);
+		if (cells[i]->kind != BENCH_FILL) {
+			rc = group_measure(bench, cells + i, done);
+			continue;
 		}
+		rc = bench_cell_fill(&bench->load, cells[i]);
+		if (rc == 0)
+			group_print(bench, cells + i, 1, 1);
 	}
+	return rc;
 }
 
 /* A cell for each size that the store takes. Lookups: one, as sizes make no difference to them. */
@@ -149,9 +156,9 @@ static int op_measure(struct bench *bench, enum bench_kind kind, const uint64_t 
 		cells[count++]->size = sizes[i];
 	}
 	if (rc == 0)
-		cells_measure(bench, cells, count);
+		rc = cells_measure(bench, cells, count);
 	for (uint64_t i = 0; i < count; i++)
-		free(cells[i]);
+		bench_cell_free(cells[i]);
 	return rc;
 }
 
@@ -308,6 +315,25 @@ static bool is_given(const struct opt_set *set, const char *name)
 	return set->is_set[options_find(name, IN_BENCH) - opt_table];
 }
 
+static int floors_check(const struct options *options)
+{
+	static const char *const names[] = { "socket", "memcpy", "drive", "pingpong" };
+	const char *rest = options->floor_only;
+	char word[32];
+
+	while (*rest != '\0') {
+		bool is_known = false;
+
+		if (word_next(&rest, word, sizeof(word)) != NULL)
+			for (size_t i = 0; i < ARRAY_LEN(names); i++)
+				is_known = is_known || strcmp(word, names[i]) == 0;
+		if (!is_known)
+			return cmd_fail(-EINVAL,
+					"--floor-only takes socket, memcpy, drive and pingpong");
+	}
+	return 0;
+}
+
 /* What does not go together, and who is not there. */
 static int options_check(const struct options *options, const struct opt_set *set)
 {
@@ -321,6 +347,12 @@ static int options_check(const struct options *options, const struct opt_set *se
 		return cmd_fail(-EINVAL,
 				"--keys is for what finds blocks of an earlier run: put and "
 				"fill make new ones");
+	if (floors_check(options) < 0)
+		return -EINVAL;
+	if (options->shard > 0 &&
+	    (strcmp(options->ops, "get") != 0 && strcmp(options->ops, "mixed") != 0))
+		return cmd_fail(-EINVAL,
+				"--shard is for --ops get or mixed: it asks where blocks lie");
 	if (options->rate == 0)
 		return 0;
 	if (is_given(set, "batch"))

@@ -49,6 +49,7 @@ struct bench_row {
 	uint64_t size;
 	uint64_t group; /* the cells with this number were measured in turn, round by round */
 	uint64_t rounds;
+	uint64_t blocks;   /* of the working set */
 	bool is_set_found; /* --keys: an earlier run had put the working set */
 	struct bench_series ours;
 	struct bench_series socket;

@@ -6,6 +6,10 @@
  * the same for a size every time. What lasts is in the store, put once: the blocks that gets and
  * lookups ask for. Samples of what gets brought are checked after the round.
  */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "bench_cell.h"
 #include "cmd.h"
 #include "proc_cpu.h"
@@ -52,6 +56,12 @@ static void floor_note(struct bench_series *series, uint64_t round, bool is_look
 		*series = (struct bench_series) { .has_failed = true };
 }
 
+/* --floor-only, where it is given, names it. */
+static bool is_wanted(const struct options *options, const char *floor)
+{
+	return options->floor_only[0] == '\0' || strstr(options->floor_only, floor) != NULL;
+}
+
 /* Where one is in flight at a time: the same bytes there and back, without a store behind. What
  * sleeps in between shows what a wake-up costs here. */
 static void pingpongs_measure(const struct bench_load *load, struct bench_row *row, uint64_t round,
@@ -70,7 +80,8 @@ static void pingpongs_measure(const struct bench_load *load, struct bench_row *r
 	struct floor_result result;
 	int rc;
 
-	if (load->options->batch > 1 || load->options->clients > 1)
+	if (load->options->batch > 1 || load->options->clients > 1 ||
+	    !is_wanted(load->options, "pingpong"))
 		return;
 	for (int awake = 0; awake <= 1; awake++) {
 		exchange.is_awake = awake > 0;
@@ -89,7 +100,7 @@ static void drive_measure(const struct bench_load *load, struct bench_row *row, 
 	int rc;
 
 	if (options->floor_file[0] == '\0' || (row->kind != BENCH_GET && !is_write) ||
-	    row->drive.has_failed)
+	    row->drive.has_failed || !is_wanted(options, "drive"))
 		return;
 	rc = floor_drive(options->floor_file, &load->walk, (uint32_t)options->batch, is_write,
 			 is_write ? FLUSH_EVERY : 0, duration_ns, &result);
@@ -98,12 +109,29 @@ static void drive_measure(const struct bench_load *load, struct bench_row *row, 
 	floor_note(&row->drive, round, false, rc, &result);
 }
 
-static void floors_measure(const struct bench_load *load, struct bench_row *row, uint64_t round,
-			   uint64_t duration_ns)
+/* From one memory into the other. */
+static void memories_measure(const struct bench_load *load, struct bench_row *row, uint64_t round,
+			     uint64_t duration_ns)
 {
 	const struct options *options = load->options;
 	struct floor_result result;
 	int rc;
+
+	if (is_wanted(options, "socket")) {
+		rc = floor_socket(&load->walk, (uint32_t)(options->lanes * options->clients),
+				  duration_ns, &result);
+		floor_note(&row->socket, round, false, rc, &result);
+	}
+	if (is_wanted(options, "memcpy")) {
+		rc = floor_memcpy(&load->walk, duration_ns / 4 + 1, &result);
+		floor_note(&row->memcpy, round, false, rc, &result);
+	}
+}
+
+static void floors_measure(const struct bench_load *load, struct bench_row *row, uint64_t round,
+			   uint64_t duration_ns)
+{
+	const struct options *options = load->options;
 
 	if (!options->floors || options->rate > 0)
 		return;
@@ -111,11 +139,7 @@ static void floors_measure(const struct bench_load *load, struct bench_row *row,
 		pingpongs_measure(load, row, round, duration_ns);
 	if (bench_is_lookup(row->kind))
 		return;
-	rc = floor_socket(&load->walk, (uint32_t)(options->lanes * options->clients), duration_ns,
-			  &result);
-	floor_note(&row->socket, round, false, rc, &result);
-	rc = floor_memcpy(&load->walk, duration_ns / 4 + 1, &result);
-	floor_note(&row->memcpy, round, false, rc, &result);
+	memories_measure(load, row, round, duration_ns);
 	drive_measure(load, row, round, duration_ns);
 }
 
@@ -155,6 +179,9 @@ void bench_cell_round(struct bench_load *load, struct bench_cell *cell, uint64_t
 	uint64_t duration_ns = load->options->duration / load->options->rounds;
 
 	bench_load_walk(load, cell->size, load->options->random && bench_needs_set(cell->kind));
+	if (cell->is_there != NULL)
+		bench_load_keep(load, cell->is_there);
+	cell->row.blocks = load->walk.block_count;
 	load->pass = cell->set_pass;
 	if (round % 2 == 0)
 		floors_measure(load, &cell->row, round, duration_ns);
@@ -163,7 +190,7 @@ void bench_cell_round(struct bench_load *load, struct bench_cell *cell, uint64_t
 		floors_measure(load, &cell->row, round, duration_ns);
 }
 
-void bench_cell_prepare(struct bench_load *load, struct bench_cell *cell)
+int bench_cell_prepare(struct bench_load *load, struct bench_cell *cell)
 {
 	/* What is measured of mixed are the gets. */
 	cell->row.kind = cell->kind == BENCH_MIXED ? BENCH_GET : cell->kind;
@@ -172,15 +199,31 @@ void bench_cell_prepare(struct bench_load *load, struct bench_cell *cell)
 	if (bench_needs_set(cell->kind))
 		cell->row.is_set_found = bench_load_take_set(load);
 	cell->set_pass = load->pass;
+	if (load->options->shard == 0)
+		return 0;
+	cell->is_there = calloc(load->walk.block_count, sizeof(*cell->is_there));
+	if (cell->is_there == NULL)
+		return cmd_fail(-ENOMEM, "no memory for a cell's blocks");
+	return bench_load_find_shard(load, cell->is_there);
 }
 
-void bench_cell_fill(struct bench_load *load, struct bench_cell *cell)
+void bench_cell_free(struct bench_cell *cell)
+{
+	free(cell->is_there);
+	free(cell);
+}
+
+int bench_cell_fill(struct bench_load *load, struct bench_cell *cell)
 {
 	struct bench_load_result result;
 
-	bench_cell_prepare(load, cell);
+	int rc = bench_cell_prepare(load, cell);
+
+	if (rc < 0)
+		return rc;
 	bench_load_run(load, BENCH_FILL, 0, &result);
 	series_note(&cell->row.ours, 0, false, &result.moved);
 	cell->row.failures = result.failures;
 	cell->row.rounds = 1;
+	return 0;
 }

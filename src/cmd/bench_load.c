@@ -343,6 +343,17 @@ static void shuffle(uint32_t *order, uint64_t count, uint64_t seed)
 	}
 }
 
+/* Each client gets as many blocks of the walk. */
+static void clients_share(struct bench_load *load)
+{
+	uint64_t share = load->walk.block_count / load->options->clients;
+
+	for (uint64_t i = 0; i < load->options->clients; i++) {
+		load->clients[i].first = i * share;
+		load->clients[i].count = share;
+	}
+}
+
 uint64_t bench_load_block_count(const struct bench_load *load, uint64_t size)
 {
 	uint64_t clients = load->options->clients;
@@ -371,10 +382,68 @@ void bench_load_walk(struct bench_load *load, uint64_t size, bool is_scattered)
 		.order = load->order,
 		.is_scattered = is_scattered,
 	};
-	for (uint64_t i = 0; i < clients; i++) {
-		load->clients[i].first = i * (count / clients);
-		load->clients[i].count = count / clients;
+	clients_share(load);
+}
+
+#define LEARN_SIZE PAGE_SIZE /* of each block, to hear where it lies */
+
+/* Blocks from, from + 1, … of the working set. */
+static int shard_ask(struct bench_load *load, uint64_t from, uint32_t count, bool *is_there)
+{
+	const struct floor_walk *walk = &load->walk;
+	struct ctxkv_item items[PROBE_KEYS];
+	struct ctxkv_iov iovs[PROBE_KEYS];
+	struct ctxkv_op op = {
+		.opcode = CTXKV_OP_GET, .ns = load->ns, .items = items, .item_count = count
+	};
+	int rc;
+
+	for (uint32_t i = 0; i < count; i++) {
+		iovs[i] = (struct ctxkv_iov) { walk->target + (from + i) * walk->stride,
+					       MIN(walk->block_size, LEARN_SIZE) };
+		items[i] =
+			(struct ctxkv_item) { .key = content_key(load->run + load->pass, from + i),
+					      .iov = &iovs[i],
+					      .iov_count = 1 };
 	}
+	rc = ctxkv_run(load->clients[0].handle, &op);
+	for (uint32_t i = 0; i < count; i++)
+		is_there[from + i] =
+			items[i].status >= 0 && items[i].record.shard + 1 == load->options->shard;
+	return rc;
+}
+
+int bench_load_find_shard(struct bench_load *load, bool *is_there_out)
+{
+	uint64_t count = load->walk.block_count;
+	uint64_t found = 0;
+
+	for (uint64_t from = 0; from < count; from += PROBE_KEYS) {
+		int rc = shard_ask(load, from, (uint32_t)MIN(count - from, PROBE_KEYS),
+				   is_there_out);
+
+		if (rc < 0)
+			return cmd_fail(rc, "where blocks lie: %s", ctxkv_strerror(rc));
+	}
+	for (uint64_t i = 0; i < count; i++)
+		found += is_there_out[i];
+	if (found < load->options->clients)
+		return cmd_fail(-ENOENT,
+				"--shard %" PRIu64 ": of %" PRIu64 " blocks %" PRIu64
+				" lie there, fewer than clients",
+				load->options->shard, count, found);
+	return 0;
+}
+
+void bench_load_keep(struct bench_load *load, const bool *is_there)
+{
+	uint64_t kept = 0;
+
+	for (uint64_t i = 0; i < load->walk.block_count; i++)
+		if (is_there[load->order[i]])
+			load->order[kept++] = load->order[i];
+	load->walk.block_count = kept - kept % load->options->clients;
+	clients_share(load);
 }
 
 /* --- beginning and end --- */

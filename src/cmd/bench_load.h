@@ -48,6 +48,11 @@ uint64_t bench_load_block_count(const struct bench_load *load, uint64_t size);
  * another order than the working set is put. */
 void bench_load_walk(struct bench_load *load, uint64_t size, bool is_scattered);
 
+/* Which blocks of the working set that was taken lie in the --shard-th shard of their server: the
+ * walk goes through them only, until the next bench_load_walk(). */
+int bench_load_find_shard(struct bench_load *load, bool *is_there_out) CTXKV_MUST_USE;
+void bench_load_keep(struct bench_load *load, const bool *is_there);
+
 /* Every client through its blocks until the time is up; duration 0: through each once, or as many
  * as --fill says. Puts have keys never used before. */
 void bench_load_run(struct bench_load *load, enum bench_kind kind, uint64_t duration_ns,

@@ -212,15 +212,15 @@ static void print_json(const struct options *options, const struct bench_row *ro
 {
 	struct spread rate = spread_of(row, &row->ours, NULL);
 	json_t *object = json_pack(
-		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I}", "op",
-		bench_kind_name(row->kind), "transport", present_way->transport, "served",
-		present_way->served, "size", (json_int_t)row->size, "clients",
-		(json_int_t)options->clients, "lanes", (json_int_t)options->lanes, "batch",
-		(json_int_t)options->batch, "group", (json_int_t)row->group, "rounds",
-		(json_int_t)row->rounds, bench_is_lookup(row->kind) ? "ops_per_s" : "bytes_per_s",
-		rate.median, "min", rate.min, "max", rate.max, "operations",
-		(json_int_t)row->ours.operations, "failures", (json_int_t)row->failures, "wrong",
-		(json_int_t)row->wrong);
+		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I}",
+		"op", bench_kind_name(row->kind), "transport", present_way->transport, "served",
+		present_way->served, "size", (json_int_t)row->size, "blocks",
+		(json_int_t)row->blocks, "clients", (json_int_t)options->clients, "lanes",
+		(json_int_t)options->lanes, "batch", (json_int_t)options->batch, "group",
+		(json_int_t)row->group, "rounds", (json_int_t)row->rounds,
+		bench_is_lookup(row->kind) ? "ops_per_s" : "bytes_per_s", rate.median, "min",
+		rate.min, "max", rate.max, "operations", (json_int_t)row->ours.operations,
+		"failures", (json_int_t)row->failures, "wrong", (json_int_t)row->wrong);
 
 	json_latency(object, &row->ours.latency);
 	json_rounds(object, row, &row->ours);

@@ -3,6 +3,8 @@
 again, an open loop, and what it refuses."""
 import json
 
+from harness import Server
+
 
 def bench(server, *more, check=True):
     return server.run("bench", "--url", server.url(), "--rounds", 3, "--duration", "300ms", "--working-set",
@@ -20,6 +22,9 @@ def test_cpu_time_of_both_sides_stands_beside_the_floors(memory_server):
         for floor in (row, row["pingpong"], row["pingpong_awake"]):
             assert 0 < floor["p50_ns"] <= floor["p90_ns"] <= floor["p99_ns"] <= floor["p999_ns"]
     assert get["memcpy"]["p50_ns"] > 0
+    alone, = json.loads(bench(memory_server, "--ops", "get", "--sizes", "64KiB", "--batch", 1, "--json",
+                              "--floor-only", "memcpy").stdout)
+    assert alone["memcpy"]["bytes_per_s"] > 0 and "socket" not in alone and "pingpong" not in alone
     assert probe["pingpong"]["ops_per_s"] > 0
 
 
@@ -86,6 +91,28 @@ def test_what_makes_no_sense_is_refused(memory_server):
                         (("--rate", 1), "less than one operation"),
                         (("--rate", 1000, "--ops", "get,fill"), "fill"),
                         (("--keys", 1, "--ops", "put"), "--keys"),
-                        (("--cpu-of", 4194304), "no such process")):
+                        (("--cpu-of", 4194304), "no such process"),
+                        (("--floor-only", "socket,disk"), "pingpong"),
+                        (("--shard", 1, "--ops", "get,probe"), "--shard")):
         done = bench(memory_server, *words, check=False)
         assert done.returncode == 2 and said in done.stderr
+
+
+def test_a_shard_alone_is_read(tmp_path):
+    server = Server(tmp_path, media=("one", "two"))
+    server.start()
+    try:
+        words = ("--ops", "get", "--sizes", "64KiB", "--keys", 3, "--no-floors", "--json", "--clients", 2)
+        whole, = json.loads(bench(server, *words).stdout)
+        assert whole["failures"] == whole["wrong"] == 0
+        blocks = []
+        for shard in (1, 2):
+            row, = json.loads(bench(server, *words, "--shard", shard).stdout)
+            assert row["failures"] == row["wrong"] == 0 and row["operations"] > 0 and row["set_found"]
+            blocks.append(row["blocks"])
+        # Each block is in one of them; each client has as many.
+        assert 250 <= sum(blocks) <= whole["blocks"] == 256 and min(blocks) > 64
+        done = bench(server, *words, "--shard", 3, check=False)
+        assert done.returncode == 1 and "--shard 3" in done.stderr
+    finally:
+        server.end()
