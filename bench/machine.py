@@ -32,7 +32,7 @@ def start(run, name, medium, *options):
 
 def cells(run, server, transport, *arguments, clients=1, **more):
     rows = bench_rows(run, server, "--caller-driven", "--cpu-of", server.process.pid,
-                      "--clients", clients, *arguments, transport=transport, **{"duration": run.cell, **more})
+                      "--clients", clients, *arguments, transport=transport, **more)
     for row in rows:
         row["is_right"] = row["failures"] == row["wrong"] == 0 and row["transport"] == transport
     return rows
@@ -57,9 +57,10 @@ def figure_shm_memory(run):
     sizes = (512 * KIB, 2 * MIB, 16 * MIB) if run.is_quick else (512 * KIB, MIB, 2 * MIB, 4 * MIB, 16 * MIB)
     server = start(run, "shm-memory", ["--memory", "5GiB", "--segment-size", "256MiB"], "--verify", "none")
     for clients in (1, 4):
-        for row in cells(run, server, "shm", "--ops", "put,get", "--sizes", sizes_of(*sizes), clients=clients):
+        for row in cells(run, server, "shm", "--ops", "put,get", "--sizes", sizes_of(*sizes), "--floor-only", "memcpy",
+                         clients=clients):
             yield shm_row(row, 0.95 if row["op"] == "get" else 0.90)
-    for row in cells(run, server, "shm", "--ops", "get", "--sizes", "64KiB", "--batch", 32):
+    for row in cells(run, server, "shm", "--ops", "get", "--sizes", "64KiB", "--batch", 32, "--floor-only", "memcpy"):
         yield shm_row(row, 0.85)
     server.end()
 
@@ -102,7 +103,7 @@ def figure_shm_medium(run):
                                "--buffers", "256MiB",
                                "--verify", verify)
                 for row in cells(run, server, "shm", "--ops", ops, "--sizes", sizes_of(*sizes), "--floor-file",
-                                 floor, working_set=f"{data << 8}MiB"):
+                                 floor, "--floor-only", "drive", working_set=f"{data << 8}MiB"):
                     yield medium_row(row, medium, verify)
                 server.end()
                 store.unlink()
@@ -146,10 +147,10 @@ def figure_latency(run):
                    "--working-set", "256MiB", "--batch", 256)
     for transport in run.transport:
         for row in cells(run, server, transport, "--ops", "probe,get", "--sizes", "4KiB", "--batch", 1, "--lanes", 1,
-                         working_set="256MiB"):
+                         "--floor-only", "pingpong", working_set="256MiB"):
             yield latency_row(row, transport)
         for row in cells(run, server, transport, "--ops", "get", "--sizes", "2MiB", "--batch", 1, "--lanes", 1,
-                         working_set="512MiB"):
+                         "--floor-only", "pingpong,memcpy", working_set="512MiB"):
             yield latency_row(row, transport)
     server.end()
     yield from latency_medium(run)
@@ -190,7 +191,7 @@ def latency_medium(run):
                    "--spin", "50us")
     for transport in run.transport:
         for row in cells(run, server, transport, "--ops", "get", "--sizes", "4KiB", "--batch", 1, "--lanes", 1,
-                         "--floor-file", floor, working_set="512MiB"):
+                         "--floor-file", floor, "--floor-only", "drive", working_set="512MiB"):
             bare = row.get("drive")
             head = f"| get from the file | {transport} | 4 KiB | {us(row['p50_ns'])} | {us(row['p99_ns'])} |"
             if bare is None:
@@ -223,7 +224,7 @@ def figure_tcp_limit(run):
                        "--verify", verify)
         for lanes in run.lanes:
             rows = cells(run, server, "tcp", "--ops", "put,get" if verify == "none" else "get", "--sizes",
-                         sizes_of(*sizes), "--lanes", lanes)
+                         sizes_of(*sizes), "--lanes", lanes, "--floor-only", "socket")
             for row in rows:
                 yield limit_row(row, [other for other in rows if other["op"] == row["op"]], verify, lanes)
         server.end()
@@ -261,7 +262,7 @@ def figure_big(run):
     server = start(run, "big", [store, "--size", f"{data * 5 // 4}MiB"], "--buffers", buffers)
     for transport in run.transport:
         for row in cells(run, server, transport, "--ops", "get", "--sizes", "2MiB", "--random", "--floor-file",
-                         store, working_set=f"{data}MiB"):
+                         store, "--floor-only", f"drive,{'memcpy' if transport == 'shm' else 'socket'}", working_set=f"{data}MiB"):
             way = "memcpy" if transport == "shm" else "socket"
             if "drive" not in row:
                 yield f"| {transport} | {gib(row['bytes_per_s'])} | {SKIPPED}: no direct I/O there | | | | | |"

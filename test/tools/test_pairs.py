@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/pairs.py: medians of paired ratios and their intervals, and what is not a pair.
+"""bench/pairs.py: medians of paired ratios and their intervals, and what is not a pair. bench/locks.py:
+what of a profile are locks.
 
 usage: test_pairs.py, from anywhere.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
+import locks  # noqa: E402
 import pairs  # noqa: E402
 
 
@@ -49,6 +51,29 @@ class PairsTest(unittest.TestCase):
 
     def test_what_was_not_measured_is_no_ratio(self) -> None:
         self.assertEqual(pairs.divided([1, 2], [0, 4]), [0.5])
+
+    def test_what_is_allowed_may_differ_from_round_to_round(self) -> None:
+        self.assertEqual(pairs.to_most([1, 4, 9], [2, 4, 6]).median, 1.0)
+        self.assertEqual(pairs.to_most([1, 4, 9], 4).median, 1.0)
+        self.assertEqual(pairs.cpu({"by_round": {"cpu_s_per_gib": [1, 2], "server_cpu_s_per_gib": [3, 4]}}), [4, 6])
+
+
+PROFILE = """# Samples: 1K of event 'cpu-clock'
+    40.00%  [k] _copy_to_iter
+     5.00%  [k] _raw_spin_unlock_irqrestore
+     2.50%  [k] native_queued_spin_lock_slowpath
+     1.25%  [.] __pthread_mutex_lock
+     0.50%  [.] pthread_cond_wait@@GLIBC_2.3.2
+     0.25%  [k] futex_wake
+     0.10%  [.] reactor_run_mutexless
+"""
+
+
+class LocksTest(unittest.TestCase):
+    def test_locks_of_the_process_are_told_from_those_the_kernel_waits_for(self) -> None:
+        own, kernel = locks.shares(PROFILE)
+        self.assertEqual((own, kernel), (2.0, 2.5))
+        self.assertEqual(locks.shares("nothing"), (0.0, 0.0))
 
 
 if __name__ == "__main__":
