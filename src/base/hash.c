@@ -84,10 +84,3 @@ struct hash128 hash128(const void *data, size_t size, uint64_t seed)
 
 	return (struct hash128) { hash.low64, hash.high64 };
 }
-
-struct hash128 hash128_of_64(const void *data, uint64_t seed)
-{
-	XXH128_hash_t hash = XXH3_128bits_withSeed(data, 64, seed);
-
-	return (struct hash128) { hash.low64, hash.high64 };
-}

@@ -21,7 +21,5 @@ uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t size_b);
 
 /* XXH3-128 with a seed. */
 struct hash128 hash128(const void *data, size_t size, uint64_t seed);
-/* The same of 64 bytes, with no look at the size. */
-struct hash128 hash128_of_64(const void *data, uint64_t seed);
 
 #endif

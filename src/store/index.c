@@ -22,6 +22,7 @@
 
 #include <string.h>
 
+#include "../base/hash_inline.h"
 #include "store.h"
 
 #define INDEX_MAGIC  0x696e6478u

@@ -319,12 +319,8 @@ void shard_look_start(struct shard *shard, const struct store_id *id, struct sha
 {
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	look_out->shard = shard;
+	look_out->index = shard->index;
 	index_look_start(shard->index, shard->super.disk->seed, id, &look_out->look);
-}
-
-void shard_look_fetch(struct shard_look *look)
-{
-	index_look_fetch(look->shard->index, &look->look);
 }
 
 /* A live entry that was dropped, or has a time to end at. */

@@ -220,11 +220,16 @@ enum shard_looked {
 
 struct shard_look {
 	struct shard *shard;
+	const struct index *index; /* the shard's */
 	struct index_look look;
 };
 
 void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out);
-void shard_look_fetch(struct shard_look *look);
+static inline void shard_look_fetch(struct shard_look *look)
+{
+	index_look_fetch(look->index, &look->look);
+}
+
 enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id);
 
 /* Count a hit of the block, for reclaim. */

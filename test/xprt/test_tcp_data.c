@@ -211,6 +211,13 @@ static void a_get_forgotten_half_received_touches_no_memory(void **state)
 	}
 }
 
+static bool is_readable(const struct raw *raw)
+{
+	char byte;
+
+	return recv(raw->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* The server reads nothing, so the client stops in the middle of a DATA_PUT. What it sends of it
  * after the caller has his memory back is still what was to be put. */
 static void a_put_forgotten_half_sent_is_sent_right(void **state)
@@ -235,7 +242,7 @@ static void a_put_forgotten_half_sent_is_sent_right(void **state)
 		memset(block->bytes, 0x55, block->size);
 		text_write(&d.raw, 6);
 		PAIR_UNTIL(&d.pair, d.pair.client.frame_count == 1);
-		while (d.lane->backlog_size > 0) {
+		while (d.lane->backlog_size > 0 || is_readable(&d.raw)) {
 			struct wire_header header;
 			struct wire_data data;
 
@@ -247,12 +254,10 @@ static void a_put_forgotten_half_sent_is_sent_right(void **state)
 			assert_memory_equal(frame + sizeof(header) + sizeof(data),
 					    expected + data.offset, MiB);
 			received++;
-			if (received * MiB > block->sent)
-				break;
 		}
-		assert_int_equal(received, block->sent / MiB + 1); /* and no other was begun */
-		pair_settle(&d.pair);
-		assert_int_equal(d.lane->backlog_size, 0);
+		/* That under way, where the sockets did not end between two, and no other. */
+		assert_true(received >= block->sent / MiB);
+		assert_true(received <= block->sent / MiB + 1);
 		assert_int_equal(d.pair.client.closed, 0);
 		free(expected);
 		dialed_end(&d);

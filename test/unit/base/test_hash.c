@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "../../../src/base/hash.h"
+#include "../../../src/base/hash_inline.h"
 
 /* By the definition: one bit at a time. */
 static uint32_t crc32c_bitwise(const uint8_t *bytes, size_t size)
