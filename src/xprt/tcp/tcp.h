@@ -38,6 +38,7 @@
 #define TCP_SINK_SIZE      (128 * KiB) /* where payload goes that nobody wants any more */
 #define TCP_IOV_MAX        ENV_IOV_MAX
 #define TCP_GRANT_MAX      1024 /* grants a client's lane has still to answer */
+#define TCP_PUT_MAX        16   /* of these, under way at once: 1 MiB of all together at most */
 #define TCP_PREFACE_MAX    64   /* connections without their preface; beyond, the oldest goes */
 #define TCP_PREFACE_NS     (5 * NS_PER_S)
 #define TCP_STALL_NS       (2 * NS_PER_S)
@@ -111,13 +112,21 @@ struct tcp_grant {
 	uint32_t size;
 };
 
+/* A DATA_PUT under way. */
+struct tcp_put {
+	struct xprt_move move;
+	bool is_used;
+	bool is_forgotten; /* its bytes come from spare */
+	uint32_t spare_at; /* its own part of that: as many bytes as it has */
+	struct tcp_span span;
+	struct iovec iov[TCP_IOV_MAX];
+};
+
 /* What a client's lane has in addition. */
 struct tcp_client {
-	struct xprt_move put; /* the DATA_PUT under way */
-	bool is_putting;
-	bool is_forgotten; /* its bytes come from spare */
-	struct tcp_span put_span;
-	struct iovec put_iov[TCP_IOV_MAX];
+	struct tcp_put puts[TCP_PUT_MAX];
+	uint32_t put_count;
+	uint32_t spare_used; /* by puts since there was none under way */
 	struct iovec get_iov[TCP_IOV_MAX];
 	struct tcp_grant grants[TCP_GRANT_MAX]; /* a ring */
 	uint32_t grant_first;
@@ -125,7 +134,7 @@ struct tcp_client {
 	uint8_t sink[TCP_SINK_SIZE];
 	uint8_t rx[TCP_BIG_SIZE];
 	uint8_t tx[TCP_CLIENT_TX_SIZE];
-	uint8_t spare[WIRE_DATA_MAX]; /* the rest of a forgotten put's frame */
+	uint8_t spare[WIRE_DATA_MAX]; /* the rest of forgotten puts' frames */
 };
 
 #define TCP_LANE_MAGIC UINT32_C(0x7c91a9e1)
@@ -279,8 +288,8 @@ enum tcp_move_state {
 bool tcp_grants_fit(const struct tcp_lane *lane, uint32_t count);
 void tcp_grants_take(struct tcp_lane *lane, const struct wire_header *header, const void *body);
 void tcp_put_next(struct tcp_lane *lane);
-/* The pieces from byte offset of the put's payload on; false: it was not there any more. */
-bool tcp_put_span(struct tcp_lane *lane, uint32_t offset);
+/* The pieces from byte offset of the put's payload on; NULL: it was not there any more. */
+const struct tcp_span *tcp_put_span(struct tcp_lane *lane, struct xprt_move *move, uint32_t offset);
 void tcp_puts_hand_over(struct tcp_lane *lane); /* unanswered grants go to other lanes */
 void tcp_forget(struct xprt_group *group, uint64_t request);
 

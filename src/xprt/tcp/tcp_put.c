@@ -5,7 +5,8 @@
  * Normal path. Each grant of a GRANT frame is queued on the lane of the group with the smallest
  * backlog. When its turn comes, locate() says where the bytes are, and one DATA_PUT of exactly the
  * grant's range is sent from there; then landed(). Where the caller's memory is in many pieces,
- * locate() is asked again for the rest as the frame is sent.
+ * locate() is asked again for the rest as the frame is sent. Small ones are begun together, so that
+ * one system call sends them: up to TCP_PUT_MAX, and of WIRE_DATA_MAX bytes in all.
  *
  * Back-pressure. The queues hold TCP_GRANT_MAX grants a lane. A GRANT that does not fit stays
  * unread, and so does all behind it on that lane, until answers have been sent; the server always
@@ -18,8 +19,8 @@
  * has to tell it that a frame was filled up with something else. A DATA_GET under way goes on into
  * the sink.
  *
- * Failure. A lane that dies hands its unanswered grants to the others. The answer that was half
- * sent is lost: the server fails that pull.
+ * Failure. A lane that dies hands its grants to the others, those, too, whose answer was begun but
+ * of which no byte was sent. The answer that was half sent is lost: the server fails that pull.
  */
 #include "tcp.h"
 
@@ -106,10 +107,47 @@ static struct tcp_grant grant_take(struct tcp_lane *lane)
 	return grant;
 }
 
+/* Begun, but the peer has nothing of it. */
+static bool put_is_whole(const struct tcp_put *put)
+{
+	return put->is_used && !put->is_forgotten && put->move.moved == 0 &&
+	       put->move.state != TCP_MOVE_FINISHED;
+}
+
+static void put_give(struct tcp_client *client, struct tcp_put *put)
+{
+	ASSERT(put->is_used);
+	ASSERT(client->put_count > 0);
+	put->is_used = false;
+	if (--client->put_count == 0)
+		client->spare_used = 0;
+}
+
+static void put_hand_over(struct tcp_lane *lane, struct tcp_put *put)
+{
+	const struct tcp_grant grant = { put->move.request, put->move.offset, put->move.item,
+					 put->move.size };
+	struct tcp_lane *other = grant_pick(lane->lane.group);
+
+	if (other == NULL)
+		return;
+	list_del(&put->move.node);
+	put_give(lane->client, put);
+	grant_queue(other, &grant);
+}
+
 void tcp_puts_hand_over(struct tcp_lane *lane)
 {
+	struct tcp_client *client = lane->client;
+
 	ASSERT(!tcp_lane_is_open(lane));
-	while (lane->client->grant_count > 0 && lane->lane.group != NULL) {
+	if (lane->lane.group == NULL)
+		return;
+	for (uint32_t i = 0; i < TCP_PUT_MAX; i++) {
+		if (put_is_whole(&client->puts[i]))
+			put_hand_over(lane, &client->puts[i]);
+	}
+	while (client->grant_count > 0) {
 		struct tcp_lane *other = grant_pick(lane->lane.group);
 		struct tcp_grant grant;
 
@@ -120,28 +158,28 @@ void tcp_puts_hand_over(struct tcp_lane *lane)
 	}
 }
 
-/* --- the frame under way --- */
+/* --- the frames under way --- */
 
 static void put_done(struct xprt_move *move, int rc)
 {
+	struct tcp_put *put = CONTAINER_OF(move, struct tcp_put, move);
 	struct tcp_lane *lane = tcp_of(move->lane);
-	struct tcp_client *client = lane->client;
 
-	ASSERT(client->is_putting);
-	client->is_putting = false;
-	if (rc == 0 && !client->is_forgotten)
+	put_give(lane->client, put);
+	if (rc == 0 && !put->is_forgotten)
 		lane->lane.user->landed(&lane->lane, WIRE_GRANT, move->request, move->item,
 					move->offset, move->size);
 }
 
 /* Ask for the pieces from byte base on, as many as fit. */
-static bool span_locate(struct tcp_lane *lane, struct tcp_span *span, uint32_t base)
+static bool span_locate(struct tcp_lane *lane, struct tcp_put *put, uint32_t base)
 {
-	const struct xprt_move *put = &lane->client->put;
+	const struct xprt_move *move = &put->move;
+	struct tcp_span *span = &put->span;
 	int count;
 
-	count = lane->lane.user->locate(&lane->lane, WIRE_GRANT, put->request, put->item,
-					put->offset + base, put->size - base, span->iov,
+	count = lane->lane.user->locate(&lane->lane, WIRE_GRANT, move->request, move->item,
+					move->offset + base, move->size - base, span->iov,
 					TCP_IOV_MAX);
 	if (count <= 0)
 		return false;
@@ -149,113 +187,140 @@ static bool span_locate(struct tcp_lane *lane, struct tcp_span *span, uint32_t b
 	span->iov_count = (uint32_t)count;
 	span->base = base;
 	span->size = (uint32_t)tcp_iov_size(span->iov, span->iov_count);
-	ASSERT(span->size > 0 && span->size <= put->size - base);
+	ASSERT(span->size > 0 && span->size <= move->size - base);
 	return true;
 }
 
-bool tcp_put_span(struct tcp_lane *lane, uint32_t offset)
+const struct tcp_span *tcp_put_span(struct tcp_lane *lane, struct xprt_move *move, uint32_t offset)
 {
-	struct tcp_span *span = &lane->client->put_span;
+	struct tcp_put *put = CONTAINER_OF(move, struct tcp_put, move);
+	const struct tcp_span *span = &put->span;
 
 	ASSERT(offset >= span->base);
-	if (offset < span->base + span->size)
-		return true;
-	return offset == lane->client->put.size || span_locate(lane, span, offset);
+	if (offset < span->base + span->size || offset == move->size ||
+	    span_locate(lane, put, offset))
+		return span;
+	return NULL;
 }
 
-static bool put_begin(struct tcp_lane *lane, const struct tcp_grant *grant)
+/* A free one. */
+static struct tcp_put *put_find(struct tcp_client *client)
+{
+	uint32_t i = 0;
+
+	while (client->puts[i].is_used)
+		i++;
+	ASSERT(i < TCP_PUT_MAX);
+	return &client->puts[i];
+}
+
+static void put_begin(struct tcp_lane *lane, const struct tcp_grant *grant)
 {
 	struct tcp_client *client = lane->client;
-	struct xprt_move *put = &client->put;
+	struct tcp_put *put = put_find(client);
+	struct xprt_move *move = &put->move;
 	struct wire_data data = { .item = grant->item, .offset = grant->offset };
 	struct wire_header header;
 
-	put->request = grant->request;
-	put->item = grant->item;
-	put->offset = grant->offset;
-	put->size = grant->size;
-	put->done = put_done;
-	client->put_span = (struct tcp_span) { .iov = client->put_iov };
-	if (!span_locate(lane, &client->put_span, 0))
-		return false;
+	move->request = grant->request;
+	move->item = grant->item;
+	move->offset = grant->offset;
+	move->size = grant->size;
+	move->done = put_done;
+	put->span = (struct tcp_span) { .iov = put->iov };
+	if (!span_locate(lane, put, 0))
+		return;
 
 	wire_header_init(&header, WIRE_DATA_PUT, grant->request, 0, sizeof(data));
 	header.payload_size = grant->size;
-	memcpy(put->priv.frame, &header, sizeof(header));
-	memcpy(put->priv.frame + sizeof(header), &data, sizeof(data));
-	client->is_putting = true;
-	client->is_forgotten = false;
-	return true;
+	memcpy(move->priv.frame, &header, sizeof(header));
+	memcpy(move->priv.frame + sizeof(header), &data, sizeof(data));
+	put->is_used = true;
+	put->is_forgotten = false;
+	put->spare_at = client->spare_used;
+	client->spare_used += grant->size;
+	client->put_count++;
+	tcp_tx_move(lane, move);
+}
+
+static bool put_has_room(const struct tcp_client *client)
+{
+	return client->put_count < TCP_PUT_MAX &&
+	       client->grants[client->grant_first].size <= WIRE_DATA_MAX - client->spare_used;
 }
 
 void tcp_put_next(struct tcp_lane *lane)
 {
 	struct tcp_client *client = lane->client;
+	bool had_any = false;
 
-	if (client->is_putting || client->grant_count == 0)
-		return;
-	while (!client->is_putting && client->grant_count > 0) {
+	while (client->grant_count > 0 && put_has_room(client)) {
 		struct tcp_grant grant = grant_take(lane);
 
 		lane->lane.backlog_size -= TCP_HEAD_SIZE + grant.size;
-		if (put_begin(lane, &grant))
-			tcp_tx_move(lane, &client->put);
+		put_begin(lane, &grant);
+		had_any = true;
 	}
-	grants_unstall(lane->lane.group);
+	if (had_any)
+		grants_unstall(lane->lane.group);
 }
 
 /* --- forget --- */
 
-/* Copy what is left of the put under way to spare, and go on from there. */
-static bool put_copy_rest(struct tcp_lane *lane)
+/* Copy what is left of a put under way to its part of spare, and go on from there. */
+static bool put_copy_rest(struct tcp_lane *lane, struct tcp_put *put)
 {
-	struct tcp_client *client = lane->client;
-	struct xprt_move *put = &client->put;
-	struct tcp_span *span = &client->put_span;
-	uint32_t first = put->moved > TCP_HEAD_SIZE ? (uint32_t)(put->moved - TCP_HEAD_SIZE) : 0;
+	struct xprt_move *move = &put->move;
+	uint32_t first = move->moved > TCP_HEAD_SIZE ? (uint32_t)(move->moved - TCP_HEAD_SIZE) : 0;
+	uint8_t *spare = lane->client->spare + put->spare_at;
 	uint32_t copied = 0;
 
-	while (first + copied < put->size) {
+	while (first + copied < move->size) {
+		const struct tcp_span *span = tcp_put_span(lane, move, first + copied);
 		struct iovec iov[TCP_IOV_MAX];
 		uint32_t count;
 		uint64_t size;
 
-		if (!tcp_put_span(lane, first + copied))
+		if (span == NULL)
 			return false;
 		count = tcp_iov_slice(iov, TCP_IOV_MAX, span->iov, span->iov_count,
-				      first + copied - span->base, put->size - first - copied,
+				      first + copied - span->base, move->size - first - copied,
 				      &size);
 		for (uint32_t i = 0; i < count; i++) {
-			memcpy(client->spare + copied, iov[i].iov_base, iov[i].iov_len);
+			memcpy(spare + copied, iov[i].iov_base, iov[i].iov_len);
 			copied += (uint32_t)iov[i].iov_len;
 		}
 	}
-	span->iov[0] = (struct iovec) { client->spare, copied };
-	span->iov_count = 1;
-	span->base = first;
-	span->size = copied;
+	put->iov[0] = (struct iovec) { spare, copied };
+	put->span = (struct tcp_span) { put->iov, 1, first, copied };
 	return true;
 }
 
-static void put_forget(struct tcp_lane *lane, uint64_t request)
+static void put_forget(struct tcp_lane *lane, struct tcp_put *put)
 {
-	struct tcp_client *client = lane->client;
-
-	if (!client->is_putting || client->is_forgotten || client->put.request != request)
-		return;
-	if (client->put.state == TCP_MOVE_FINISHED) {
-		client->is_forgotten = true; /* landed() would come too late */
+	if (put->move.state == TCP_MOVE_FINISHED) {
+		put->is_forgotten = true; /* landed() would come too late */
 		return;
 	}
-	if (client->put.state == TCP_PUSH_QUEUED) {
-		tcp_tx_unmove(lane, &client->put);
-		client->is_putting = false;
+	if (put->move.state == TCP_PUSH_QUEUED) {
+		tcp_tx_unmove(lane, &put->move);
+		put_give(lane->client, put);
 		tcp_lane_wake(lane);
 		return;
 	}
-	client->is_forgotten = true;
-	if (!put_copy_rest(lane))
+	put->is_forgotten = true;
+	if (!put_copy_rest(lane, put))
 		tcp_lane_break(lane, -ECANCELED);
+}
+
+static void puts_forget(struct tcp_lane *lane, uint64_t request)
+{
+	for (uint32_t i = 0; i < TCP_PUT_MAX; i++) {
+		struct tcp_put *put = &lane->client->puts[i];
+
+		if (put->is_used && !put->is_forgotten && put->move.request == request)
+			put_forget(lane, put);
+	}
 }
 
 void tcp_forget(struct xprt_group *group, uint64_t request)
@@ -269,7 +334,7 @@ void tcp_forget(struct xprt_group *group, uint64_t request)
 		ASSERT(lane->client != NULL);
 		if (!tcp_lane_is_open(lane))
 			continue;
-		put_forget(lane, request);
+		puts_forget(lane, request);
 		if (lane->rx.state == TCP_RX_DATA && lane->rx.header.request == request)
 			lane->rx.span.iov = NULL;
 	}

@@ -240,11 +240,13 @@ static bool gather_move(struct tcp_lane *lane, struct gather *gather, struct xpr
 	if (move->moved < TCP_HEAD_SIZE)
 		gather_add(gather, move->priv.frame + move->moved, TCP_HEAD_SIZE - move->moved);
 	if (lane->client != NULL) {
-		if (!tcp_put_span(lane, offset)) {
+		const struct tcp_span *there = tcp_put_span(lane, move, offset);
+
+		if (there == NULL) {
 			tcp_lane_break(lane, -ECANCELED);
 			return false;
 		}
-		span = lane->client->put_span;
+		span = *there;
 	}
 	gather->iov_count += tcp_iov_slice(
 		gather->iov + gather->iov_count, TCP_IOV_MAX - gather->iov_count, span.iov,
@@ -388,7 +390,7 @@ void tcp_tx_last(struct tcp_lane *lane)
 
 	if (lane->is_connecting || lane->tx.broken != 0)
 		return;
-	if (lane->client != NULL && lane->client->is_putting)
+	if (lane->client != NULL && lane->client->put_count > 0)
 		return; /* locate() may not be asked in the middle of close() */
 	do {
 		if (tx_pending(&lane->tx) == 0)
