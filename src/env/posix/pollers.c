@@ -11,6 +11,10 @@
  * down to nothing: waiting for a drive or a slow peer costs no CPU. When something comes so soon
  * after the loop fell asleep that looking would have seen it, the window is SPIN_NS again.
  *
+ * The drive is busy for longer than the window (a back end says so): its completion ends the wait,
+ * and who asks meanwhile for what it has yet to bring waits for it anyway. Then looking goes on for
+ * SPIN_DRIVE_NS only, and says nothing of the window.
+ *
  * Others want the core: a sched_yield() that returns late says that somebody else ran, and the loop
  * goes to sleep. A loop with nothing to do sleeps in one call, however many pollers there are.
  */
@@ -21,12 +25,13 @@
 
 #include "posix_priv.h"
 
-#define SPIN_NS     (50 * NS_PER_US)
-#define SPIN_MIN_NS (2 * NS_PER_US) /* less than this is not worth a turn */
-#define EVENTS_NS   (10 * NS_PER_US)
-#define RELAX_NS    NS_PER_US        /* after so long in vain */
-#define RELAX_COUNT 4                /* of 10 to 50 ns each */
-#define YIELD_NS    (10 * NS_PER_US) /* nobody else ran in less: about 0.5 us are usual */
+#define SPIN_NS       (50 * NS_PER_US)
+#define SPIN_MIN_NS   (2 * NS_PER_US) /* less than this is not worth a turn */
+#define EVENTS_NS     (10 * NS_PER_US)
+#define SPIN_DRIVE_NS (3 * NS_PER_US)
+#define RELAX_NS      NS_PER_US        /* after so long in vain */
+#define RELAX_COUNT   4                /* of 10 to 50 ns each */
+#define YIELD_NS      (10 * NS_PER_US) /* nobody else ran in less: about 0.5 us are usual */
 
 /* Looking in vain: what shares the core's units goes on faster. */
 static void relax(void)
@@ -83,6 +88,8 @@ static bool is_spin_over(struct posix *posix, uint64_t now_ns)
 	struct posix_spin *spin = &posix->spin;
 
 	if (!spin->is_spinning)
+		return true;
+	if (spin->is_drive_busy && now_ns - spin->busy_ns >= SPIN_DRIVE_NS)
 		return true;
 	if (now_ns - spin->busy_ns < spin->window_ns &&
 	    (now_ns - spin->events_ns < EVENTS_NS || !has_given_way(posix, now_ns)))

@@ -62,6 +62,7 @@ struct pool {
 struct posix_spin {
 	bool was_busy;      /* something was done in the last turn */
 	bool is_spinning;   /* since something was done */
+	bool is_drive_busy; /* for a while: set by a back end */
 	uint64_t busy_ns;   /* when that was, last */
 	uint64_t events_ns; /* when descriptors were last looked at meanwhile */
 	uint64_t window_ns; /* so long behind busy_ns it goes on looking */

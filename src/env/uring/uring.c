@@ -4,7 +4,8 @@
  *
  * blk_submit() only lists. The next turn of the loop fills an entry of the ring for each that is
  * listed, while fewer than RING_DEPTH are with the kernel, and hands all over with one system call;
- * then it waits in epoll, where the ring stands beside the sockets. Completions are work of the
+ * then it waits in epoll, where the ring stands beside the sockets. A large write goes at once: who
+ * writes several makes the checksums of the next meanwhile. Completions are work of the
  * kernel's in this thread's name (IORING_SETUP_COOP_TASKRUN): they end the wait as a signal would,
  * without a handler, and collect() finds them in the ring behind the events of every turn.
  *
@@ -40,10 +41,15 @@
 /*
  * Bytes of reads with the kernel at once. Drives serve all they are given side by side: with 16 MiB
  * of it the pieces of eight blocks ended together, late, and nothing was sent meanwhile (1 MiB gets
- * from a file: 1.6 instead of 3.0 GiB/s). This covers 1 ms of a drive of 4 GiB/s. Nobody waits for
- * a piece of a write: their users' own limits do.
+ * from a file: 1.6 instead of 3.0 GiB/s). This covers 1 ms of a drive of 4 GiB/s. A few commands
+ * may be more: they are large, and one is no queue. Nobody waits for a piece of a write: their
+ * users' own limits do.
  */
 #define RING_READ_MAX (4 * MiB)
+#define RING_READ_FEW 8
+/* So much is with the kernel that no drive is through with it soon: 0.15 ms at 7 GiB/s. */
+#define DRIVE_BUSY    MiB
+#define WRITE_NOW     (256 * KiB) /* a write of so much is not listed */
 #define COLLECT_MAX   64
 #define FILE_SLOTS    64
 #define IO_MAX        GiB /* larger goes to the pool: results of the ring are 32 bits */
@@ -59,7 +65,9 @@ struct uring {
 	struct list listed;         /* likewise, all but reads */
 	struct list entered;        /* have an entry that the kernel has not taken */
 	uint32_t in_kernel;
-	uint64_t read_bytes; /* of reads in the ring and with the kernel */
+	uint32_t read_count; /* reads in the ring and with the kernel, … */
+	uint64_t read_bytes; /* … and their bytes */
+	uint64_t bytes;      /* likewise of reads and writes */
 	bool is_refused;     /* the kernel took the ring away: all goes to the pool */
 	bool has_files;
 	bool file_used[FILE_SLOTS];
@@ -134,17 +142,6 @@ static void uring_blk_close(struct env *env, struct env_blk *blk)
 
 /* --- to the kernel --- */
 
-static void uring_blk_submit(struct env *env, struct env_io *io)
-{
-	struct uring *uring = uring_of(env);
-
-	ASSERT_SLOW(blk_io_is_valid(io));
-	if (uring->is_refused || io->kind == ENV_DISCARD || io->size > IO_MAX)
-		pool_submit(&uring->posix, io);
-	else
-		list_add_tail(io->kind == ENV_READ ? &uring->reads : &uring->listed, &io->node);
-}
-
 static void entry_fill_move(const struct uring *uring, struct io_uring_sqe *sqe,
 			    const struct env_io *io, int fd)
 {
@@ -183,7 +180,7 @@ static struct env_io *listed_next(const struct uring *uring)
 	struct env_io *read = list_head(&uring->reads, struct env_io, node);
 
 	if (read != NULL &&
-	    (uring->read_bytes == 0 || uring->read_bytes + read->size <= RING_READ_MAX))
+	    (uring->read_count < RING_READ_FEW || uring->read_bytes + read->size <= RING_READ_MAX))
 		return read;
 	return list_head(&uring->listed, struct env_io, node);
 }
@@ -200,8 +197,11 @@ static void entries_fill(struct uring *uring)
 		if (sqe == NULL)
 			return;
 		entry_fill(uring, sqe, io);
-		if (io->kind == ENV_READ)
+		uring->bytes += io->size;
+		if (io->kind == ENV_READ) {
+			uring->read_count++;
 			uring->read_bytes += io->size;
+		}
 		list_del(&io->node);
 		list_add_tail(&uring->entered, &io->node);
 	}
@@ -256,6 +256,19 @@ static bool ring_submit(struct uring *uring)
 	return true;
 }
 
+static void uring_blk_submit(struct env *env, struct env_io *io)
+{
+	struct uring *uring = uring_of(env);
+
+	ASSERT_SLOW(blk_io_is_valid(io));
+	if (uring->is_refused || io->kind == ENV_DISCARD || io->size > IO_MAX)
+		pool_submit(&uring->posix, io);
+	else
+		list_add_tail(io->kind == ENV_READ ? &uring->reads : &uring->listed, &io->node);
+	if (io->kind == ENV_WRITE && io->size >= WRITE_NOW)
+		(void)ring_submit(uring); /* not taken: the loop tries again */
+}
+
 /* --- from the kernel --- */
 
 static bool is_whole(const struct env_io *io, int32_t result)
@@ -266,10 +279,13 @@ static bool is_whole(const struct env_io *io, int32_t result)
 static void io_landed(struct uring *uring, struct env_io *io, int32_t result, struct list *done)
 {
 	ASSERT(uring->in_kernel > 0);
+	ASSERT(uring->bytes >= io->size);
 	uring->in_kernel--;
+	uring->bytes -= io->size;
 	if (io->kind == ENV_READ) {
 		ASSERT(uring->read_bytes >= io->size);
 		uring->read_bytes -= io->size;
+		uring->read_count--;
 	}
 	if (is_whole(io, result) || (result < 0 && result != -EAGAIN && result != -EINTR)) {
 		io->result = result;
@@ -315,6 +331,7 @@ static int uring_poll(struct env *env, uint64_t timeout_ns)
 		timeout_ns = MIN(timeout_ns, RETRY_NS);
 	if (io_uring_cq_ready(&uring->ring) > 0)
 		timeout_ns = 0;
+	uring->posix.spin.is_drive_busy = !uring->is_refused && uring->bytes >= DRIVE_BUSY;
 	return posix_poll(env, timeout_ns);
 }
 

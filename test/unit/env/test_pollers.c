@@ -7,11 +7,12 @@
 #include "../../lib/t.h"
 
 #include <pthread.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "../../../src/env/posix/posix.h"
+#include "../../../src/env/posix/posix_priv.h"
 #include "../../lib/back_end.h"
 
 struct watched {
@@ -127,6 +128,41 @@ static void a_poller_is_looked_at_while_it_works_and_a_little_longer(void **stat
 	poll_for(env, 100 * NS_PER_MS);
 	assert_true(watched.slept >= 1);
 	assert_true(cpu_ns() - before < 20 * NS_PER_MS);
+	env->ops->poller_remove(env, &watched.poller);
+}
+
+/* How often of ten the window is as it was behind a turn's work and a sleep. */
+static uint32_t windows_kept(struct env *env, struct watched *watched)
+{
+	struct posix_spin *spin = &posix_of(env)->spin;
+	uint32_t kept = 0;
+
+	for (int i = 0; i < 10; i++) {
+		uint32_t slept = watched->slept;
+
+		spin->window_ns = 50 * NS_PER_US;
+		watched->todo = 1;
+		poll_for(env, NS_PER_MS);
+		assert_true(watched->slept > slept);
+		kept += spin->window_ns == 50 * NS_PER_US;
+	}
+	return kept;
+}
+
+/* Its completion will end the wait: nothing is learned from looking in vain meanwhile. A core that
+ * somebody else wants may spoil some of it. */
+static void beside_a_busy_drive_it_sleeps_soon(void **state)
+{
+	struct env *env = *state;
+	struct watched watched;
+
+	if (strcmp(env->ops->name, "posix") != 0)
+		skip(); /* env/uring knows itself what it has given to the drive */
+	watched_add(&watched, env);
+	posix_of(env)->spin.is_drive_busy = true;
+	assert_true(windows_kept(env, &watched) >= 5);
+	posix_of(env)->spin.is_drive_busy = false;
+	assert_int_equal(windows_kept(env, &watched), 0);
 	env->ops->poller_remove(env, &watched.poller);
 }
 
@@ -253,6 +289,7 @@ static int run_all(const char *back_end)
 	const struct CMUnitTest tests[] = {
 		T(an_idle_poller_sleeps_and_costs_nothing),
 		T(a_poller_is_looked_at_while_it_works_and_a_little_longer),
+		T(beside_a_busy_drive_it_sleeps_soon),
 		T(what_comes_at_the_last_moment_is_not_slept_over),
 		T(a_poller_may_leave_while_it_is_looked_at),
 		T(a_busy_poller_keeps_nobody_waiting),

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "../../../src/base/log.h"
+#include "../../../src/env/posix/posix_priv.h"
 #include "../../../src/env/uring/uring.h"
 
 #include "../../../src/env/choose.h"
@@ -230,6 +231,59 @@ static void commands_of_a_turn_go_in_one_call(void **state)
 	assert_int_equal(kernel.of_file, 100);
 	assert_int_equal(bench->env->ops->poll(bench->env, 0), 0);
 	assert_int_equal(kernel.submits, 1); /* nothing to do: nothing is called */
+}
+
+/* Pollers are not looked at for long then; and a large write waits for no turn. */
+static void a_busy_drive_is_known(void **state)
+{
+	struct bench *bench = *state;
+	struct env *env = bench->env;
+	const struct posix *posix = posix_of(env);
+
+	for (int kind = ENV_READ; kind <= ENV_WRITE; kind++) {
+		for (size_t size = 128 * KiB; size <= 2 * MiB; size *= 4) {
+			int submits;
+
+			bench->iovs[0][0] = (struct iovec) { bench->memory, size };
+			bench->ios[0] = (struct env_io) { .done = io_done,
+							  .blk = bench->blk,
+							  .kind = (enum env_io_kind)kind,
+							  .size = size,
+							  .iov = bench->iovs[0],
+							  .iov_count = 1 };
+			submits = kernel.submits;
+			env->ops->blk_submit(env, &bench->ios[0]);
+			assert_int_equal(kernel.submits - submits,
+					 kind == ENV_WRITE && size >= 256 * KiB);
+			done_count = -1;
+			assert_int_equal(env->ops->poll(env, 0), 0);
+			assert_int_equal(posix->spin.is_drive_busy, size >= MiB);
+			poll_until_done(bench, 0);
+			assert_int_equal(bench->ios[0].result, size);
+		}
+	}
+	assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_false(posix->spin.is_drive_busy);
+}
+
+/* Of large reads a few are with the kernel all the same, of smaller ones as many as 4 MiB. */
+static void reads_with_the_kernel_are_bounded(void **state)
+{
+	struct bench *bench = *state;
+
+	for (size_t size = 64 * KiB; size <= MiB; size *= 4) {
+		kernel.in_kernel_max = 0;
+		done_count = 0;
+		for (int i = 0; i < 100; i++) {
+			submit(bench, i, ENV_READ, 1);
+			bench->iovs[i][0] =
+				(struct iovec) { bench->memory + (size_t)(i % 4) * MiB, size };
+			bench->ios[i].offset = (uint64_t)(i % 4) * MiB;
+			bench->ios[i].size = size;
+		}
+		poll_until_done(bench, 100);
+		assert_int_equal(kernel.in_kernel_max, MAX(4 * MiB / size, 8));
+	}
 }
 
 static void no_more_is_with_the_kernel_than_results_have_room(void **state)
@@ -581,6 +635,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(commands_of_a_turn_go_in_one_call),
+		T(a_busy_drive_is_known),
+		T(reads_with_the_kernel_are_bounded),
 		T(no_more_is_with_the_kernel_than_results_have_room),
 		T(declared_memory_goes_by_registered_buffers),
 		T(memory_that_cannot_be_registered_works_without),
