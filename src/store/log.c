@@ -13,7 +13,8 @@
  *      somebody waits for it to be durable and no other group is under way: the durable puts that
  *      come while one is written share the next (group commit). Closing encodes the header page.
  *   4. Closed records are written in order of place, header first, as commands of at most
- *      write_size, at most queue_depth in flight, WRITES_BESIDE_READS while somebody reads.
+ *      write_size (and the header), at most queue_depth in flight, WRITES_BESIDE_READS while
+ * somebody reads.
  *   5. When all commands of a record have ended, its blocks are read from the medium, its puts'
  *      buffers go back, and what waits for it goes on to the next flush (flush.c).
  *
@@ -99,6 +100,7 @@ static void write_ended(struct env_io *io);
 
 static void write_submit(struct shard *shard, struct log_write *write, struct log_record *record)
 {
+	uint64_t max = shard->opts.write_size;
 	uint64_t size = 0;
 	uint32_t count = 0;
 	uint64_t offset = segment_offset(shard, segment_index(shard, record->segment),
@@ -107,9 +109,10 @@ static void write_submit(struct shard *shard, struct log_write *write, struct lo
 	if (record->submitted_pages == 0) {
 		write->iov[count++] = (struct iovec) { record->header, PAGE_SIZE };
 		size += PAGE_SIZE;
+		max += PAGE_SIZE; /* else the last page of a block would be a command of its own */
 	}
-	while (count < ENV_IOV_MAX && size < shard->opts.write_size &&
-	       piece_next(record, shard->opts.write_size - size, &write->iov[count]))
+	while (count < ENV_IOV_MAX && size < max &&
+	       piece_next(record, max - size, &write->iov[count]))
 		size += write->iov[count++].iov_len;
 	ASSERT(size > 0);
 

@@ -8,7 +8,9 @@
  *      against the record's header, which is read first; a range of a small block by reading all of
  *      it, and nothing is handed on before it is checked.
  *   2. At most SHARD_READ_WINDOW commands are in flight, each within a buffer.
- *   3. Each piece that landed is checked (if by stride) and handed on; in order, if asked.
+ *   3. Each piece that landed is checked and handed on; in order, if asked. A checksum takes as
+ *      long as the drive needs for a few pages, so that checks are made from the loop, CHECK_TURN
+ *      bytes a turn: what is to be read next, of whichever block, goes to the drive before them.
  *   4. When all have landed, done() gets the verdict. A block that recovery had marked is believed
  *      from now on.
  *
@@ -26,7 +28,8 @@
 
 #include "shard_priv.h"
 
-#define BUSY_NS (50 * NS_PER_MS) /* behind a read another is likely */
+#define BUSY_NS    (50 * NS_PER_MS) /* behind a read another is likely */
+#define CHECK_TURN (256 * KiB)      /* 25 us where a core checks 10 GiB/s */
 
 struct read_io {
 	struct env_io io;
@@ -44,7 +47,7 @@ struct read_state {
 	struct shard_read *read;
 	struct disk_record *header; /* a page of its own; foreign: for the tail */
 	struct read_io ios[SHARD_READ_WINDOW];
-	uint32_t in_flight;
+	uint32_t in_flight;     /* commands, until they are checked */
 	uint64_t begin;         /* what is read of the block: begin, … */
 	uint64_t end;           /* and end */
 	uint64_t next;          /* next to be asked for */
@@ -285,23 +288,56 @@ static void pieces_tell(struct read_state *state)
 
 static void read_pump(struct read_state *state);
 
+/* A command has ended, and its piece is as it should be, or state->rc says why not. */
+static void piece_done(struct read_state *state, struct read_io *io)
+{
+	ASSERT(state->in_flight > 0);
+	state->in_flight--;
+	io->is_landed = true;
+	pieces_tell(state);
+	read_pump(state);
+}
+
+/* What has landed is checked in order of landing. */
+static void checks_run(struct env_task *task)
+{
+	struct shard *shard = CONTAINER_OF(task, struct shard, check_task);
+	struct read_io *io;
+	uint64_t size = 0;
+
+	CHECK_OBJ(shard, SHARD_MAGIC);
+	while (size < CHECK_TURN &&
+	       (io = list_head(&shard->landed, struct read_io, io.node)) != NULL) {
+		list_del(&io->io.node);
+		size += io->io.size;
+		if (io->state->rc == 0)
+			command_check(io->state, io);
+		piece_done(io->state, io);
+	}
+	if (!list_is_empty(&shard->landed))
+		shard->env->ops->defer(shard->env, &shard->check_task);
+}
+
 static void piece_landed(struct env_io *env_io)
 {
 	struct read_io *io = CONTAINER_OF(env_io, struct read_io, io);
 	struct read_state *state = io->state;
+	struct shard *shard = state->shard;
 
-	CHECK_OBJ(state->shard, SHARD_MAGIC);
+	CHECK_OBJ(shard, SHARD_MAGIC);
 	ASSERT(io->is_busy);
-	state->in_flight--;
-	io->is_landed = true;
-	if (env_io->result < 0) {
+	if (env_io->result < 0)
 		state->rc = (int)env_io->result;
-	} else if (state->rc == 0) {
-		state->shard->stats.read_bytes += env_io->size;
-		command_check(state, io);
+	else
+		shard->stats.read_bytes += env_io->size;
+	if (state->rc == 0 && state->is_checked) {
+		list_add_tail(&shard->landed, &io->io.node);
+		shard->env->ops->defer(shard->env, &shard->check_task);
+		return;
 	}
-	pieces_tell(state);
-	read_pump(state);
+	if (state->rc == 0 && io->is_tail)
+		tail_copy(state, io);
+	piece_done(state, io);
 }
 
 static struct read_io *io_idle(struct read_state *state)
@@ -319,7 +355,7 @@ static uint64_t command_size(const struct read_state *state)
 	const struct shard_read *read = state->read;
 
 	if (read->is_foreign && !state->is_checked)
-		return SHARD_READ_SIZE;
+		return SHARD_READ_LARGE;
 	return read->size <= SHARD_READ_WINDOW * SHARD_READ_SMALL ? SHARD_READ_SMALL
 								  : SHARD_READ_SIZE;
 }
@@ -567,6 +603,8 @@ void read_init(struct shard *shard, void *memory)
 	struct read_state *states = (struct read_state *)(void *)(headers + SHARD_READ_MAX);
 
 	list_init(&shard->reads);
+	list_init(&shard->landed);
+	shard->check_task.run = checks_run;
 	for (uint32_t i = 0; i < SHARD_READ_MAX; i++) {
 		states[i].shard = shard;
 		states[i].header = &headers[i];

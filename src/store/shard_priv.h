@@ -40,6 +40,8 @@
 /* Of a command of a read of at most SHARD_READ_WINDOW of them: its pieces are checked and sent
  * while the next are read. */
 #define SHARD_READ_SMALL (256 * KiB)
+/* Of a command whose pieces nobody waits for. */
+#define SHARD_READ_LARGE (2 * MiB)
 #define SHARD_FOOT_MAX   3u     /* segments that are open or being sealed */
 #define SHARD_SPARE      2u     /* free segments that only reclaim may open; 1 of few */
 #define FOOT_NAMES_MAX   65534u /* rows + 1 fit into 16 bits */
@@ -388,8 +390,10 @@ struct shard {
 	struct list drops_waiting; /* for room */
 	uint32_t drop_count;       /* under way */
 	struct list reads;         /* unused read_state */
-	uint32_t read_count;       /* under way */
-	uint64_t read_ns;          /* when one began last */
+	struct list landed;        /* read_io.io.node: to be checked */
+	struct env_task check_task;
+	uint32_t read_count; /* under way */
+	uint64_t read_ns;    /* when one began last */
 
 	struct shard_stats stats;
 };

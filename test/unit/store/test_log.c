@@ -104,6 +104,23 @@ static void group_of(struct store_bench *bench, uint32_t size, uint32_t count, d
 	number += count;
 }
 
+/* The header rides with the first command: the last page is not left for one of its own. */
+static void whole_commands_of_payload_are_as_many_writes(void **state)
+{
+	struct store_bench bench;
+
+	opened(&bench, 1);
+	assert_int_equal(bench.opts.write_size, 256 * KiB);
+	assert_int_equal(bench_put(&bench, 0, MiB, true), 0); /* the segment is open */
+	for (uint32_t i = 1; i <= 3; i++) {
+		uint64_t before = bench.fake.writes;
+
+		assert_int_equal(bench_put(&bench, i, i * 256 * (uint32_t)KiB, true), 0);
+		assert_int_equal(bench.fake.writes - before, i);
+	}
+	closed(&bench);
+}
+
 static void small_blocks_share_headers(void **state)
 {
 	struct store_bench bench;
@@ -174,6 +191,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_is_got_now_and_after_a_restart),
 		cmocka_unit_test(a_block_is_read_from_the_put_before_it_is_written),
+		cmocka_unit_test(whole_commands_of_payload_are_as_many_writes),
 		cmocka_unit_test(small_blocks_share_headers),
 		cmocka_unit_test(durable_puts_commit_in_groups),
 		cmocka_unit_test(a_full_medium_forgets_its_oldest),

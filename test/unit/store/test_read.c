@@ -166,6 +166,87 @@ static void an_expired_block_is_a_miss(void **state)
 	closed(&bench);
 }
 
+/* --- checks and reads side by side --- */
+
+struct turn_read {
+	struct shard_read read;
+	struct iovec iov;
+	uint64_t told;
+	bool is_done;
+	int rc;
+};
+
+static void turn_piece(struct shard_read *read, uint32_t begin, uint32_t size, void *data)
+{
+	CONTAINER_OF(read, struct turn_read, read)->told += size;
+}
+
+static void turn_done(struct shard_read *read, int rc)
+{
+	struct turn_read *mine = CONTAINER_OF(read, struct turn_read, read);
+
+	mine->is_done = true;
+	mine->rc = rc;
+}
+
+static void turn_begin(struct store_bench *bench, struct turn_read *mine, uint32_t number)
+{
+	struct store_id id;
+
+	bench_id(number, &id);
+	*mine = (struct turn_read) { .iov = { aligned_alloc(PAGE_SIZE, MiB), MiB } };
+	mine->read = (struct shard_read) { .size = MiB,
+					   .buffers = &mine->iov,
+					   .buffer_count = 1,
+					   .piece = turn_piece,
+					   .done = turn_done };
+	assert_true(shard_find(bench->shard, &id, &mine->read.ref));
+	shard_pin(bench->shard, &mine->read.ref);
+	assert_int_equal(shard_read_start(bench->shard, &mine->read), 0);
+}
+
+static void turn_end(struct store_bench *bench, struct turn_read *mine)
+{
+	assert_true(mine->is_done);
+	assert_int_equal(mine->told, MiB);
+	assert_int_equal(mine->rc, 0);
+	shard_unpin(bench->shard, &mine->read.ref);
+	free(mine->iov.iov_base);
+}
+
+/* Whatever has landed together: a turn checks one piece, so that the next commands are on their way
+ * before the others are. What is not checked waits for nothing. */
+static void a_turn_checks_one_piece(void **state)
+{
+	for (uint32_t verify = STORE_VERIFY_NONE; verify <= STORE_VERIFY_MEDIUM; verify++) {
+		struct turn_read reads[2];
+		struct store_bench bench;
+		uint64_t told_max = 0;
+		uint64_t told = 0;
+
+		opened(&bench, (enum store_verify)verify);
+		for (uint32_t i = 0; i < 2; i++)
+			assert_int_equal(bench_put(&bench, i, MiB, true), 0);
+		for (uint32_t i = 0; i < 2; i++)
+			turn_begin(&bench, &reads[i], i);
+		for (uint32_t turn = 0; turn < 100 && told < 2 * MiB; turn++) {
+			uint64_t now;
+
+			assert_int_equal(bench.env->ops->poll(bench.env, 0), 0);
+			now = reads[0].told + reads[1].told;
+			told_max = MAX(told_max, now - told);
+			told = now;
+		}
+		if (verify == STORE_VERIFY_NONE)
+			assert_int_equal(told_max, 2 * MiB);
+		else
+			assert_int_equal(told_max, 256 * KiB);
+		for (uint32_t i = 0; i < 2; i++)
+			turn_end(&bench, &reads[i]);
+		closed(&bench);
+	}
+}
+
 /* --- straight into a client's memory --- */
 
 static void foreign_reads_are_what_was_put(void **state)
@@ -315,6 +396,7 @@ int main(void)
 		cmocka_unit_test(in_order_pieces_are_checked_first),
 		cmocka_unit_test(a_failed_read_is_a_miss),
 		cmocka_unit_test(an_expired_block_is_a_miss),
+		cmocka_unit_test(a_turn_checks_one_piece),
 		cmocka_unit_test(foreign_reads_are_what_was_put),
 		cmocka_unit_test(what_fits_is_told_from_what_does_not),
 		cmocka_unit_test(a_mismatch_in_foreign_memory_condemns_nothing),
