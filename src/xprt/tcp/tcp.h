@@ -43,6 +43,9 @@
 #define TCP_PREFACE_NS     (5 * NS_PER_S)
 #define TCP_STALL_NS       (2 * NS_PER_S)
 #define TCP_TICK_NS        (NS_PER_S / 2)
+/* A grant that is larger begins behind no other: one call is little beside it, and its lane is to
+ * go on with what comes meanwhile. */
+#define TCP_PUT_SMALL (128 * KiB)
 /*
  * Bytes a lane may receive in one go, so that it starves neither the others nor its own user, who
  * waits to hear of it: with 4 MiB a client took all eight blocks that were under way before it

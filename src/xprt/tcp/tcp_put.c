@@ -243,10 +243,15 @@ static void put_begin(struct tcp_lane *lane, const struct tcp_grant *grant)
 	tcp_tx_move(lane, move);
 }
 
+/* Whether the first grant may begin. */
 static bool put_has_room(const struct tcp_client *client)
 {
-	return client->put_count < TCP_PUT_MAX &&
-	       client->grants[client->grant_first].size <= WIRE_DATA_MAX - client->spare_used;
+	uint32_t size = client->grants[client->grant_first].size;
+
+	if (client->put_count == 0)
+		return true;
+	return client->put_count < TCP_PUT_MAX && size <= TCP_PUT_SMALL &&
+	       size <= WIRE_DATA_MAX - client->spare_used;
 }
 
 void tcp_put_next(struct tcp_lane *lane)
