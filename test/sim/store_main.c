@@ -47,7 +47,7 @@ uint64_t world_forgotten(const struct world *world)
 {
 	struct shard_stats stats;
 
-	if (world->shard == NULL)
+	if (world->shard == NULL || world->is_counted)
 		return world->forgotten;
 	shard_get_stats(world->shard, &stats);
 	return world->forgotten + stats.forgotten;
@@ -57,7 +57,7 @@ uint64_t world_forgotten_leased(const struct world *world)
 {
 	struct shard_stats stats;
 
-	if (world->shard == NULL)
+	if (world->shard == NULL || world->is_counted)
 		return world->forgotten_leased;
 	shard_get_stats(world->shard, &stats);
 	return world->forgotten_leased + stats.forgotten_leased;
@@ -67,7 +67,7 @@ uint64_t world_forgotten_quota(const struct world *world)
 {
 	struct shard_stats stats;
 
-	if (world->shard == NULL)
+	if (world->shard == NULL || world->is_counted)
 		return world->forgotten_quota;
 	shard_get_stats(world->shard, &stats);
 	return world->forgotten_quota + stats.forgotten_quota;
@@ -77,7 +77,7 @@ uint64_t world_written(const struct world *world)
 {
 	struct shard_stats stats;
 
-	if (world->shard == NULL)
+	if (world->shard == NULL || world->is_counted)
 		return world->written;
 	shard_get_stats(world->shard, &stats);
 	return world->written + stats.rewritten_bytes + 2 * stats.rewritten * PAGE_SIZE;
@@ -97,6 +97,7 @@ static void account_keep(struct world *world)
 	world->forgotten = world_forgotten(world);
 	world->forgotten_leased = world_forgotten_leased(world);
 	world->forgotten_quota = world_forgotten_quota(world);
+	world->is_counted = true;
 }
 
 bool world_may_lose(const struct world *world)
@@ -197,6 +198,7 @@ static int process_open(struct world *world)
 	world->room_task = (struct env_task) { .run = room_run };
 	shard_on_room(world->shard, &world->room_task);
 	world->stored_here = 0;
+	world->is_counted = false;
 	world->was_empty = world->restarts == 0;
 	quota_give(world);
 	return 0;

@@ -50,8 +50,9 @@ struct world {
 	struct list drops;
 	struct list leases;
 	struct world_payer payers[PAYER_MAX];
-	bool is_dying; /* callbacks that still come mean nothing */
-	bool is_quiet; /* nothing new is begun */
+	bool is_dying;   /* callbacks that still come mean nothing */
+	bool is_quiet;   /* nothing new is begun */
+	bool is_counted; /* what the process has counted is below: it is stopping */
 	/* Forgetting: what the store says that it forgot, and what the model missed. */
 	uint64_t forgotten; /* of processes that are gone */
 	uint64_t missed;
