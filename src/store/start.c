@@ -142,6 +142,8 @@ static int geometry_of_memory(const struct shard_memory *memory, struct geometry
 		room = DISK_SEGMENT_MAX;
 		while (room > MiB && memory->size / room < MEMORY_SEGMENTS)
 			room /= 2;
+		while (room < DISK_SEGMENT_MAX && room / 4 < memory->block_max)
+			room *= 2;
 	}
 	if (!is_power_of_2(room) || room < PAGE_SIZE || room > DISK_SEGMENT_MAX ||
 	    memory->size / room < 4)
