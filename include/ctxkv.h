@@ -236,7 +236,13 @@ CTXKV_API CTXKV_MUST_USE int ctxkv_open(const struct ctxkv_opts *opts, uint64_t 
 					struct ctxkv_client **client_out, char *message_out,
 					size_t message_size);
 
-/* Cancel what is outstanding, wait for its release, free, set *client to NULL. NULL is a no-op. */
+/*
+ * Cancel what is outstanding, wait for its release, free, set *client to NULL. NULL is a no-op.
+ * Only where a server of this host stands still that reaches an op's own memory does that take
+ * time: at most as long as it says that it may (10 s where it does not), 5 s, and 30 s where its
+ * drive moves into that memory by itself. Then an error is logged, and memory that is still named
+ * must not be used before that server has ended.
+ */
 CTXKV_API void ctxkv_close(struct ctxkv_client **client);
 
 /* Queue up to count ops. Returns how many were taken (fewer: collect events first) or an error. An

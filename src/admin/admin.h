@@ -21,10 +21,11 @@
 
 #define ADMIN_CONNECTIONS 32
 #define ADMIN_CONNECTION_SIZE                                                                      \
-	(16 * KiB)            /* a request's line and headers, and a piece of its answer */
-#define ADMIN_BODY_MAX   4096 /* bytes of a request's body */
-#define ADMIN_IDLE_S     10   /* a connection on which nothing moves is closed */
-#define ADMIN_COMMAND_NS (5 * NS_PER_S)
+	(16 * KiB)             /* a request's line and headers, and a piece of its answer */
+#define ADMIN_BODY_MAX    4096 /* bytes of a request's body */
+#define ADMIN_IDLE_S      10   /* a connection on which nothing moves is closed */
+#define ADMIN_COMMAND_NS  (5 * NS_PER_S)
+#define ADMIN_RELOAD_TEXT 1024 /* bytes of what a reload came to */
 
 struct admin;
 
@@ -32,9 +33,10 @@ struct admin_opts {
 	const char *address;    /* "127.0.0.1:9901" */
 	const char *token_text; /* of the token's file; NULL: no token, nothing can be changed */
 	const struct options *options; /* shown as configuration; borrowed until stop */
-	/* Have the secrets read again, as by SIGHUP; on the admin thread, does not wait for it. 0,
-	 * or why not. May be NULL. */
-	int (*reload)(void *ctx, char message_out[256]);
+	/* Have secrets read and media opened again, as by SIGHUP (is_asked), or say what the last
+	 * asking came to: 0, or why it failed, and text; -EINPROGRESS: it is not done yet; -ENOENT:
+	 * nobody asked. On the admin thread, waits a moment at most. May be NULL. */
+	int (*reload)(void *ctx, bool is_asked, char *text, size_t text_size);
 	void *ctx;
 };
 

@@ -80,8 +80,6 @@ static void print_tenant_gauge(FILE *out, const struct view *view, const char *n
 		uint64_t value;
 
 		memcpy(&value, (const char *)&view->tenants[i] + offset, sizeof(value));
-		if (value == TENANT_USED_UNKNOWN)
-			continue;
 		fprintf(out, "%s{tenant=\"%s\"} %" PRIu64 "\n", name, view->tenants[i].name, value);
 	}
 }

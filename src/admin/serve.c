@@ -3,6 +3,7 @@
  * From a request to its reply: a table of routes, who may, and what each does. Knows nothing of
  * HTTP's bytes, so that tests call it.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,19 +185,35 @@ static bool serve_drop(struct admin *admin, const struct admin_request *request,
 	return reply_json(reply, HTTP_OK, json_pack("{s:b}", "dropped", 1));
 }
 
-static bool serve_reload(struct admin *admin, const struct admin_request *request,
-			 struct admin_reply *reply)
+/* What a reload came to. */
+static bool reply_reload(struct admin *admin, bool is_asked, struct admin_reply *reply)
 {
-	char message[256] = "";
+	char text[ADMIN_RELOAD_TEXT] = "";
 	int rc;
 
 	if (admin->opts.reload == NULL || admin->server == NULL)
 		return reply_error(reply, HTTP_CONFLICT, "there is nothing to reload");
-	rc = admin->opts.reload(admin->opts.ctx, message);
+	rc = admin->opts.reload(admin->opts.ctx, is_asked, text, sizeof(text));
+	if (rc == -EINPROGRESS)
+		return reply_json(reply, HTTP_ACCEPTED, json_pack("{s:s}", "reload", "running"));
+	if (rc == -ENOENT && text[0] == '\0')
+		return reply_json(reply, HTTP_OK, json_pack("{s:s}", "reload", "none"));
 	if (rc < 0)
-		return reply_error(reply, HTTP_CONFLICT,
-				   message[0] != '\0' ? message : err_str(rc));
-	return reply_json(reply, HTTP_ACCEPTED, json_pack("{s:s}", "reload", "begun"));
+		return reply_error(reply, HTTP_CONFLICT, text[0] != '\0' ? text : err_str(rc));
+	return reply_json(reply, HTTP_OK,
+			  json_pack("{s:s, s:s}", "reload", "done", "message", text));
+}
+
+static bool serve_reload(struct admin *admin, const struct admin_request *request,
+			 struct admin_reply *reply)
+{
+	return reply_reload(admin, true, reply);
+}
+
+static bool serve_reloaded(struct admin *admin, const struct admin_request *request,
+			   struct admin_reply *reply)
+{
+	return reply_reload(admin, false, reply);
 }
 
 /* --- routes --- */
@@ -215,6 +232,7 @@ static const struct route {
 	{ "/v1/health", false, false, serve_health },
 	{ "/v1/ready", false, false, serve_ready },
 	{ "/v1/reload", true, false, serve_reload },
+	{ "/v1/reloaded", false, false, serve_reloaded },
 	{ "/v1/sessions", false, false, serve_sessions },
 	{ "/v1/status", false, false, serve_status },
 	{ "/v1/tenants", false, false, serve_tenants },

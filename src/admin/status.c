@@ -198,9 +198,7 @@ static json_t *tenants_array(const struct view *view)
 						       (int)row->secret_count, "sessions",
 						       number(row->session_count), "quota_bytes",
 						       number(row->quota_bytes), "used_bytes",
-						       row->used_bytes == TENANT_USED_UNKNOWN
-							       ? json_null()
-							       : number(row->used_bytes)));
+						       number(row->used_bytes)));
 	}
 	return array;
 }

@@ -65,11 +65,7 @@ static void tenant_merge(struct view *view, const struct tenant_row *more)
 		view->tenants[view->tenant_count++] = *more;
 	} else if (row != NULL) {
 		row->session_count += more->session_count;
-		if (row->used_bytes != TENANT_USED_UNKNOWN &&
-		    more->used_bytes != TENANT_USED_UNKNOWN)
-			row->used_bytes += more->used_bytes;
-		else
-			row->used_bytes = TENANT_USED_UNKNOWN;
+		row->used_bytes += more->used_bytes;
 	}
 }
 

@@ -192,7 +192,9 @@ uint64_t client_end_max_ns(const struct client *client)
 		if (!is_holding(request))
 			continue; /* staged memory is ours: it may be left behind */
 		stall_ns = request->fence->stall_ms * NS_PER_MS;
-		max_ns = MAX(max_ns, (stall_ns > 0 ? stall_ns : END_NO_BOUND_NS) + END_IN_PLACE_NS);
+		stall_ns = (stall_ns > 0 ? stall_ns : END_NO_BOUND_NS) + END_IN_PLACE_NS;
+		stall_ns += request->fence->fence.io_ms * NS_PER_MS;
+		max_ns = MAX(max_ns, stall_ns);
 	}
 	return max_ns;
 }

@@ -18,7 +18,8 @@
 #include "cmd.h"
 #include "http.h"
 
-#define TOKEN_MAX 256
+#define TOKEN_MAX       256
+#define RELOAD_PAUSE_MS 200
 
 enum action {
 	ACTION_STATUS,
@@ -112,19 +113,20 @@ static void answer_take(struct admin_server *server, const struct http_answer *a
 		server->answer = json;
 		return;
 	}
-	snprintf(server->why, sizeof(server->why), "%.180s%s",
+	snprintf(server->why, sizeof(server->why), "%.1024s%s",
 		 why != NULL ? why : "it does not speak as an admin endpoint does",
 		 answer->status == 401 ? "; --admin-token FILE names the file with it" : "");
 	json_decref(json);
 }
 
-static void server_ask(const struct admin_cmd *cmd, struct admin_server *server)
+static void server_ask_once(const struct admin_cmd *cmd, struct admin_server *server,
+			    const char *method, const char *path)
 {
 	const struct http_request request = {
 		.address = server->target.address,
 		.port = server->target.port,
-		.method = actions[cmd->action].method,
-		.path = actions[cmd->action].path,
+		.method = method,
+		.path = path,
 		.token = cmd->token[0] != '\0' ? cmd->token : NULL,
 		.body = cmd->body,
 		.timeout_ns = cmd->options->timeout,
@@ -143,6 +145,17 @@ static void server_ask(const struct admin_cmd *cmd, struct admin_server *server)
 	}
 	answer_take(server, &answer);
 	free(answer.body);
+}
+
+/* What takes long is answered at once: then ask until it is done. */
+static void server_ask(const struct admin_cmd *cmd, struct admin_server *server)
+{
+	server_ask_once(cmd, server, actions[cmd->action].method, actions[cmd->action].path);
+	while (server->status == 202 && !cmd_is_interrupted()) {
+		json_decref(server->answer);
+		(void)poll(NULL, 0, RELOAD_PAUSE_MS); /* a signal ends the wait */
+		server_ask_once(cmd, server, "GET", "/v1/reloaded");
+	}
 }
 
 static void fleet_free(struct admin_fleet *fleet)
@@ -192,18 +205,19 @@ static void print_outcome(FILE *out, const struct admin_cmd *cmd)
 	static const char *const done[] = {
 		[ACTION_DRAIN] = "drains: no new puts; gets go on until it is stopped",
 		[ACTION_DROP] = "dropped",
-		[ACTION_RELOAD] = "reads its secrets again; its log says how it went",
 	};
 
 	for (uint32_t i = 0; i < cmd->now.count; i++) {
 		const struct admin_server *server = &cmd->now.servers[i];
-		const char *state = json_string_value(json_object_get(server->answer, "state"));
+		const char *text = cmd->action < ARRAY_LEN(done) ? done[cmd->action] : NULL;
 
 		if (server->answer == NULL)
 			continue;
-		fprintf(out, "%s  %s\n", server->target.name,
-			cmd->action == ACTION_HEALTH ? (state != NULL ? state : "-")
-						     : done[cmd->action]);
+		if (cmd->action == ACTION_HEALTH)
+			text = json_string_value(json_object_get(server->answer, "state"));
+		if (cmd->action == ACTION_RELOAD)
+			text = json_string_value(json_object_get(server->answer, "message"));
+		fprintf(out, "%s  %s\n", server->target.name, text != NULL ? text : "-");
 	}
 }
 

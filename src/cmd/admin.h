@@ -13,7 +13,7 @@ struct admin_server {
 	struct admin_target target;
 	json_t *answer;  /* NULL: none; then why says so */
 	unsigned status; /* of HTTP; 0: not reached */
-	char why[256];
+	char why[1152];
 };
 
 struct admin_fleet {

@@ -393,13 +393,12 @@ void admin_print_sessions(FILE *out, const struct admin_fleet *fleet)
 static void tenant_row(FILE *out, const char *server, const json_t *tenant)
 {
 	uint64_t quota = get_u64(tenant, "quota_bytes");
-	bool is_known = json_is_integer(json_object_get(tenant, "used_bytes"));
 	char buf[2][CELL];
 
 	fprintf(out, "%s\t%s\t%s\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%s\t%s\n", server,
 		get_text(tenant, "name"), get_text(tenant, "rights"), get_u64(tenant, "domains"),
 		get_u64(tenant, "secrets"), get_u64(tenant, "sessions"),
-		is_known ? text_format_size(buf[0], CELL, get_u64(tenant, "used_bytes")) : "-",
+		text_format_size(buf[0], CELL, get_u64(tenant, "used_bytes")),
 		quota > 0 ? text_format_size(buf[1], CELL, quota) : "none");
 }
 

@@ -243,10 +243,37 @@ static int media_make(struct setup *setup)
 	return rc;
 }
 
+/* What start makes of it on one reactor; several share it. */
+static int memory_check(const struct options *options)
+{
+	const struct shard_memory memory = { .size = options->memory,
+					     .segment_room = options->segment_size,
+					     .block_max = options->block_max };
+	uint32_t block_max = shard_memory_block_max(&memory);
+	char size[32];
+	char block[32];
+
+	text_format_size(size, sizeof(size), options->memory);
+	text_format_size(block, sizeof(block), options->block_max);
+	if (block_max == 0)
+		return cmd_fail(-EINVAL,
+				"memory of %s makes no store%s%s: ask for more, or for smaller "
+				"segments or blocks",
+				size, options->block_max != 0 ? " of blocks of " : "",
+				options->block_max != 0 ? block : "");
+	printf("memory     %s, largest block %s\n", size,
+	       text_format_size(block, sizeof(block), block_max));
+	return 0;
+}
+
 static int setup_run(struct setup *setup)
 {
-	int rc = dir_make(setup->dir);
+	int rc = 0;
 
+	if (setup->options->memory != 0)
+		rc = memory_check(setup->options);
+	if (rc == 0)
+		rc = dir_make(setup->dir);
 	if (rc == 0)
 		rc = secrets_write(setup);
 	if (rc == 0)

@@ -7,7 +7,7 @@
  * The main thread does nothing of a block's path: it takes signals, and beats. SIGTERM and SIGINT
  * stop the server cleanly: no new connections, what is under way is finished (at most 10 s),
  * buffered blocks are written, shards are left with a footer. A second SIGINT ends the process at
- * once. SIGHUP reads the secrets file again.
+ * once. SIGHUP reads the secrets file and opens media that are away again (start_reload.c).
  *
  * Who watches: systemd where it asks for it, else a parent process (supervise.c), unless
  * --no-supervise.
@@ -26,8 +26,6 @@
 #include "clock.h"
 #include "start.h"
 #include "tenants_load.h"
-
-#define SECRETS_NS     NS_PER_S /* for all reactors to take a new table */
 
 #define HEALTH_LOOK_NS (2 * NS_PER_S)
 
@@ -71,31 +69,6 @@ static int secrets_read(struct start *start)
 	return rc < 0 ? cmd_fail(rc, "%s", message) : 0;
 }
 
-/* SIGHUP. A file that is no good changes nothing. */
-static void secrets_read_again(struct start *start)
-{
-	const char *path = start->options->secrets;
-	struct tenants *tenants = NULL;
-	char message[512] = "";
-	int rc = cmd_tenants_load(start->env, path, &tenants, message);
-
-	if (rc < 0) {
-		log_error("secrets not taken, those of before stay: %s", message);
-		return;
-	}
-	rc = server_set_tenants(start->server, tenants, SECRETS_NS);
-	if (rc == 0) {
-		tenants_destroy(start->env, &start->tenants);
-		log_info("secrets taken from %s: tenants %u", path, tenants->count);
-	} else {
-		tenants->before = start->tenants; /* a reactor may use it still */
-		log_error("secrets from %s did not reach every reactor in time: %s; send SIGHUP "
-			  "again",
-			  path, err_str(rc));
-	}
-	start->tenants = tenants;
-}
-
 /* --- signals --- */
 
 /* Blocked before any thread is made: all of them have them blocked. */
@@ -119,8 +92,8 @@ static void signal_take(struct start *start, uint32_t number)
 	if (number == SIGHUP && start->is_stopping)
 		return;
 	if (number == SIGHUP) {
-		if (start->server != NULL)
-			secrets_read_again(start);
+		if (start->reload.is_begun)
+			start_reload_ask(start);
 		return;
 	}
 	if (start->is_stopping && number == SIGINT)
@@ -173,7 +146,7 @@ static void state_set(struct start *start, enum heartbeat_state state)
 
 /* --- running --- */
 
-/* Say it when a medium fails, or was missing at start. */
+/* Say it when a medium fails, was missing at start, or is back. */
 static void health_look(struct start *start)
 {
 	struct metrics rows[SERVER_REACTOR_MAX];
@@ -187,6 +160,11 @@ static void health_look(struct start *start)
 	if (offline == start->offline_count)
 		return;
 	start->offline_count = offline;
+	if (offline == 0) {
+		log_info("server whole again: no shard is offline");
+		notify_send("STATUS=serving");
+		return;
+	}
 	log_warn("server degraded: %" PRIu64 " shards offline, their blocks miss", offline);
 	notify_send("STATUS=degraded: %" PRIu64 " shards offline", offline);
 }
@@ -212,6 +190,8 @@ static void ready(struct start *start, uint64_t begin_ns)
 			      memory_order_relaxed);
 	state_set(start, HEARTBEAT_READY);
 	start_door_open(start);
+	if (start_reload_begin(start) < 0)
+		log_warn("SIGHUP and reload will not be answered");
 	if (start->admin != NULL)
 		admin_set_server(start->admin, start->server);
 	start_print(start, clock_ns() - begin_ns);
@@ -229,6 +209,7 @@ static int stop(struct start *start)
 		log_warn("a second SIGINT will not be seen");
 	if (start->admin != NULL)
 		admin_clear_server(start->admin);
+	start_reload_end(start);
 	start_door_close(start);
 	rc = server_stop(start->server);
 	if (rc < 0)

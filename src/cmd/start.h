@@ -3,6 +3,7 @@
 #ifndef CMD_START_H
 #define CMD_START_H
 
+#include <pthread.h>
 #include <sched.h>
 
 #include "../admin/admin.h"
@@ -11,10 +12,26 @@
 #include "cmd.h"
 #include "supervise.h"
 
+#define RELOAD_TEXT_SIZE 1024
+
+/* See start_reload.c. Behind lock but thread and is_begun, which are the main thread's. */
+struct reload {
+	pthread_t thread;
+	bool is_begun;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool is_ending;
+	uint64_t asked; /* how often */
+	uint64_t done;  /* of these */
+	int rc;         /* of the last, and what it came to */
+	char text[RELOAD_TEXT_SIZE];
+};
+
 struct start {
 	struct options *options;
-	struct env *env; /* of the main thread: memory of tenants; never sealed */
-	struct tenants *tenants;
+	struct env *env;         /* of the main thread: memory of tenants; never sealed */
+	struct tenants *tenants; /* of the reload thread while it is there */
+	struct reload reload;
 	struct heartbeat *heartbeat;
 	struct heartbeat own_heartbeat; /* where nobody shares one */
 	uint64_t watchdog_ns;           /* of whoever watches; 0: nobody */
@@ -46,6 +63,17 @@ int start_opts_make(struct start *start);
 
 int start_admin_begin(struct start *start);
 void start_admin_print(const struct start *start);
+
+/* --- start_reload.c: secrets and media, once more --- */
+
+/* The server runs. 0, or negative after a message. */
+int start_reload_begin(struct start *start);
+/* It is about to end: waits for what is under way. */
+void start_reload_end(struct start *start);
+/* ANY_THREAD between the two. */
+void start_reload_ask(struct start *start);
+/* What the last asking came to: 0, why not, -EINPROGRESS after timeout_ns, -ENOENT: none asked. */
+int start_reload_wait(struct start *start, uint64_t timeout_ns, char *text, size_t text_size);
 
 /* --- start_door.c: shared memory for clients of this host --- */
 

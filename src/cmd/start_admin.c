@@ -4,7 +4,6 @@
  * seen while blocks are recovered, and answers until the server has stopped.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,8 @@
 #include <unistd.h>
 
 #include "start.h"
+
+#define RELOAD_PATIENCE (300 * NS_PER_MS) /* the endpoint answers nobody else meanwhile */
 
 /* NULL: no file is named. Freed by the caller. A negative code after a message. */
 static int token_read(const char *path, char **text_out)
@@ -29,19 +30,26 @@ static int token_read(const char *path, char **text_out)
 	return 0;
 }
 
-/* As an operator's kill -HUP: the main thread does it, and logs what came of it. */
-static int reload_cb(void *ctx, char message_out[256])
+static int reload_cb(void *ctx, bool is_asked, char *text, size_t text_size)
 {
-	(void)ctx;
-	(void)message_out;
-	return kill(getpid(), SIGHUP) < 0 ? -errno : 0;
+	struct start *start = ctx;
+
+	/* The server is shown to the endpoint behind start_reload_begin(). */
+	if (!start->reload.is_begun) {
+		snprintf(text, text_size, "this server cannot reload; its log says why");
+		return -ENOTSUP;
+	}
+	if (is_asked)
+		start_reload_ask(start);
+	return start_reload_wait(start, is_asked ? RELOAD_PATIENCE : 0, text, text_size);
 }
 
 int start_admin_begin(struct start *start)
 {
 	struct admin_opts opts = { .address = start->options->admin_listen,
 				   .options = start->options,
-				   .reload = reload_cb };
+				   .reload = reload_cb,
+				   .ctx = start };
 	char message[256] = "";
 	char *text;
 	int rc;

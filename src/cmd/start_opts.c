@@ -127,9 +127,17 @@ static uint64_t ram_size(void)
 static int env_make(void *ctx, uint32_t index, struct env **env_out, char message_out[256])
 {
 	struct start *start = ctx;
-	char *why = start->io_message[index];
-	int rc = env_open((enum env_choice)start->options->io, &start->env_opts, env_out, why);
+	struct env_posix_opts opts = start->env_opts;
+	char *why;
+	int rc;
 
+	if (index == SERVER_ENV_RECOVERY) {
+		opts.io_thread_count = 1;
+		opts.sock_max = 1;
+		return env_open(ENV_CHOICE_POSIX, &opts, env_out, message_out);
+	}
+	why = start->io_message[index];
+	rc = env_open((enum env_choice)start->options->io, &opts, env_out, why);
 	if (rc < 0)
 		snprintf(message_out, 256, "%s", why);
 	return rc;

@@ -88,14 +88,16 @@ static void reactors_print(const struct start *start, const struct server_info *
 {
 	char spin[32];
 
-	printf("reactors   %" PRIu32 " for %" PRIu32 " shards on %" PRIu32 " media%s%s, no busy "
-	       "polling",
+	printf("reactors   %" PRIu32 " for %" PRIu32 " shards on %" PRIu32 " media%s%s, idle "
+	       "ones sleep",
 	       info->reactor_count, info->shard_count, start->server_opts.medium_count,
 	       start->cpu_count != 0 ? ", pinned to CPUs " : "",
 	       start->cpu_count != 0 ? start->options->cpus : "");
 	if (start->options->spin > 0)
-		printf(" but %s after work",
+		printf(", after work they look for more %s",
 		       text_format_duration(spin, sizeof(spin), start->options->spin));
+	if (start->server_opts.reactor.listen_count > 1)
+		printf(", up to 50 us behind work over shared memory");
 	puts("");
 }
 

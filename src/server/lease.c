@@ -342,7 +342,7 @@ static void lease_fill(struct request *request, const struct wire_header *header
 	memcpy(id.ns, request->ns, sizeof(id.ns));
 	for (uint32_t i = 0; i < header->count; i++) {
 		struct shard_slot *slot = reactor_slot(reactor, &keys[i]);
-		bool has_shard = slot != NULL && slot->shard != NULL;
+		bool has_shard = slot_is_open(slot);
 
 		memcpy(id.key, keys[i].bytes, sizeof(id.key));
 		if (!has_shard || !shard_find(slot->shard, &id, &ref)) {

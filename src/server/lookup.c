@@ -50,7 +50,7 @@ static void probe_start(struct probe *probe, struct reactor *reactor, const stru
 	for (uint32_t i = from; i < to; i++) {
 		const struct shard_slot *slot = reactor_slot(reactor, &keys[i]);
 
-		if (slot == NULL || slot->shard == NULL)
+		if (!slot_is_open(slot))
 			continue;
 		memcpy(probe->id.key, keys[i].bytes, sizeof(probe->id.key));
 		shard_look_start(slot->shard, &probe->id, &probe->looks[probe->count]);

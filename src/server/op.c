@@ -148,7 +148,7 @@ int op_check_shard(const struct op *op)
 {
 	if (op->slot == NULL)
 		return -ERR_CHANGED;
-	return op->slot->shard == NULL ? -ERR_OFFLINE : 0;
+	return slot_is_open(op->slot) ? 0 : -ERR_OFFLINE;
 }
 
 static void op_free(struct op *op)

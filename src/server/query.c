@@ -21,6 +21,8 @@ static const struct query_row query_rows[QUERY_KIND_COUNT] = {
 	[QUERY_DRAIN] = { 0, query_drain },
 	[QUERY_DROP] = { 0, query_drop },
 	[QUERY_TENANTS] = { 0, query_tenants },
+	[QUERY_LEAVE] = { sizeof(struct left_row), query_leave },
+	[QUERY_JOIN] = { 0, query_join },
 	[QUERY_FINISH] = { 0, query_finish_reactor },
 };
 

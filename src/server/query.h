@@ -21,7 +21,9 @@
 #include "../wire/wire.h"
 #include "saving.h"
 
+struct medium;
 struct reactor;
+struct reactor_shard;
 struct tenants;
 
 enum query_kind {
@@ -34,6 +36,9 @@ enum query_kind {
 	QUERY_DRAIN,    /* no new puts, the clients are told; gets go on. No rows */
 	QUERY_DROP,     /* in.drop: a namespace, or one key. Finished when it is durable */
 	QUERY_TENANTS,  /* in.tenants takes the place of the table: reactor_set_tenants() */
+	QUERY_LEAVE,    /* in.medium.row: give up its shards. -EAGAIN: they are still in use, ask
+			   again. Rows: struct left_row: they are the asker's */
+	QUERY_JOIN,     /* in.medium: it is here again */
 	QUERY_FINISH,   /* the server's own: no new requests, finish what is under way */
 	QUERY_KIND_COUNT,
 };
@@ -41,7 +46,7 @@ enum query_kind {
 enum shard_state {
 	SHARD_STATE_ONLINE = 0,
 	SHARD_STATE_OFFLINE, /* its medium failed */
-	SHARD_STATE_MISSING, /* its medium was not there at start */
+	SHARD_STATE_MISSING, /* its medium was not there at start, or is being opened again */
 };
 
 struct session_row {
@@ -67,13 +72,15 @@ struct shard_row {
 	struct shard_stats stats; /* MISSING: zero */
 };
 
-#define TENANT_USED_UNKNOWN UINT64_MAX
+/* Name of the row for those who are not in the table any more, when blocks of theirs are left. No
+ * tenant can have it. */
+#define TENANT_GONE "(gone)"
 
 /* A tenant, as this reactor sees it. */
 struct tenant_row {
 	char name[WIRE_TENANT_MAX];
 	uint64_t quota_bytes; /* of the whole server; 0: none */
-	uint64_t used_bytes;  /* payload in this reactor's shards that it put first, or: */
+	uint64_t used_bytes;  /* payload in this reactor's shards that it put first */
 	uint64_t session_count;
 	uint32_t session_max;
 	uint32_t domain_count; /* it has rights on, besides its own */
@@ -88,8 +95,26 @@ struct query_drop {
 	bool is_namespace; /* key is not looked at */
 };
 
+/* A shard that is with no env any more. */
+struct left_row {
+	struct shard *shard;
+	uint16_t index; /* in the server */
+};
+
+/* A medium that leaves or comes back; see query_medium.c. */
+struct query_medium {
+	uint16_t row; /* of server_opts.media */
+	/* JOIN only; all borrowed until the answer. */
+	const struct medium *owner; /* to be shared */
+	struct env *memory;         /* for the handle; outlives it */
+	struct shard **shards; /* by index in the server, detached; taken ones are set to NULL */
+	const struct reactor_shard *table; /* of the server, as it is from now on */
+	uint64_t capacity;                 /* of the server, likewise */
+};
+
 union query_in {
 	struct query_drop drop;
+	struct query_medium medium;
 	const struct tenants *tenants; /* borrowed until another table, or the end */
 };
 
@@ -139,6 +164,8 @@ void query_savings(struct reactor *reactor, struct reactor_query *query);  /* qu
 void query_drain(struct reactor *reactor, struct reactor_query *query);    /* query.c */
 void query_drop(struct reactor *reactor, struct reactor_query *query);     /* query_drop.c */
 void query_tenants(struct reactor *reactor, struct reactor_query *query);  /* tenancy.c */
+void query_leave(struct reactor *reactor, struct reactor_query *query);    /* query_medium.c */
+void query_join(struct reactor *reactor, struct reactor_query *query);     /* query_medium.c */
 void query_finish_reactor(struct reactor *reactor, struct reactor_query *query);
 
 #endif

@@ -26,7 +26,7 @@ static void drop_done_cb(struct shard_drop *drop, int rc)
 /* At the shard that state.drop.slot says. */
 static void drop_next(struct reactor_query *query)
 {
-	struct shard *shard = query->reactor->slots[query->state.drop.slot].shard;
+	const struct shard_slot *slot = &query->reactor->slots[query->state.drop.slot];
 	struct shard_drop *drop = &query->state.drop.drop;
 	int rc;
 
@@ -35,7 +35,7 @@ static void drop_next(struct reactor_query *query)
 	memcpy(drop->id.domain, query->in.drop.domain, sizeof(drop->id.domain));
 	memcpy(drop->id.ns, query->in.drop.ns, sizeof(drop->id.ns));
 	memcpy(drop->id.key, query->in.drop.key, sizeof(drop->id.key));
-	rc = shard == NULL ? -ERR_OFFLINE : shard_drop_start(shard, drop);
+	rc = slot_is_open(slot) ? shard_drop_start(slot->shard, drop) : -ERR_OFFLINE;
 	if (rc < 0)
 		query_end(query, rc);
 }

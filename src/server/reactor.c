@@ -344,13 +344,16 @@ uint64_t reactor_session_size(const struct xprt_ops *xprt)
 
 /* --- create and destroy --- */
 
-/* A reactor that is alone: its own shards are all there are. */
+/* Its own copy: a medium that comes back changes it. Alone: its own shards are all there are. */
 static void table_make(struct reactor *reactor)
 {
 	struct reactor_opts *opts = &reactor->opts;
 
-	if (opts->table != NULL)
+	if (opts->table != NULL) {
+		memcpy(reactor->own_table, opts->table, opts->table_count * sizeof(*opts->table));
+		opts->table = reactor->own_table;
 		return;
+	}
 	for (uint32_t i = 0; i < opts->shard_count; i++) {
 		reactor->own_table[i] =
 			(struct reactor_shard) { .reactor = opts->index, .weight = 1 };
@@ -361,20 +364,27 @@ static void table_make(struct reactor *reactor)
 	opts->table_count = opts->shard_count;
 }
 
+void slot_set_shard(struct shard_slot *slot, struct shard *shard)
+{
+	slot->reactor->opts.shards[slot - slot->reactor->slots] = shard;
+	slot->shard = shard;
+	slot->is_leaving = false;
+	if (shard == NULL)
+		return;
+	slot->is_memory = shard_is_memory(shard);
+	shard_on_room(shard, &slot->room_task);
+}
+
 static void slot_init(struct reactor *reactor, struct shard_slot *slot, uint32_t index)
 {
 	slot->reactor = reactor;
-	slot->shard = reactor->opts.shards[slot - reactor->slots];
 	slot->index = (uint16_t)index;
 	slot->room_task.run = room_cb;
 	list_init(&slot->room_waiters);
 	list_init(&slot->write_waiters);
 	list_init(&slot->read_waiters);
 	reactor->slot_of[index] = slot;
-	if (slot->shard == NULL)
-		return;
-	slot->is_memory = shard_is_memory(slot->shard);
-	shard_on_room(slot->shard, &slot->room_task);
+	slot_set_shard(slot, reactor->opts.shards[slot - reactor->slots]);
 }
 
 static void slots_init(struct reactor *reactor)
@@ -548,6 +558,7 @@ static struct reactor *reactor_alloc(struct env *env, const struct reactor_opts 
 	reactor->env = env;
 	reactor->opts = *opts;
 	reactor->block_max = plan->block_max;
+	reactor->op_size = plan->op_size;
 	reactor->started_ns = env_now_ns(env);
 	saving_init(&reactor->saving);
 	reactor->run_task.run = run_cb;

@@ -19,6 +19,7 @@
 #include "tenants.h"
 
 struct mailbox;
+struct medium;
 struct reactor;
 
 /* TLS on connections of transports that have it: refused, taken when asked for, asked of all. */
@@ -47,10 +48,12 @@ struct reactor_opts {
 	uint16_t index; /* of this reactor */
 	uint16_t reactor_count;
 	/* Its own, opened on the same env, in the order of their indexes; borrowed until destroy.
-	 * NULL: the medium is missing: gets of it miss, puts are refused. */
-	struct shard *const *shards;
+	 * NULL: the medium is missing: gets of it miss, puts are refused. Kept up to date when a
+	 * medium leaves or comes back. */
+	struct shard **shards;
 	uint32_t shard_count;
-	/* All of the server, by index; borrowed until destroy. NULL: its own are all. */
+	struct medium **media; /* likewise: its handles, by row; NULL: no medium ever leaves */
+	/* All of the server, by index; copied. NULL: its own are all. */
 	const struct reactor_shard *table;
 	uint32_t table_count;
 	uint64_t capacity;  /* of the server; 0: of its own shards */

@@ -20,6 +20,7 @@ struct shard_slot {
 	struct shard *shard; /* NULL: its medium is missing */
 	uint16_t index;
 	bool is_memory;
+	bool is_leaving; /* nothing new is begun: its medium is to be opened again */
 	struct env_task room_task;
 	struct list room_waiters;  /* puts */
 	struct list read_waiters;  /* gets */
@@ -52,7 +53,7 @@ struct reactor {
 	int door_why;                               /* 0: none was asked for */
 	struct shard_slot *slots;                   /* opts.shard_count */
 	struct shard_slot *slot_of[WIRE_SHARD_MAX]; /* by index in the server; NULL: another's */
-	struct reactor_shard own_table[WIRE_SHARD_MAX]; /* where opts.table was NULL */
+	struct reactor_shard own_table[WIRE_SHARD_MAX]; /* opts.table */
 	struct env_task mail_task;
 
 	/* Buffers and their shares. */
@@ -75,6 +76,7 @@ struct reactor {
 	struct request *request_memory;
 	struct op_move *move_memory;
 	uint8_t *op_memory;
+	uint64_t op_size; /* of each, with its tables */
 	void *lease_memory;
 	void *cache_memory;
 	uint32_t requests_reserved; /* told to sessions */
@@ -106,6 +108,15 @@ void reactor_run_later(struct reactor *reactor);
 
 /* What the ops in this list (of a slot) waited for has come: they try again, in order. */
 void waiters_wake(struct list *waiters);
+
+/* Whether it takes something new. */
+static inline bool slot_is_open(const struct shard_slot *slot)
+{
+	return slot != NULL && slot->shard != NULL && !slot->is_leaving;
+}
+
+/* The slot has a shard, or another one. */
+void slot_set_shard(struct shard_slot *slot, struct shard *shard);
 
 /* The slot of a key; NULL: its shard is another reactor's. */
 static inline struct shard_slot *reactor_slot(const struct reactor *reactor,
@@ -139,6 +150,9 @@ void pool_give(struct pool *pool, struct list *node);
 
 /* Payload bytes of the whole server. */
 uint64_t reactor_capacity(const struct reactor *reactor);
+
+/* What the shard has counted goes on counting without it (stat.c). */
+void reactor_keep_counters(struct reactor *reactor, const struct shard *shard);
 
 /* Give each shard its part of the tenants' quotas (tenancy.c). */
 void tenancy_quotas(struct reactor *reactor);

@@ -82,6 +82,7 @@ static int step_reactor(struct reactor_thread *thread)
 	opts.index = (uint16_t)thread->index;
 	opts.reactor_count = (uint16_t)server->reactor_count;
 	opts.shards = thread->shards;
+	opts.media = thread->media;
 	opts.shard_count = thread->shard_count;
 	opts.table = server->table;
 	opts.table_count = server->table_count;
@@ -258,6 +259,7 @@ static int undo(struct server *server)
 	(void)steps_take(server, STEP_UNREACTOR, NULL);
 	rc = steps_take(server, STEP_UNSHARDS, NULL);
 	(void)steps_take(server, STEP_UNMEDIA, NULL);
+	server_return_fini(server);
 	(void)steps_take(server, STEP_UNENV, NULL);
 	(void)steps_take(server, STEP_QUIT, NULL);
 	for (uint32_t i = 0; i < server->reactor_count; i++) {
@@ -326,6 +328,9 @@ static int start_steps(struct server *server, char *message)
 		return rc;
 	capacity_sum(server);
 	weight_choose(server);
+	server->is_direct = true;
+	for (uint32_t i = 0; i < server->opts.medium_count; i++)
+		server->is_direct &= server->is_missing[i] || server->info[i].is_direct;
 	return steps_take(server, STEP_REACTOR, message);
 }
 
@@ -412,6 +417,7 @@ int server_create(const struct server_opts *opts, struct server **server_out,
 	memset(server->threads, 0, opts->reactor_count * sizeof(server->threads[0]));
 	sem_init(&server->done, 0, 0);
 	pthread_mutex_init(&server->query_lock, NULL);
+	pthread_mutex_init(&server->return_lock, NULL);
 	*server_out = server;
 	for (uint32_t i = 0; i < server->reactor_count; i++) {
 		struct reactor_thread *thread = &server->threads[i];
@@ -440,6 +446,7 @@ void server_destroy(struct server **server_ptr)
 	for (uint32_t i = 0; i < server->reactor_count; i++)
 		server_query_fini(&server->threads[i]);
 	pthread_mutex_destroy(&server->query_lock);
+	pthread_mutex_destroy(&server->return_lock);
 	sem_destroy(&server->done);
 	server->magic = 0;
 	free(server->threads);
@@ -455,16 +462,15 @@ void server_get_info(const struct server *server, struct server_info *info_out)
 	*info_out = (struct server_info) {
 		.reactor_count = server->reactor_count,
 		.shard_count = server->table_count,
-		.shards_missing = server->missing_count,
+		.shards_missing =
+			atomic_load_explicit(&server->missing_count, memory_order_relaxed),
 		.block_max = server->block_max,
 		.weight = server->opts.reactor.weight,
 		.buffer_bytes = server->buffer_bytes,
-		.is_direct = true,
+		.is_direct = server->is_direct,
 		.memory = server->memory,
 	};
 	memcpy(info_out->uuid, server->uuid, sizeof(server->uuid));
-	for (uint32_t i = 0; i < server->opts.medium_count; i++)
-		info_out->is_direct &= server->is_missing[i] || server->info[i].is_direct;
 }
 
 void server_listener_name(const struct server *server, char *buf, size_t buf_size)

@@ -14,7 +14,8 @@
  *            at most for the timeout given, and those of whoever came before: one asks at a time.
  * Failure    A medium that is missing at start refuses to start, unless has_degraded: then its
  *            shards are missing: requests for them are misses, puts are refused. A medium that
- *            fails later takes its shards offline, nobody else. A reactor's thread that stands
+ *            fails later takes its shards offline, nobody else; either comes back by
+ *            server_return_media(), while the others serve. A reactor's thread that stands
  *            still is seen by its beats (server_beats()): the watchdog's matter. A query to it
  *            times out and is left to it.
  */
@@ -26,13 +27,14 @@
 #include "query.h"
 #include "reactor.h"
 
-#define SERVER_REACTOR_MAX 64
-#define SERVER_MEDIUM_MAX  16
-#define SERVER_REACTOR_ALL UINT32_MAX
-#define SERVER_WEIGHT_UNIT (8 * GiB)
-#define SERVER_WEIGHT_MAX  49152u
+#define SERVER_REACTOR_MAX  64
+#define SERVER_MEDIUM_MAX   16
+#define SERVER_REACTOR_ALL  UINT32_MAX
+#define SERVER_ENV_RECOVERY UINT32_MAX
+#define SERVER_WEIGHT_UNIT  (8 * GiB)
+#define SERVER_WEIGHT_MAX   49152u
 
-#define ANY_THREAD         /* documentation: see Threads above */
+#define ANY_THREAD          /* documentation: see Threads above */
 
 struct server;
 
@@ -49,8 +51,10 @@ struct server_opts {
 	uint64_t ram_bytes; /* of the machine: bounds what is taken; 0: not known */
 	bool has_degraded;  /* start without media that are not there */
 	uint64_t spin_ns;   /* a reactor that has worked looks for more so long before it sleeps */
-	/* Makes the env of reactor index, on its thread. server_opts.ctx is ctx. message_out: why
-	 * not, where there is more to say than the code does; else it stays as it is. */
+	/* Makes the env of reactor index, on its thread; SERVER_ENV_RECOVERY: of a thread that
+	 * opens a medium again, without sockets and with little I/O. server_opts.ctx is ctx.
+	 * message_out: why not, where there is more to say than the code does; else it stays as it
+	 * is. */
 	int (*env_create)(void *ctx, uint32_t index, struct env **env_out, char message_out[256]);
 	void (*env_destroy)(void *ctx, struct env **env);
 	/* May be NULL: on reactor index's thread, before anything is allocated there; and when
@@ -151,6 +155,23 @@ struct server_query {
  * carried out.
  */
 ANY_THREAD int server_query(struct server *server, struct server_query *query) MUST_USE;
+
+/* What came of a medium that was away. */
+struct server_return {
+	const char *path;
+	int rc;            /* 0: its shards answer again */
+	char message[256]; /* what was found, or why it stays away */
+};
+
+/*
+ * Open media again that failed or were missing, and recover what they hold, in this thread: it may
+ * take as long as a start. It must be the medium that was there, as it was left: another one, an
+ * older copy, one that another server has or had open stays away, with the reason. A row for each
+ * medium that was away; returns how many. -ETIMEDOUT: a reactor does not answer. One asks at a
+ * time, and none any more when the server is about to stop.
+ */
+ANY_THREAD int server_return_media(struct server *server,
+				   struct server_return rows[SERVER_MEDIUM_MAX]) MUST_USE;
 
 /* Grows while the reactor's loop turns. server_opts.beats is set. */
 ANY_THREAD uint64_t server_beats(const struct server *server, uint32_t reactor);

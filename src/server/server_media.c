@@ -22,10 +22,9 @@
 #include "../base/text.h"
 #include "server_priv.h"
 
-#define BUFFERS_MAX     GiB /* of a reactor, when nobody asks for more */
-#define BUFFERS_MIN     (64 * MiB)
-#define MEMORY_PART     10 /* of the machine's memory, all together */
-#define MEDIUM_NOT_HERE UINT16_MAX
+#define BUFFERS_MAX GiB /* of a reactor, when nobody asks for more */
+#define BUFFERS_MIN (64 * MiB)
+#define MEMORY_PART 10 /* of the machine's memory, all together */
 
 uint32_t server_medium_owner(const struct server *server, uint32_t medium)
 {
@@ -89,8 +88,7 @@ void media_close(struct reactor_thread *thread)
 
 /* --- the plan of the shards --- */
 
-/* The first medium that is there; medium_count: none. */
-static uint32_t first_medium(const struct server *server)
+uint32_t server_first_medium(const struct server *server)
 {
 	uint32_t i = 0;
 
@@ -99,7 +97,7 @@ static uint32_t first_medium(const struct server *server)
 	return i;
 }
 
-static int check_alike(const struct server *server, uint32_t a, uint32_t b, char *message)
+int server_check_alike(const struct server *server, uint32_t a, uint32_t b, char *message)
 {
 	const struct medium_info *left = &server->info[a];
 	const struct medium_info *right = &server->info[b];
@@ -161,7 +159,7 @@ static int table_check_missing(struct server *server, char *message)
 		if (server->table[i].medium != MEDIUM_NOT_HERE)
 			continue;
 		first = i;
-		server->missing_count++;
+		atomic_fetch_add_explicit(&server->missing_count, 1, memory_order_relaxed);
 		server->table[i].reactor = (uint16_t)(i % server->reactor_count);
 	}
 	if (server->missing_count == 0)
@@ -180,7 +178,7 @@ static int table_check_missing(struct server *server, char *message)
 
 static int plan_media(struct server *server, char *message)
 {
-	uint32_t first = first_medium(server);
+	uint32_t first = server_first_medium(server);
 	int rc = 0;
 
 	if (first == server->opts.medium_count)
@@ -195,7 +193,7 @@ static int plan_media(struct server *server, char *message)
 			continue;
 		for (uint32_t j = first; j < i && rc == 0; j++) {
 			if (!server->is_missing[j])
-				rc = check_alike(server, j, i, message);
+				rc = server_check_alike(server, j, i, message);
 		}
 		if (rc == 0)
 			rc = table_add(server, i, message);
@@ -323,7 +321,8 @@ static int medium_get(struct reactor_thread *thread, uint32_t row, char *message
 	if (thread->media[row] != NULL)
 		return 0;
 	ASSERT(owner->media[row] != NULL);
-	return medium_share(thread->env, owner->media[row], &thread->media[row], message);
+	return medium_share(thread->env, thread->env, owner->media[row], &thread->media[row],
+			    message);
 }
 
 static int shard_begin(struct reactor_thread *thread, uint32_t index, struct shard **shard_out,

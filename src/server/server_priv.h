@@ -12,6 +12,7 @@
 #define SERVER_MAGIC        UINT32_C(0x56525343)
 #define SERVER_MESSAGE_SIZE 256
 #define SERVER_QUERY_BYTES  (64 * KiB) /* rows of an answer at a time */
+#define MEDIUM_NOT_HERE     UINT16_MAX
 
 /* What a reactor's thread is told to do next. Between two steps it waits. */
 enum server_step {
@@ -81,12 +82,23 @@ struct server {
 	uint8_t uuid[16];
 	bool is_missing[SERVER_MEDIUM_MAX];
 	struct medium_info info[SERVER_MEDIUM_MAX];
-	struct reactor_shard table[WIRE_SHARD_MAX];
+	struct reactor_shard table[WIRE_SHARD_MAX]; /* later on who returns media changes it */
 	uint32_t table_count;
-	uint32_t missing_count;
+	atomic_uint
+		missing_count; /* partner: server_get_info(); relaxed, nothing follows from it */
+	bool is_direct;
 	uint32_t block_max;
 	uint64_t buffer_bytes; /* of a reactor */
 	struct server_memory memory;
+
+	/* Of who returns media; behind return_lock. */
+	pthread_mutex_t return_lock;
+	struct env *return_env[SERVER_MEDIUM_MAX]; /* of a medium that came back: it has the lock */
+	struct medium *returned[SERVER_MEDIUM_MAX];
+	struct shard *joining[WIRE_SHARD_MAX]; /* by index; each goes to its reactor */
+	bool is_join_open; /* a reactor did not say in time whether it took its */
+	struct shard_mark marks[WIRE_SHARD_MAX];
+	bool has_mark[WIRE_SHARD_MAX]; /* it was open in this process */
 };
 
 /* --- server_media.c: what is opened where; every function returns 0 or says why not --- */
@@ -102,10 +114,20 @@ int server_plan_shards(struct server *server, char *message);
 /* Behind it: does all of it fit. */
 int server_plan_memory(struct server *server, char *message);
 
+/* Whether b goes with a: one server, set up together. */
+int server_check_alike(const struct server *server, uint32_t a, uint32_t b, char *message);
+/* The first medium that is there; medium_count: none. */
+uint32_t server_first_medium(const struct server *server);
+
 uint32_t server_medium_owner(const struct server *server, uint32_t medium);
 
 /* Returns rc, so that telling and leaving are one line. */
 int server_say(char *message, int rc, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* --- server_return.c --- */
+
+/* Behind all threads' handles. */
+void server_return_fini(struct server *server);
 
 /* --- server_query.c --- */
 

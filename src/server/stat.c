@@ -63,6 +63,21 @@ static void metrics_add_slot(struct metrics *metrics, const struct shard_slot *s
 		metrics->store_offline++;
 }
 
+void reactor_keep_counters(struct reactor *reactor, const struct shard *shard)
+{
+	struct metrics all = { 0 };
+	struct metrics counters = { 0 };
+
+	metrics_add_shard(&all, shard);
+#define KEEP_COUNTER(id)          counters.id = all.id
+#define KEEP_GAUGE(id)            (void)0
+#define KEEP_HISTOGRAM(id)        (void)0
+#define MET(id, kind, unit, text) KEEP_##kind(id);
+#include "../tbl/metrics.def"
+#undef MET
+	metrics_add(&reactor->metrics, &counters);
+}
+
 static void metrics_add_buffers(struct metrics *metrics, const struct buffers *pool)
 {
 	metrics->buffer_waits += pool->waits;

@@ -95,7 +95,7 @@ static void warm_run(struct env_task *task)
 		const struct warm_item *item = &warm->queue[warm->tail++ % WARM_QUEUE_MAX];
 		struct shard_ref ref;
 
-		if (!shard_find(item->slot->shard, &item->id, &ref) ||
+		if (!slot_is_open(item->slot) || !shard_find(item->slot->shard, &item->id, &ref) ||
 		    is_in_memory(reactor, item->slot, &ref))
 			continue;
 		if (!list_is_empty(&item->slot->read_waiters) ||

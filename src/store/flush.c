@@ -43,6 +43,7 @@ static void flush_ended(struct env_io *io)
 		return;
 	}
 	shard->durable_sequence = MAX(shard->durable_sequence, flush->watermark);
+	shard->kept_sequence = flush->covered;
 	tell_all(&flush->serving, 0);
 	if (!list_is_empty(&flush->waiting))
 		shard->env->ops->defer(shard->env, &flush->task);
@@ -58,6 +59,7 @@ static void flush_run(struct env_task *task)
 		return;
 	flush->is_under_way = true;
 	flush->watermark = log_oldest_unwritten(shard);
+	flush->covered = shard->written_sequence;
 	list_splice_tail(&flush->serving, &flush->waiting);
 	shard->stats.flushes++;
 	flush->io = (struct env_io) { .done = flush_ended, .blk = shard->blk, .kind = ENV_FLUSH };

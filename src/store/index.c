@@ -411,6 +411,12 @@ err_free_index:
 	return -ENOMEM;
 }
 
+void index_move(struct index *index, struct env *env)
+{
+	CHECK_OBJ(index, INDEX_MAGIC);
+	index->env = env;
+}
+
 void index_destroy(struct index **index)
 {
 	struct index *dead = *index;

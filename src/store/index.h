@@ -61,6 +61,8 @@ uint64_t index_size(uint64_t entry_count);
 int index_create(struct env *env, uint64_t entry_count, const struct index_segments *segments,
 		 struct index **index_out) MUST_USE;
 void index_destroy(struct index **index);
+/* Its memory is given back by another env of the same kind. */
+void index_move(struct index *index, struct env *env);
 
 bool index_find(const struct index *index, const struct hash128 *hash,
 		struct index_entry *entry_out);

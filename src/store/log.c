@@ -160,6 +160,15 @@ static void group_close_if_due(struct shard *shard)
 		log_close_group(shard);
 }
 
+static uint64_t record_last_sequence(const struct log_record *record)
+{
+	uint64_t last = 0;
+
+	for (uint32_t i = 0; i < record->put_count; i++)
+		last = MAX(last, record->puts[i]->sequence_out);
+	return last;
+}
+
 /* Nothing of record is in flight and nothing will be. */
 static void record_end(struct shard *shard, struct log_record *record)
 {
@@ -173,6 +182,9 @@ static void record_end(struct shard *shard, struct log_record *record)
 		shard->log.groups_under_way--;
 	if (rc < 0)
 		foot_void(segment->foot, record->foot_first, record->put_count);
+	else
+		shard->written_sequence =
+			MAX(shard->written_sequence, record_last_sequence(record));
 	for (uint32_t i = 0; i < record->put_count; i++)
 		put_written(shard, record->puts[i], rc);
 	while (!list_is_empty(&record->waiters)) {

@@ -32,6 +32,7 @@
 struct medium {
 	uint32_t magic;
 	struct env *env;
+	struct env *memory; /* gave this struct */
 	struct env_blk *blk;
 	char path[MEDIUM_PATH_MAX];
 	struct disk_label label;
@@ -541,7 +542,7 @@ static int open_with(struct env *env, const char *path, const uint64_t *incarnat
 		rc = say(message_out, -ENOMEM, "%s: no memory to open it", path);
 		goto err_free;
 	}
-	*medium = (struct medium) { .magic = MEDIUM_MAGIC, .env = env };
+	*medium = (struct medium) { .magic = MEDIUM_MAGIC, .env = env, .memory = env };
 	snprintf(medium->path, sizeof(medium->path), "%s", path);
 
 	rc = env->ops->blk_open(env, path, incarnation == NULL ? ENV_BLK_READ_ONLY : 0,
@@ -569,24 +570,25 @@ err_free:
 	return rc;
 }
 
-int medium_share(struct env *env, const struct medium *owner, struct medium **medium_out,
-		 char message_out[MESSAGE_SIZE])
+int medium_share(struct env *env, struct env *memory, const struct medium *owner,
+		 struct medium **medium_out, char message_out[MESSAGE_SIZE])
 {
 	struct medium *medium;
 	int rc;
 
 	CHECK_OBJ(owner, MEDIUM_MAGIC);
 	ASSERT(*medium_out == NULL);
-	medium = env->ops->alloc(env, sizeof(*medium));
+	medium = memory->ops->alloc(memory, sizeof(*medium));
 	if (medium == NULL)
 		return say(message_out, -ENOMEM, "%s: no memory to open it", owner->path);
 	*medium = *owner;
 	medium->env = env;
+	medium->memory = memory;
 	medium->blk = NULL;
 	rc = env->ops->blk_open(env, owner->path, ENV_BLK_SHARED, &medium->blk);
 	if (rc < 0) {
 		(void)say(message_out, rc, "%s: %s", owner->path, err_str(rc));
-		env->ops->free(env, medium);
+		memory->ops->free(memory, medium);
 		return rc;
 	}
 	*medium_out = medium;
@@ -620,7 +622,7 @@ void medium_close(struct medium **medium)
 	CHECK_OBJ(dead, MEDIUM_MAGIC);
 	dead->env->ops->blk_close(dead->env, dead->blk);
 	dead->magic = 0;
-	dead->env->ops->free(dead->env, dead);
+	dead->memory->ops->free(dead->memory, dead);
 	*medium = NULL;
 }
 

@@ -11,15 +11,8 @@ struct env_blk *medium_blk(struct medium *medium);
 /* Where shard index (below medium_info.shard_count) lies. */
 struct disk_extent medium_extent(const struct medium *medium, uint32_t index);
 
-/* Open without lock or claim, for looking only; nothing can be written. */
-int medium_open_read_only(struct env *env, const char *path, struct medium **medium_out,
-			  char message_out[256]) MUST_USE;
-
 /* The label that was believed; whether a page is a whole one. */
 const struct disk_label *medium_label(const struct medium *medium);
 bool medium_label_is_whole(const struct disk_label *label);
-
-/* As given to medium_open(). */
-uint64_t medium_incarnation(const struct medium *medium);
 
 #endif

@@ -65,6 +65,12 @@ int names_create(struct env *env, uint32_t name_max, struct names **names_out)
 	return 0;
 }
 
+void names_move(struct names *names, struct env *env)
+{
+	CHECK_OBJ(names, NAMES_MAGIC);
+	names->env = env;
+}
+
 void names_destroy(struct names **names)
 {
 	if (*names == NULL)

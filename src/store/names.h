@@ -23,6 +23,8 @@ uint64_t names_size(uint32_t name_max);
 /* name_max: 1 … NAMES_MAX. -ENOMEM. */
 int names_create(struct env *env, uint32_t name_max, struct names **names_out) MUST_USE;
 void names_destroy(struct names **names);
+/* Its memory is given back by another env of the same kind. */
+void names_move(struct names *names, struct env *env);
 
 /* The id of name, given now when it is new; NAMES_NONE when it is new and the table is full. */
 uint16_t names_intern(struct names *names, const uint8_t name[16]);

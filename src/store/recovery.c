@@ -20,6 +20,8 @@
  *
  * A page cannot be read or is torn: it costs what stands in it, and no more. An entry of a block
  * above the largest is passed over: buffers are made for those that can have been put.
+ * Who opens it knows that there was more (opts.mark): an older copy of the medium would bring back
+ * what was dropped since, and is refused before anything but the super is written.
  * The index is full: the oldest segments are forgotten, as when it fills at run time.
  * Everything that recovery writes can be lost again: the next one finds the same.
  */
@@ -155,6 +157,7 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 	struct index_entry other;
 
 	recovery->sequence_max = MAX(recovery->sequence_max, entry->sequence);
+	recovery->entry_max = MAX(recovery->entry_max, entry->sequence);
 	if (entry->size > shard->block_max ||
 	    (entry->sequence < segment->opened && (entry->flags & DISK_ENTRY_REWRITTEN) == 0))
 		return;
@@ -336,12 +339,18 @@ static int sequence_resume(struct shard *shard, const struct recovery *recovery)
 	const struct disk_super *disk = shard->super.disk;
 	uint64_t sequence = recovery->sequence_max;
 
+	if (shard->opts.mark != NULL)
+		sequence = MAX(sequence, shard->opts.mark->next_sequence);
+
 	for (uint32_t i = 0; i < disk->drop_count; i++)
 		sequence = MAX(sequence, disk->drops[i].sequence);
 	if (sequence >= SHARD_SEQUENCE_MAX - SHARD_SEQUENCE_JUMP)
 		return -ERR_FORMAT;
 	shard->sequence = sequence + SHARD_SEQUENCE_JUMP;
 	shard->durable_sequence = shard->sequence;
+	/* Step 1 has flushed what was found. */
+	shard->written_sequence = recovery->entry_max;
+	shard->kept_sequence = recovery->entry_max;
 	return 0;
 }
 
@@ -390,8 +399,14 @@ int recovery_run(struct shard *shard)
 {
 	struct recovery recovery = { .shard = shard };
 	uint64_t begin_ns = env_now_ns(shard->env);
+	const struct shard_mark *mark = shard->opts.mark;
 	struct segment *newest;
 	int rc;
+
+	if (mark != NULL &&
+	    (memcmp(mark->uuid, shard->super.disk->shard, sizeof(mark->uuid)) != 0 ||
+	     shard->super.disk->count < mark->super_count))
+		return -ERR_FOREIGN;
 
 	recovery.was_clean = shard->super.disk->is_clean != 0;
 	shard->super.disk->is_clean = 0;
@@ -400,6 +415,9 @@ int recovery_run(struct shard *shard)
 		return rc;
 
 	find_all(&recovery);
+	/* An entry: a span may have been written while those below it were still under way. */
+	if (mark != NULL && recovery.entry_max < mark->kept_sequence)
+		return -ERR_FOREIGN;
 	newest = segments_place(shard, shard->ages);
 	/* What was freed when the index was full has not been uncounted. */
 	memset(shard->quota.payers, 0, (NAMES_MAX + 1) * sizeof(*shard->quota.payers));

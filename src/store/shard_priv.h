@@ -20,6 +20,7 @@
  *   recovery.c  what a restart believes; scan.c: of a segment without a footer
  *   memory.c    memory mode: the same without a medium
  *   shard.c     callbacks that are due, lookup, pins, counters
+ *   move.c      from one env to another
  *   start.c     open and close, memory
  *   view.c      blocks whose bytes are in memory
  */
@@ -151,6 +152,7 @@ struct flush {
 	struct list waiting;
 	struct list serving;
 	uint64_t watermark; /* entries below it will be durable */
+	uint64_t covered;   /* written_sequence when it began */
 };
 
 /* The segment that is being made ready. */
@@ -375,6 +377,8 @@ struct shard {
 
 	uint64_t sequence;         /* of the next entry */
 	uint64_t durable_sequence; /* entries below it survive a crash */
+	uint64_t written_sequence; /* highest of an entry of this life that was written, … */
+	uint64_t kept_sequence;    /* … and flushed */
 	struct log log;
 	struct flush flush;
 
@@ -687,8 +691,9 @@ int recovery_look(struct shard *shard) MUST_USE;
 /* What recovery.c knows of a block, and who hears of it. */
 struct recovery {
 	struct shard *shard;
-	uint64_t sequence_max;
-	uint64_t found; /* entries in the segment that is being read */
+	uint64_t sequence_max; /* that was ever given, as far as can be seen */
+	uint64_t entry_max;    /* of an entry */
+	uint64_t found;        /* entries in the segment that is being read */
 	bool was_clean;
 	bool is_full; /* the index is */
 };
@@ -728,6 +733,15 @@ struct scan_visitor {
 
 void scan_walk(struct recovery *recovery, struct segment *segment,
 	       const struct scan_visitor *visitor);
+
+/* --- start.c --- */
+
+/* Nothing is under way and nobody has to be told anything. */
+bool shard_is_idle(const struct shard *shard);
+/* Poll until it is idle. -ETIMEDOUT; -ERR_OFFLINE. */
+int shard_drain(struct shard *shard) MUST_USE;
+/* Nothing comes any more: the env is gone, or what it still does goes nowhere. */
+void shard_forget_all(struct shard *shard);
 
 /* --- memory.c --- */
 

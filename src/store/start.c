@@ -142,6 +142,8 @@ static int geometry_of_memory(const struct shard_memory *memory, struct geometry
 		room = DISK_SEGMENT_MAX;
 		while (room > MiB && memory->size / room < MEMORY_SEGMENTS)
 			room /= 2;
+		while (room < DISK_SEGMENT_MAX && room / 4 < memory->block_max)
+			room *= 2;
 	}
 	if (!is_power_of_2(room) || room < PAGE_SIZE || room > DISK_SEGMENT_MAX ||
 	    memory->size / room < 4)
@@ -391,6 +393,7 @@ int shard_open(struct env *env, struct medium *medium, uint32_t index,
 	rc = shard_fill(shard, &geometry);
 	if (rc < 0)
 		goto err_free;
+	shard->opts.mark = NULL;
 	shard->stats.index_entries = index_room(shard->index);
 	shard->stats.index_bytes = index_size(geometry.index_entries);
 	shard->stats.memory_bytes = shard_memory_size(medium != NULL ? &info : NULL, memory, opts);
@@ -402,8 +405,7 @@ err_free:
 	return rc;
 }
 
-/* Nothing is under way and nobody has to be told anything. */
-static bool is_idle(const struct shard *shard)
+bool shard_is_idle(const struct shard *shard)
 {
 	return list_is_empty(&shard->log.unwritten) && shard->log.writes_under_way == 0 &&
 	       !shard->flush.is_under_way && list_is_empty(&shard->flush.waiting) &&
@@ -414,13 +416,12 @@ static bool is_idle(const struct shard *shard)
 	       reclaim_is_idle(shard) && shard->quota.state == QUOTA_IDLE;
 }
 
-/* Poll until all that was begun has ended. */
-static int drain(struct shard *shard)
+int shard_drain(struct shard *shard)
 {
 	struct env *env = shard->env;
 	uint64_t until_ns = env_now_ns(env) + CLOSE_NS;
 
-	while (!is_idle(shard)) {
+	while (!shard_is_idle(shard)) {
 		uint64_t now_ns = env_now_ns(env);
 
 		log_close_group(shard);
@@ -437,11 +438,11 @@ static int shard_stop(struct shard *shard)
 
 	shard->is_closing = true;
 	reclaim_wake(shard); /* it stops */
-	rc = drain(shard);
+	rc = shard_drain(shard);
 	if (rc < 0 || is_memory(shard))
 		return rc;
 	segment_leave(shard);
-	rc = drain(shard);
+	rc = shard_drain(shard);
 	if (rc < 0)
 		return rc;
 	/* What is_clean vouches for survives before it does: the footers. */
@@ -452,8 +453,7 @@ static int shard_stop(struct shard *shard)
 	return super_store(&shard->super);
 }
 
-/* Nothing comes any more: the env is gone, or what it still does goes nowhere. */
-static void shard_forget_all(struct shard *shard)
+void shard_forget_all(struct shard *shard)
 {
 	struct env *env = shard->env;
 

@@ -64,12 +64,18 @@ int medium_setup(struct env *env, const struct medium_spec *spec, struct medium_
 /* Open exclusively and write incarnation into the label. -ERR_FORMAT, -ERR_VERSION, -ERR_IN_USE. */
 int medium_open(struct env *env, const char *path, uint64_t incarnation, struct medium **medium_out,
 		char message_out[256]) MUST_USE;
+/* Look only: without lock or claim, and nothing can be written. */
+int medium_open_read_only(struct env *env, const char *path, struct medium **medium_out,
+			  char message_out[256]) MUST_USE;
 /* The same medium on another env of this process, for shards of its own there. owner may belong to
- * another thread; it is only read, and closed last. */
-int medium_share(struct env *env, const struct medium *owner, struct medium **medium_out,
-		 char message_out[256]) MUST_USE;
+ * another thread; it is only read, and closed last. memory gives what it takes: env, or while that
+ * is sealed another one of its kind, which is destroyed later. */
+int medium_share(struct env *env, struct env *memory, const struct medium *owner,
+		 struct medium **medium_out, char message_out[256]) MUST_USE;
 void medium_close(struct medium **medium); /* its shards are closed */
 void medium_get_info(const struct medium *medium, struct medium_info *info_out);
+/* As given to medium_open(); READ_ONLY: of who opened it last. */
+uint64_t medium_incarnation(const struct medium *medium);
 
 /* --- identity --- */
 
@@ -81,6 +87,17 @@ struct store_id {
 };
 
 /* --- shards --- */
+
+/*
+ * What a shard's medium must hold, for who opens it again while he still knows: what was
+ * acknowledged. A medium that shows less is an older copy, or has lost what it had flushed.
+ */
+struct shard_mark {
+	uint8_t uuid[16];
+	uint64_t super_count;   /* of the last writing of the super that ended well */
+	uint64_t kept_sequence; /* highest that was written and flushed; 0: none */
+	uint64_t next_sequence; /* none below is given to a block again */
+};
 
 enum store_verify { STORE_VERIFY_NONE = 0, STORE_VERIFY_MEDIUM = 1, STORE_VERIFY_ALL = 2 };
 
@@ -99,6 +116,7 @@ struct shard_opts {
 				   count */
 	uint32_t reinsert_share; /* percent of what is written that may be blocks written again for
 				    their hits, on average: 0 … 75 */
+	const struct shard_mark *mark; /* NULL: nothing is known; borrowed by shard_open() */
 };
 
 /* Memory mode: instead of a medium. */
@@ -149,7 +167,8 @@ struct shard_stats {
 	bool is_index_short; /* recovery found more blocks than the index has room for */
 };
 
-/* Recovers what is on the extent. Exactly one of medium and memory is given. */
+/* Recovers what is on the extent. Exactly one of medium and memory is given. -ERR_FOREIGN: mark
+ * knows of more than is there; no block was touched. */
 int shard_open(struct env *env, struct medium *medium, uint32_t index,
 	       const struct shard_memory *memory, const struct shard_opts *opts,
 	       struct shard **shard_out) MUST_USE;
@@ -166,6 +185,19 @@ uint32_t shard_memory_block_max(const struct shard_memory *memory);
  * writes of committed puts. is_crash: do nothing of that, only free (tests, a medium that fails).
  */
 int shard_close(struct shard **shard, bool is_crash);
+
+/*
+ * From one env to another of its kind (move.c), of a shard that is on a medium and quiet: nothing
+ * is under way, nobody has a pin. settle waits for that, in the thread of its env. A shard that is
+ * detached belongs to nobody until it is attached; medium NULL: only to be closed, as a crash.
+ */
+int shard_settle(struct shard *shard) MUST_USE;
+bool shard_is_quiet(const struct shard *shard);
+void shard_detach(struct shard *shard);
+void shard_attach(struct shard *shard, struct env *env, struct medium *medium);
+/* Offline from now on, as if its medium had failed. */
+void shard_give_up(struct shard *shard);
+void shard_get_mark(const struct shard *shard, struct shard_mark *mark_out);
 
 void shard_get_stats(const struct shard *shard, struct shard_stats *stats_out);
 void shard_get_uuid(const struct shard *shard, uint8_t uuid_out[16]);

@@ -125,6 +125,7 @@ static int load(struct super *super, const struct disk_extent *extent)
 	super->slot = whole[1] && (!whole[0] || slots[1]->count > slots[0]->count);
 	if (super->slot == 1)
 		*super->disk = *super->out;
+	super->kept_count = super->disk->count;
 	return check(super->disk, extent);
 }
 
@@ -235,6 +236,7 @@ int super_store(struct super *super)
 			return rc;
 		super->slot = 1 - super->slot;
 	}
+	super->kept_count = super->out->count;
 	return 0;
 }
 
@@ -245,6 +247,8 @@ static void writing_end(struct super *super, int rc)
 
 	ASSERT(super->is_writing);
 	super->is_writing = false;
+	if (rc == 0 && super->blk != NULL)
+		super->kept_count = super->out->count;
 	list_init(&told);
 	list_splice_tail(&told, &super->writing);
 	if (!list_is_empty(&super->waiting))

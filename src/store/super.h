@@ -41,6 +41,7 @@ struct super {
 	/* Ours. */
 	struct disk_super *out; /* what is being written */
 	uint32_t slot;          /* holds the last good writing */
+	uint64_t kept_count;    /* of the last writing that ended well, or was loaded */
 	uint32_t round;         /* of the writing under way */
 	bool is_writing;
 	struct list waiting; /* for the next writing */

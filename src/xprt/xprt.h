@@ -171,6 +171,7 @@ struct xprt_handover {
  */
 struct xprt_fence {
 	void (*done)(struct xprt_fence *fence);
+	uint32_t io_ms; /* set by the transport: so long behind the process's end I/O may go on */
 	/* The transport's own. */
 	struct list node;
 	void *ctx;

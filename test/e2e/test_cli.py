@@ -113,6 +113,19 @@ def test_start_refuses_and_says_what_to_change(server, tmp_path):
     assert done.returncode == 1 and "chmod 600" in done.stderr
 
 
+def test_memory_mode_takes_the_blocks_that_setup_was_asked_for(tmp_path):
+    done = run("setup", "--memory", "64MiB", "--block-max", "32MiB", "--dir", tmp_path / "a")
+    assert done.returncode == 1 and "smaller segments or blocks" in done.stderr
+    assert not (tmp_path / "a").exists()
+    made = Server(tmp_path, memory="256MiB", extra_setup=("--block-max", "12MiB"))
+    try:
+        made.start()
+        assert re.search(r"^store .*largest block 12(\.0+)? MiB$", made.output(), re.M), made.output()
+        made.stop()
+    finally:
+        made.end()
+
+
 def test_start_tells_its_memory_and_stops_on_a_signal(server):
     server.start()
     assert "memory" in server.output() and "index" in server.output()

@@ -8,11 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
-from harness import BINARY, OFFLINE, Client, Server, block_of, key_of
+from harness import BINARY, MISS, OFFLINE, Client, Server, block_of, key_of
 
 SIZE = "600MiB"
 BLOCK = 256 * 1024
@@ -131,7 +132,107 @@ def test_a_medium_that_fails_goes_offline_alone(pair):
     pair.stop()
 
 
-def test_a_device_that_is_pulled_goes_offline_alone(pair):
+def admin(server, *arguments):
+    endpoint = re.search(r"^admin\s+http://([^/]+)/", server.output(), re.M)[1]
+    return server.run("admin", *arguments, "--admin", endpoint, "--dir", server.folder, check=False)
+
+
+def copy(source, target):
+    subprocess.run(["cp", "--sparse=always", source, target], check=True)
+
+
+class Reader(threading.Thread):
+    """Gets blocks all the time; how often, and what came instead of one."""
+
+    def __init__(self, server, keys):
+        super().__init__()
+        self.url, self.keys = server.url(), keys
+        self.rounds, self.wrong, self.is_ending = 0, [], False
+        self.start()
+
+    def run(self):
+        with Client(self.url) as client:
+            while not self.is_ending:
+                got = client.get(self.keys, BLOCK)
+                self.wrong += [key for key, block in zip(self.keys, got)
+                               if block != block_of(key, BLOCK)]
+                self.rounds += 1
+
+    def end(self):
+        self.is_ending = True
+        self.join()
+        return self.rounds, self.wrong
+
+
+def test_a_medium_that_failed_comes_back_by_a_reload(pair):
+    pair.start("--reactors", "2")
+    keys = [key_of("reactors", number) for number in range(60)]
+    assert put_and_get(pair, 60) == 60
+    pair.stop()
+    pair.start("--io-errors-max", "4", "--reactors", "2")  # nothing is in the cache
+    kept, older = pair.folder / "kept", pair.folder / "older"
+    copy(pair.media[1], older)
+    with Client(pair.url()) as client:
+        assert client.drop(keys[:10]) == [0] * 10
+    copy(pair.media[1], kept)
+    os.truncate(pair.media[1], 2**20)  # a drive that is gone but for its first blocks
+    assert 5 <= put_and_get(pair, 60, put=False) <= 45
+    wait_for(lambda: "server degraded: 1 shards offline" in pair.output())
+    with Client(pair.url()) as client:
+        here = [key for key, got in zip(keys, client.get(keys, BLOCK)) if not isinstance(got, int)]
+        # What is away cannot be dropped: it would come back.
+        away = [key for key in keys[10:] if key not in here]
+        assert client.drop(away) == [-OFFLINE] * len(away)
+        lease, _ = client.lease(here, 60000)
+        reader = Reader(pair, here)
+        # As long as it is not what it was, it stays away, and that is what is said.
+        done = admin(pair, "reload")
+        assert done.returncode == 1 and "has shrunk" in done.stderr, done
+        copy(older, pair.media[1])
+        done = admin(pair, "reload")
+        assert done.returncode == 1 and "older copy" in done.stderr, done
+        assert client.get(keys[:10], BLOCK) == [-MISS] * 10
+        assert pair.counter("ctxkv_store_offline") == 1
+        copy(kept, pair.media[1])
+        assert pair.run("drive", "check", pair.media[1], check=False).returncode in (0, 1)
+        done = admin(pair, "reload")
+        assert done.returncode == 0 and "is back: 1 shards" in done.stdout, done
+        assert client.get(keys, BLOCK) == [-MISS] * 10 + [block_of(key, BLOCK) for key in keys[10:]]
+        assert client.renew(lease, 0) == 0
+        rounds, wrong = reader.end()
+        assert rounds > 3 and wrong == []
+        assert client.put({keys[3]: block_of(keys[3], BLOCK)}, durable=True)[0][0] == 0
+        assert client.drop(away[:3]) == [0] * 3
+    assert pair.counter("ctxkv_store_offline") == 0
+    assert pair.counter("ctxkv_store_returned_total") == 1
+    wait_for(lambda: "server whole again" in pair.output())
+    assert "ready" in admin(pair, "health").stdout
+    assert "tenants 1: 0 new" in admin(pair, "reload").stdout  # nothing is away
+    pair.kill()
+    pair.start()
+    with Client(pair.url()) as client:
+        gone = set(keys[:10]) - {keys[3]} | set(away[:3])
+        assert client.get(keys, BLOCK) == [-MISS if key in gone else block_of(key, BLOCK)
+                                           for key in keys]
+    pair.stop()
+
+
+def test_a_missing_medium_comes_in_by_sighup(pair):
+    pair.start()
+    put_and_get(pair, 40)
+    pair.stop()
+    os.rename(pair.media[1], pair.folder / "elsewhere")
+    pair.start("--degraded")
+    assert 5 <= put_and_get(pair, 40, put=False) <= 35
+    os.rename(pair.folder / "elsewhere", pair.media[1])
+    pair.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "server whole again" in pair.output())
+    assert put_and_get(pair, 40, put=False) == 40
+    assert put_and_get(pair, 80) == 80
+    pair.stop()
+
+
+def test_a_device_that_is_pulled_goes_offline_alone_and_comes_back(pair):
     if os.geteuid() != 0 or not shutil.which("losetup"):
         pytest.skip("needs root and losetup")
     found = subprocess.run(["losetup", "--find", "--show", pair.media[1]], capture_output=True,
@@ -145,11 +246,17 @@ def test_a_device_that_is_pulled_goes_offline_alone(pair):
         assert put_and_get(pair, 60) == 60
         pair.stop()
         pair.start(*media, "--io-errors-max", "4")  # nothing is in the cache
+        copy(pair.media[1], pair.folder / "kept")
         os.truncate(pair.media[1], 0)
         subprocess.run(["losetup", "--set-capacity", device], check=True)
         assert 10 <= put_and_get(pair, 60, put=False) <= 50
         wait_for(lambda: pair.counter("ctxkv_store_offline") == 1)
-        pair.kill(signal.SIGTERM)
+        copy(pair.folder / "kept", pair.media[1])
+        subprocess.run(["losetup", "--set-capacity", device], check=True)
+        done = admin(pair, "reload")
+        assert done.returncode == 0 and f"{device} is back" in done.stdout, done
+        assert put_and_get(pair, 60, put=False) == 60
+        pair.stop()
     finally:
         subprocess.run(["losetup", "--detach", device], check=False)
 

@@ -102,7 +102,6 @@ class Walk:
             os.truncate(str(drive) + ".kept", 1 << 20)
             self.freeze(True, str(drive) + ".kept")
         elif what == "restore":
-            self.stop(host)
             os.rename(str(drive) + ".copy", drive)
         else:
             assert what == "report"
@@ -161,6 +160,7 @@ def test_the_walk_of_the_page(walk):
     assert rows_of(shown["One more"][-1]) == {f"{NET}{i}": "ready" for i in (1, 2, 3, 4)}
     assert "authentication failed" in shown["A new secret"][-1]
     pulled, healed = shown["A drive is pulled"]
+    assert "is back: 1 shards" in healed
     assert rows_of(pulled)[f"{NET}3"] == "degraded"
     assert rows_of(healed) == {f"{NET}{i}": "ready" for i in (1, 2, 3, 4)}
     assert re.search(r"default +.*\d", shown["What it saves"][-1])

@@ -65,6 +65,8 @@ void shm_fence_look(struct shm_lane *lane)
 
 	if (client == NULL || list_is_empty(&client->fences))
 		return;
+	list_for_each (node, &client->fences)
+		list_entry(node, struct xprt_fence, node)->io_ms = client->io_ms;
 	if (lane->state == SHM_ENDING)
 		process_watch(lane); /* it may have been told of after the close */
 	if (client->has_end || !client->has_regions)

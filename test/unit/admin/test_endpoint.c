@@ -26,15 +26,15 @@ struct bench {
 	uint16_t port;
 	uint32_t reloads;
 	int reload_rc;
+	const char *reload_text; /* NULL never */
 };
 
-static int reload_cb(void *ctx, char message_out[256])
+static int reload_cb(void *ctx, bool is_asked, char *text, size_t text_size)
 {
 	struct bench *bench = ctx;
 
-	bench->reloads++;
-	if (bench->reload_rc < 0)
-		snprintf(message_out, 256, "line 3: no secret");
+	bench->reloads += is_asked;
+	snprintf(text, text_size, "%s", bench->reload_text);
 	return bench->reload_rc;
 }
 
@@ -513,8 +513,23 @@ static void a_reload_is_told_as_it_went(void **state)
 	json_t *answer;
 
 	start_both(&bench, UINT32_MAX);
-	assert_int_equal(ask(&bench, "POST", "/v1/reload", TOKEN, NULL, NULL), 202);
+	bench.reload_text = "";
+	bench.reload_rc = -ENOENT;
+	assert_int_equal(ask(&bench, "GET", "/v1/reloaded", NULL, NULL, &answer), 200);
+	assert_string_equal(json_string_value(json_object_get(answer, "reload")), "none");
+	json_decref(answer);
+	bench.reload_rc = -EINPROGRESS;
+	assert_int_equal(ask(&bench, "POST", "/v1/reload", TOKEN, NULL, &answer), 202);
+	assert_string_equal(json_string_value(json_object_get(answer, "reload")), "running");
+	json_decref(answer);
+	assert_int_equal(ask(&bench, "GET", "/v1/reloaded", NULL, NULL, NULL), 202);
+	bench.reload_rc = 0;
+	bench.reload_text = "tenants 3";
+	assert_int_equal(ask(&bench, "GET", "/v1/reloaded", NULL, NULL, &answer), 200);
+	assert_string_equal(json_string_value(json_object_get(answer, "message")), "tenants 3");
+	json_decref(answer);
 	bench.reload_rc = -EINVAL;
+	bench.reload_text = "line 3: no secret";
 	assert_int_equal(ask(&bench, "POST", "/v1/reload", TOKEN, NULL, &answer), 409);
 	assert_string_equal(json_string_value(json_object_get(answer, "error")),
 			    "line 3: no secret");

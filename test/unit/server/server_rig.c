@@ -18,6 +18,7 @@ static const char keyfile[] = "alice "
 static struct server_rig *stall_rig;
 static struct env_ops stall_ops;
 static int (*real_poll)(struct env *env, uint64_t timeout_ns);
+static void (*real_submit)(struct env *env, struct env_io *io);
 
 static void nap(void)
 {
@@ -36,6 +37,13 @@ static int stalled_poll(struct env *env, uint64_t timeout_ns)
 	return real_poll(env, timeout_ns);
 }
 
+static void failing_submit(struct env *env, struct env_io *io)
+{
+	if (atomic_load(&stall_rig->is_failing) && io->kind == ENV_READ)
+		io->offset = UINT64_C(1) << 50; /* behind the end: -EIO */
+	real_submit(env, io);
+}
+
 static int env_make(void *ctx, uint32_t index, struct env **env_out, char message_out[256])
 {
 	struct server_rig *rig = ctx;
@@ -46,6 +54,8 @@ static int env_make(void *ctx, uint32_t index, struct env **env_out, char messag
 		stall_ops = *(*env_out)->ops;
 		real_poll = stall_ops.poll;
 		stall_ops.poll = stalled_poll;
+		real_submit = stall_ops.blk_submit;
+		stall_ops.blk_submit = failing_submit;
 		(*env_out)->ops = &stall_ops;
 	}
 	return rc;

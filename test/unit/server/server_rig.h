@@ -23,9 +23,11 @@ struct server_rig {
 	uint16_t port;
 	char paths[RIG_MEDIA][64];
 	char message[256];
-	/* The reactor with this number stands still while is_stalled. */
+	/* The reactor with this number stands still while is_stalled; its reads fail while
+	 * is_failing. */
 	uint32_t stalled;
 	atomic_bool is_stalled;
+	atomic_bool is_failing;
 	atomic_uint stall_count; /* it does now */
 };
 
