@@ -3,8 +3,8 @@
  * The table of commands, and what is written from it: help and the manual page.
  *
  * setup    setup.c, setup_check.c, setup_files.c, setup_media.c; server_check.c
- * start    start.c, start_*.c, config_file.c, server_check.c, tenants_load.c; log_writer.c; notify.c
- *          (systemd) or supervise.c (its own parent)
+ * start    start.c, start_*.c, config_file.c, server_check.c, tenants_load.c, log_writer.c,
+ *          notify.c (systemd) or supervise.c (its own parent)
  * stat     stat.c
  * admin    admin.c, admin_*.c, http.c
  * bench    bench.c, bench_*.c, floor*.c, content.c, histogram.c, proc_cpu.c
