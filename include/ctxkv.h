@@ -53,6 +53,7 @@ extern "C" {
 #define CTXKV_EUNREACHABLE  2005
 #define CTXKV_EBROKEN       2006
 #define CTXKV_EOFFLINE      2007
+#define CTXKV_ENAME         2008
 #define CTXKV_EPEER         2020
 #define CTXKV_ECLOSING      2021
 #define CTXKV_EBUSY         2022
@@ -198,10 +199,10 @@ struct ctxkv_opts {
 	uint64_t size; /* sizeof(struct ctxkv_opts) as the caller compiled it */
 	/*
 	 * "ctxkv://TENANT@HOST:PORT?keyfile=PATH", "ctxkv://HOST,HOST,…", … A host that is a name
-	 * stands for all servers it has addresses of. NULL: $CTXKV_URL, else
-	 * "ctxkv://localhost" with the tenant and key file that 'ctxkv setup' wrote to
-	 * $XDG_CONFIG_HOME/ctxkv (~/.config/ctxkv). "&transport=tcp" or "shm": only that; "auto":
-	 * shared memory where it can be used, as without.
+	 * stands for all servers it has addresses of. NULL: $CTXKV_URL, else the URL that
+	 * 'ctxkv setup' wrote to client.url in $XDG_CONFIG_HOME/ctxkv (~/.config/ctxkv).
+	 * "&transport=tcp" or "shm": only that; "auto": shared memory where it can be used, as
+	 * without. "&tls=1": under TLS or not at all.
 	 */
 	const char *url;
 	uint32_t flags;

@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public calls of ctxkv.h for the user's thread: open, close, options, alloc, submit and poll,
+ * the blocking ones, and what a client says of itself.
+ *
+ * An op goes through a ring to whoever drives the client, the progress thread (thread.c) or the
+ * user's own calls (CTXKV_CALLER_DRIVEN), which owns everything below; results come back through
+ * another (face.h). So nothing here touches a session. op.c has what becomes of an op.
+ *
+ * Failure: arguments are checked here, with a sentence at open; afterwards everything is the
+ * outcome of an op. A broken assertion below leaves a client that answers misses (panic.c).
+ */
 #include "../../include/ctxkv.h"
 
 #include <stdio.h>
@@ -28,6 +39,7 @@ SAME(DEADLINE);
 SAME(UNREACHABLE);
 SAME(BROKEN);
 SAME(OFFLINE);
+SAME(NAME);
 SAME(PEER);
 SAME(CLOSING);
 SAME(BUSY);

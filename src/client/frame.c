@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Filling a request frame: frame_fill() takes units of a part while body, credit, pieces and
+ * staging room last; put, get and all others have their own way of writing one. The first unit that
+ * does not fit ends the frame; if it is the first of all, -EAGAIN says what there is to wait for,
+ * and nothing was taken. Payload stays where the caller has it: the frame's iovec points to it.
+ */
 #include "frame.h"
 
 #include <string.h>

@@ -14,9 +14,10 @@
 #include "../base/text.h"
 #include "../wire/keyfile.h"
 
-#define SCHEME      "ctxkv://"
-#define KEYFILE_MAX (64 * KiB)
-#define TENANTS_MAX 64 /* rows of a client's key file that are looked at */
+#define SCHEME       "ctxkv://"
+#define KEYFILE_MAX  (64 * KiB)
+#define URL_TEXT_MAX (8 * KiB) /* of client.url */
+#define TENANTS_MAX  64        /* rows of a client's key file that are looked at */
 #define HOW_TO_MEND                                                                                \
 	"run 'ctxkv setup' on this host, or give a URL like ctxkv://TENANT@HOST?keyfile=PATH"
 
@@ -357,8 +358,8 @@ static bool default_path(char *buf, size_t buf_size)
 /* The URL that setup wrote, -ENOENT when there is none. */
 static int url_default(struct url *url_out, char *message)
 {
-	char text[1024];
-	char path[512];
+	char text[URL_TEXT_MAX];
+	char path[4096];
 	char why[URL_MESSAGE_SIZE];
 	struct stat st;
 	int rc;
@@ -412,6 +413,12 @@ static int keyfile_load(const struct url *url, struct client_target *target, cha
 	int rc;
 
 	rc = file_read(url->keyfile, text, sizeof(text), &st);
+	if (rc == -EACCES)
+		return fail(
+			message, rc,
+			"cannot read key file %s: %s; it belongs to another user: name a copy of "
+			"the tenant's line that this one owns, as keyfile=PATH in the URL",
+			url->keyfile, err_str(rc));
 	if (rc < 0)
 		return fail(message, rc, "cannot read key file %s: %s; %s", url->keyfile,
 			    err_str(rc), mend);

@@ -22,7 +22,7 @@ struct url {
 	char tenant[WIRE_TENANT_MAX];
 	struct client_host hosts[HOST_MAX];
 	uint32_t host_count;
-	char keyfile[512];
+	char keyfile[4096];
 	char tls[16];       /* "0" or "1" */
 	char transport[16]; /* "auto", "tcp" or "shm" */
 };

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tables of 'ctxkv admin', from the JSON of the servers: a row for each server, session, tenant
+ * or namespace. A server that did not answer is left out, or named with why; a field that an older
+ * server lacks counts as 0, a text as "-". Rates need the answer before (--watch).
+ */
 #include "admin.h"
 
 #include <inttypes.h>

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which admin endpoints are asked: --admin; else the hosts of a URL that the user gives; else,
+ * where a server was set up in the directory of configuration, its own endpoint (admin-listen);
+ * else the hosts of client.url. A client.url that names several servers comes before this host's
+ * own.
+ */
 #include "admin_target.h"
 
 #include <arpa/inet.h>
@@ -7,48 +13,50 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "cmd.h"
+#include "server_check.h"
 
-#define LIST_SIZE 4096
-
-/* The URL that clients of this user have. False: there is none. */
-static bool url_find(const struct options *options, char *url, size_t url_size)
+/* The endpoint of the server that was set up here, as server.yaml says. False: it does not. */
+static bool own_find(const struct options *options, char list_out[OPT_TEXT_MAX])
 {
-	const char *from_environment = getenv("CTXKV_URL");
+	static const struct opt_set none;
+	struct options *server = calloc(1, sizeof(*server));
 	char path[OPT_TEXT_MAX + 16];
 	char dir[OPT_TEXT_MAX];
-	char *text;
+	bool is_found = false;
 
-	if (options->url[0] != '\0' || from_environment != NULL) {
-		snprintf(url, url_size, "%s",
-			 options->url[0] != '\0' ? options->url : from_environment);
-		return true;
-	}
-	if (cmd_config_dir(options, dir, sizeof(dir)) < 0)
-		return false;
-	snprintf(path, sizeof(path), "%s/client.url", dir);
-	text = cmd_read_file(path);
-	if (text == NULL)
-		return false;
-	snprintf(url, url_size, "%s", text);
-	free(text);
-	return true;
+	if (server == NULL || cmd_config_dir(options, dir, sizeof(dir)) < 0)
+		goto out_free;
+	snprintf(path, sizeof(path), "%s/server.yaml", dir);
+	options_init(server);
+	if (access(path, R_OK) == 0 && cmd_config_load(path, server, &none) == 0)
+		is_found = cmd_listen_reach(server->admin_listen, list_out, OPT_TEXT_MAX);
+out_free:
+	free(server);
+	return is_found;
 }
 
-static int list_find(const struct options *options, char *list, size_t list_size)
+static int list_find(const struct options *options, char list_out[OPT_TEXT_MAX])
 {
-	char url[2 * OPT_TEXT_MAX];
+	enum cmd_url_from from = URL_FROM_SETUP;
+	char url[OPT_TEXT_MAX];
+	bool is_found;
 
 	if (options->admin[0] != '\0') {
-		snprintf(list, list_size, "%s", options->admin);
+		snprintf(list_out, OPT_TEXT_MAX, "%s", options->admin);
 		return 0;
 	}
-	if (!url_find(options, url, sizeof(url))) {
-		snprintf(list, list_size, "127.0.0.1");
+	is_found = cmd_url_find(options, url, &from);
+	if (from == URL_FROM_SETUP && (!is_found || strchr(url, ',') == NULL) &&
+	    own_find(options, list_out))
+		return 0;
+	if (!is_found) {
+		snprintf(list_out, OPT_TEXT_MAX, "127.0.0.1");
 		return 0;
 	}
-	if (admin_list_of_url(url, list, list_size) < 0)
+	if (admin_list_of_url(url, list_out, OPT_TEXT_MAX) < 0)
 		return cmd_fail(-EINVAL,
 				"no host stands in the URL '%s'; --admin names the servers", url);
 	return 0;
@@ -90,9 +98,9 @@ static int resolve(const char *host, uint16_t port, struct admin_target *targets
 int admin_targets(const struct options *options, struct admin_target *targets_out,
 		  uint32_t target_max)
 {
-	char list[LIST_SIZE];
+	char list[OPT_TEXT_MAX];
 	int count = 0;
-	int rc = list_find(options, list, sizeof(list));
+	int rc = list_find(options, list);
 
 	if (rc < 0)
 		return rc;

@@ -73,6 +73,12 @@ bool cmd_shm_dir(const struct options *options, char *buf, size_t buf_size);
 /* Directory of configuration: options.dir, else $XDG_CONFIG_HOME/ctxkv, else ~/.config/ctxkv. */
 int cmd_config_dir(const struct options *options, char *buf, size_t buf_size) MUST_USE;
 
+/* The URL of this user's clients, as the library finds it: --url, $CTXKV_URL, or what setup wrote,
+ * in options.dir where that is given. False: there is none. */
+enum cmd_url_from { URL_FROM_USER, URL_FROM_SETUP };
+bool cmd_url_find(const struct options *options, char url_out[OPT_TEXT_MAX],
+		  enum cmd_url_from *from_out);
+
 /* Cut "a,b,c" apart in place; empty ones are left out. How many, or -ERANGE: more than max. */
 int cmd_list_cut(char *text, const char **items, int max) MUST_USE;
 

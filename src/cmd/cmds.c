@@ -1,5 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of commands, and what is written from it: help and the manual page. */
+/*
+ * The table of commands, and what is written from it: help and the manual page.
+ *
+ * setup    setup.c, setup_check.c, setup_files.c, setup_media.c; server_check.c
+ * start    start.c, start_*.c, config_file.c, server_check.c, tenants_load.c, log_writer.c,
+ *          notify.c (systemd) or supervise.c (its own parent)
+ * stat     stat.c
+ * admin    admin.c, admin_*.c, http.c
+ * bench    bench.c, bench_*.c, floor*.c, content.c, histogram.c, proc_cpu.c
+ * replay   replay.c, replay_*.c, trace.c, model.c, content.c
+ * drive    drive.c, drive_*.c
+ * doctor   doctor.c, doctor_*.c
+ * doc      doc.c, doc_pages.c
+ * cost     cost.c, cost_model.c, cost_steps.def, model.c
+ * tenant   tenant.c, secrets.c
+ * version  version.c
+ *
+ * main.c reads the arguments, common.c has what several commands do. Exit codes: 0 done, 1 failed,
+ * 2 wrong use, 130 interrupted. admin: 1 when any server did not do it; doctor: 1 when something is
+ * to be mended; drive: 1 for findings, 2 when it could not look.
+ */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>

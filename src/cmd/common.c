@@ -79,15 +79,45 @@ int cmd_config_dir(const struct options *options, char *buf, size_t buf_size)
 bool cmd_shm_dir(const struct options *options, char *buf, size_t buf_size)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	const char *unit = getenv("RUNTIME_DIRECTORY"); /* systemd: the unit's own; the first one */
 
 	if (options->shm_dir[0] != '\0')
 		snprintf(buf, buf_size, "%s", options->shm_dir);
+	else if (unit != NULL && unit[0] == '/')
+		snprintf(buf, buf_size, "%.*s", (int)strcspn(unit, ":"), unit);
 	else if (geteuid() == 0)
 		snprintf(buf, buf_size, "/run/ctxkv");
 	else if (runtime != NULL && runtime[0] != '\0')
 		snprintf(buf, buf_size, "%.480s/ctxkv", runtime);
 	else
 		return false;
+	return true;
+}
+
+bool cmd_url_find(const struct options *options, char url_out[OPT_TEXT_MAX],
+		  enum cmd_url_from *from_out)
+{
+	const char *preset = getenv("CTXKV_URL");
+	char path[OPT_TEXT_MAX + 16];
+	char dir[OPT_TEXT_MAX];
+	char *text;
+
+	*from_out = URL_FROM_USER;
+	if (options->url[0] != '\0')
+		preset = options->url;
+	if (preset != NULL && preset[0] != '\0') {
+		snprintf(url_out, OPT_TEXT_MAX, "%s", preset);
+		return true;
+	}
+	*from_out = URL_FROM_SETUP;
+	if (cmd_config_dir(options, dir, sizeof(dir)) < 0)
+		return false;
+	snprintf(path, sizeof(path), "%s/client.url", dir);
+	text = cmd_read_file(path);
+	if (text == NULL)
+		return false;
+	snprintf(url_out, OPT_TEXT_MAX, "%.*s", (int)strcspn(text, "\r\n"), text);
+	free(text);
 	return true;
 }
 

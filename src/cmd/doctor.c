@@ -134,6 +134,7 @@ int cmd_doctor(struct options *options, const struct opt_set *set)
 	if (doctor.server != NULL) {
 		doctor_media(&doctor);
 		doctor_server(&doctor);
+		doctor_plan(&doctor);
 	}
 	doctor_clients(&doctor);
 	free(doctor.server);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/timex.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -12,8 +11,7 @@
 #include "../base/text.h"
 #include "doctor.h"
 
-/* Of /proc/meminfo: bytes for lines in kB, the number itself for counts. */
-static uint64_t meminfo(const char *name)
+uint64_t doctor_meminfo(const char *name)
 {
 	FILE *file = fopen("/proc/meminfo", "re");
 	uint64_t value = 0;
@@ -50,22 +48,10 @@ static int uring_disabled(void)
 	return text_parse_u64(line, &value) == 0 ? (int)value : -1;
 }
 
-/* What a server would take for buffers and, in memory mode, for blocks. */
-static uint64_t memory_need(const struct doctor *doctor, bool with_blocks)
-{
-	const struct options *server = doctor->server;
-
-	if (server == NULL)
-		return 0;
-	return (server->buffers != 0 ? server->buffers : 256 * MiB) +
-	       (with_blocks ? server->memory : 0);
-}
-
 void doctor_host(struct doctor *doctor)
 {
 	char line[128];
 	struct utsname name;
-	struct rlimit limit;
 	struct timex timex = { .modes = 0 };
 	struct doctor_row rows[6];
 	uint32_t count = 0;
@@ -74,14 +60,8 @@ void doctor_host(struct doctor *doctor)
 		rows[count++] = doctor_judge_kernel(name.release);
 	rows[count++] = doctor_judge_uring(uring_try(), uring_disabled());
 	if (doctor->server != NULL) {
-		if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0)
-			rows[count++] = doctor_judge_memlock(
-				limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur,
-				memory_need(doctor, false));
-		rows[count++] = doctor_judge_memory(meminfo("MemTotal:"), meminfo("MemAvailable:"),
-						    memory_need(doctor, true));
 		rows[count++] = doctor_judge_huge_pages(
-			meminfo("HugePages_Total:"), meminfo("HugePages_Free:"),
+			doctor_meminfo("HugePages_Total:"), doctor_meminfo("HugePages_Free:"),
 			doctor_line("/sys/kernel/mm/transparent_hugepage/enabled", line,
 				    sizeof(line)));
 	}

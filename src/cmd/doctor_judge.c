@@ -78,8 +78,7 @@ struct doctor_row doctor_judge_uring(int rc, int disabled)
 		return doctor_row_make(
 			DOCTOR_WARN, "io_uring",
 			"Docker's and Kubernetes' default seccomp profiles forbid it: allow "
-			"io_uring_setup, io_uring_enter and io_uring_register "
-			"(deploy/seccomp.json)",
+			"io_uring_setup, io_uring_enter and io_uring_register in a copy of it",
 			"forbidden here: %s", slower);
 	return doctor_row_make(DOCTOR_WARN, "io_uring", "a kernel with CONFIG_IO_URING has it",
 			       "not available (%s): %s", err_str(rc), slower);

@@ -95,27 +95,31 @@ static void label_say(struct doctor *doctor, const char *path, const struct insp
 			   "%s: not on this file system; blocks go through the page cache", path);
 }
 
-static void medium_look(struct doctor *doctor, const char *path)
+/* False: start would not open it, which was said. */
+static bool medium_look(struct doctor *doctor, const char *path, struct medium_info *info_out)
 {
 	struct inspect *inspect = NULL;
 	char message[256] = "";
 
 	if (!place_look(doctor, path))
-		return;
+		return false;
 	if (inspect_open(doctor->env, path, &inspect, message) < 0) {
 		doctor_say(doctor, DOCTOR_FAIL, "medium", "", "%s", message);
-		return;
+		return false;
 	}
 	label_say(doctor, path, inspect_medium(inspect));
+	doctor->is_running |= inspect_medium(inspect)->is_in_use;
+	*info_out = inspect_medium(inspect)->info;
 	inspect_close(&inspect);
+	return true;
 }
 
 void doctor_media(struct doctor *doctor)
 {
+	const char *paths[SERVER_MEDIUM_MAX];
 	char list[OPT_TEXT_MAX];
-	char *rest = list;
-	const char *path;
 	char size[32];
+	int count;
 
 	if (doctor->server->media[0] == '\0') {
 		doctor_say(doctor, DOCTOR_OK, "medium", "", "none: memory mode, %s",
@@ -123,6 +127,11 @@ void doctor_media(struct doctor *doctor)
 		return;
 	}
 	snprintf(list, sizeof(list), "%s", doctor->server->media);
-	while ((path = strsep(&rest, ",")) != NULL)
-		medium_look(doctor, path);
+	count = cmd_list_cut(list, paths, SERVER_MEDIUM_MAX);
+	if (count < 0)
+		doctor_say(doctor, DOCTOR_FAIL, "medium",
+			   "leave some out of 'media' in server.yaml",
+			   "a server has at most %d media", SERVER_MEDIUM_MAX);
+	for (int i = 0; i < count; i++)
+		doctor->is_missing[i] = !medium_look(doctor, paths[i], &doctor->media[i]);
 }

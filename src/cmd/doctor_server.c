@@ -19,7 +19,6 @@
 #define ROUND_TRIPS  5
 #define CONNECT_WAIT (3 * NS_PER_S)
 #define STAT_SIZE    (64 * KiB)
-#define URL_SIZE     2048
 #define SERVERS_MAX  64
 #define SCHEME       "ctxkv://"
 
@@ -36,6 +35,7 @@ static void port_look(struct doctor *doctor)
 		doctor->env->ops->sock_close(doctor->env, sock);
 		doctor_say(doctor, DOCTOR_OK, "address", "", "%s is free", listen);
 	} else if (rc == -EADDRINUSE) {
+		doctor->is_running = true;
 		doctor_say(
 			doctor, DOCTOR_WARN, "address",
 			"a running server of this host? 'ss -ltnp' says whose it is; 'listen' in "
@@ -61,7 +61,8 @@ static void shm_look(struct doctor *doctor)
 	}
 	if (!cmd_shm_dir(server, dir, sizeof(dir))) {
 		doctor_say(doctor, DOCTOR_WARN, "shm", "'shm-dir' in server.yaml names a directory",
-			   "XDG_RUNTIME_DIR is not set: clients of this host use TCP");
+			   "neither RUNTIME_DIRECTORY nor XDG_RUNTIME_DIR is set: clients of this "
+			   "host use TCP, unless a service manager sets one for the server");
 		return;
 	}
 	snprintf(parent, sizeof(parent), "%s", dir);
@@ -221,7 +222,7 @@ static void host_reach(struct doctor *doctor, const struct url_parts *parts, con
 {
 	struct ctxkv_server servers[SERVERS_MAX] = { { .size = sizeof(servers[0]) } };
 	struct ctxkv_client *client;
-	char url[2 * URL_SIZE];
+	char url[2 * OPT_TEXT_MAX];
 	int count;
 
 	snprintf(url, sizeof(url), "%.*s%.*s%s", parts->head_size, parts->url, host_size, host,
@@ -274,31 +275,13 @@ static void hosts_reach(struct doctor *doctor, const char *url)
 	}
 }
 
-/* --url, $CTXKV_URL, or what setup wrote; "" when there is none. */
-static const char *url_find(const struct doctor *doctor, char *buf, size_t buf_size)
-{
-	const char *preset = getenv("CTXKV_URL");
-	char dir[OPT_TEXT_MAX];
-	char path[OPT_TEXT_MAX + 16];
-
-	buf[0] = '\0';
-	if (doctor->options->url[0] != '\0')
-		snprintf(buf, buf_size, "%s", doctor->options->url);
-	else if (preset != NULL && preset[0] != '\0')
-		snprintf(buf, buf_size, "%s", preset);
-	else if (cmd_config_dir(doctor->options, dir, sizeof(dir)) == 0) {
-		snprintf(path, sizeof(path), "%s/client.url", dir);
-		doctor_line(path, buf, buf_size);
-	}
-	return buf;
-}
-
 void doctor_clients(struct doctor *doctor)
 {
-	char text[URL_SIZE];
+	char text[OPT_TEXT_MAX];
 	char path[OPT_TEXT_MAX];
+	enum cmd_url_from from;
 
-	if (url_find(doctor, text, sizeof(text))[0] == '\0') {
+	if (!cmd_url_find(doctor->options, text, &from)) {
 		doctor_say(doctor, DOCTOR_WARN, "url",
 			   "--url or CTXKV_URL: ctxkv://TENANT@HOST:PORT?keyfile=PATH",
 			   "none is known: no server was tried");

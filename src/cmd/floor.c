@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The floors of copying, of loopback TCP one way, and of the drive; floor_pingpong.c has exchanges.
+ * Each measures in the shape of what it stands beside: the same order of blocks, the same pieces,
+ * the same depth. What cannot be done here (no io_uring, no direct I/O) is a code, and the report
+ * goes without that column.
+ */
 #include "floor_priv.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connect, send, read to the end, take apart; each step waits for the socket until the one deadline
+ * of the request. Failure: what connecting or the socket says; -ETIMEDOUT at the deadline; -ENOMEM
+ * for an answer above HTTP_ANSWER_MAX; -EINVAL for one that is not HTTP.
+ */
 #include "http.h"
 
 #include <arpa/inet.h>

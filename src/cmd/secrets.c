@@ -70,10 +70,10 @@ int secrets_open(struct secrets *secrets, const char *path, bool is_locked)
 
 	*secrets = (struct secrets) { .lock_fd = -1 };
 	if (real == NULL)
-		return cmd_fail(-errno,
-				"cannot read %s: %s; 'ctxkv setup' makes one, --secrets FILE "
-				"names another",
-				path, err_str(errno));
+		return cmd_fail(-errno, "cannot read %s: %s; %s", path, err_str(errno),
+				errno == ENOENT ? "'ctxkv setup' makes one, --secrets FILE names "
+						  "another"
+						: "run it as the user that owns it");
 	snprintf(secrets->path, sizeof(secrets->path), "%s", real);
 	free(real);
 	if (is_locked)

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "server_check.h"
 #include "start.h"
 #include "tenants_load.h"
 
@@ -49,16 +50,6 @@ static int config_read(struct options *options, const struct opt_set *set)
 				"names another",
 				path, err_str(errno));
 	return cmd_config_load(path, options, set);
-}
-
-static int config_check(const struct options *options)
-{
-	if (options->secrets[0] == '\0')
-		return cmd_fail(-EINVAL, "no secrets file is named; 'ctxkv setup' makes one, "
-					 "--secrets FILE names one");
-	if ((options->media[0] == '\0') == (options->memory == 0))
-		return cmd_fail(-EINVAL, "name media (media) or memory mode (memory), one of them");
-	return 0;
 }
 
 static int secrets_read(struct start *start)
@@ -218,6 +209,17 @@ static int stop(struct start *start)
 	return rc;
 }
 
+/* Codes that only a listener's address brings about. */
+static const char *listen_advice(int rc)
+{
+	if (rc == -EADDRINUSE)
+		return "; 'ss -ltnp' shows who listens there, --listen names another address";
+	if (rc == -EADDRNOTAVAIL)
+		return "; it is no address of this host: --listen names another, such as "
+		       "0.0.0.0:9900";
+	return "";
+}
+
 static int run(struct start *start)
 {
 	uint64_t begin_ns = clock_ns();
@@ -235,7 +237,8 @@ static int run(struct start *start)
 	if (rc == 0)
 		rc = server_start(start->server, message);
 	if (rc < 0)
-		return cmd_fail(rc, "cannot start: %s", message[0] != '\0' ? message : err_str(rc));
+		return cmd_fail(rc, "cannot start: %s%s",
+				message[0] != '\0' ? message : err_str(rc), listen_advice(rc));
 	ready(start, begin_ns);
 	serve_loop(start);
 	return stop(start);
@@ -271,7 +274,7 @@ int cmd_start(struct options *options, const struct opt_set *set)
 {
 	struct start start = { .options = options, .signal_fd = -1 };
 
-	if (config_read(options, set) < 0 || config_check(options) < 0)
+	if (config_read(options, set) < 0 || cmd_server_check(options) < 0)
 		return EXIT_FAILED;
 	if (options->supervise != 0 && !notify_is_there())
 		return supervise(serve, &start, options->watchdog);

@@ -58,6 +58,8 @@ struct start {
 /* --- start_opts.c: the options as the server wants them. 0, or negative after a message --- */
 
 int start_opts_make(struct start *start);
+/* Those of them that say what the server will take; nothing is made. */
+int start_opts_plan(struct start *start);
 
 /* --- start_admin.c: the admin endpoint --- */
 

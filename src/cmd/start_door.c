@@ -75,7 +75,8 @@ int start_door_plan(struct start *start)
 	if (!is_wanted(start))
 		return 0;
 	if (!cmd_shm_dir(start->options, dir, sizeof(dir))) {
-		start->door_missing = "XDG_RUNTIME_DIR is not set; --shm-dir names a directory";
+		start->door_missing = "there is no directory for its sockets (RUNTIME_DIRECTORY, "
+				      "XDG_RUNTIME_DIR); --shm-dir names one";
 		return 0;
 	}
 	server_name(start, name, sizeof(name));

@@ -217,7 +217,7 @@ static void limits_set(struct start *start)
 	};
 }
 
-int start_opts_make(struct start *start)
+int start_opts_plan(struct start *start)
 {
 	const struct options *options = start->options;
 	struct server_opts *opts = &start->server_opts;
@@ -236,16 +236,27 @@ int start_opts_make(struct start *start)
 	limits_set(start);
 	start->listens[0] =
 		(struct reactor_listen) { .ops = &xprt_tcp, .address = options->listen };
+	opts->reactor.listens = start->listens;
+	opts->reactor.listen_count = 1;
+	opts->ram_bytes = ram_size();
+	opts->has_degraded = options->degraded != 0;
+	return 0;
+}
+
+int start_opts_make(struct start *start)
+{
+	const struct options *options = start->options;
+	struct server_opts *opts = &start->server_opts;
+	int rc = start_opts_plan(start);
+
+	if (rc < 0)
+		return rc;
 	start->env->ops->random(start->env, &opts->reactor.incarnation,
 				sizeof(opts->reactor.incarnation));
 	opts->reactor.tenants = start->tenants;
-	opts->reactor.listens = start->listens;
-	opts->reactor.listen_count = 1;
 	rc = start_door_plan(start);
 	if (rc < 0)
 		return rc;
-	opts->ram_bytes = ram_size();
-	opts->has_degraded = options->degraded != 0;
 	opts->spin_ns = options->spin;
 	opts->beats = start->heartbeat->beats;
 	opts->beat_ns = (start->watchdog_ns != 0 ? start->watchdog_ns : options->watchdog) / 8;

@@ -7,7 +7,8 @@
  *   rotate NAME    a second secret, fresh, before the old one: both are good from then on
  *   finish NAME    the old secret goes
  *   remove NAME    the tenant goes; its blocks stay until they are forgotten or dropped
- * A running server takes the file up when it is told so (SIGHUP). What a client needs is printed:
+ * A running server takes the file up when it is told so ('ctxkv admin
+ * reload', SIGHUP). What a client needs is printed:
  * a line for its own key file, and the URL.
  */
 #include <stdio.h>
@@ -184,8 +185,7 @@ static void next_print(const struct keyfile_row *row, enum action action,
 	printf("tenant     %s %s (%s)\n", row->tenant, did[action], secrets->path);
 	if (action == TENANT_ADD || action == TENANT_ROTATE)
 		client_print(row);
-	puts("next       tell each server that has this file: kill -HUP, or systemctl reload "
-	     "ctxkv");
+	puts("next       tell each server that has this file: ctxkv admin reload --all");
 	if (action == TENANT_ROTATE)
 		printf("           then give clients the new line, and when all have it: "
 		       "ctxkv tenant finish %s\n",

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading a trace: the file whole, unpacked where it is .zst, at most a GiB of text, then a request
+ * a line. Failure: the first line that is no request is named, and nothing is kept.
+ */
 #include "trace.h"
 
 #include <fcntl.h>

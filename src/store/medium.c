@@ -2,13 +2,14 @@
 /*
  * Media: making one, opening one.
  *
- * Setup      Decide the geometry; open with the lock; look at the head (all before the first
- * extent) and refuse what is not empty; give a file its size and write it once; clear the head;
- * super slots of all shards; flush; label and copy; flush. Whatever stops it before the last step
- * leaves a medium without a label: -ERR_FORMAT, never a store. Open       Open with the lock;
- * believe the label or its copy; write the incarnation to the one that was not believed, flush,
- * then to the other, flush: at any moment one is whole. Message    The first step that knows what
- * is wrong writes the sentence; the code goes up.
+ * Setup    Open: decide the geometry; open with the lock; look at the head (all before the first
+ *          extent) and refuse what is not empty. Nothing is written yet. Write: give a file its
+ *          size and write it once; clear the head; super slots of all shards; flush; label and
+ *          copy; flush. Whatever stops it before the last step leaves a medium without a label:
+ *          -ERR_FORMAT, never a store.
+ * Open     Open with the lock; believe the label or its copy; write the incarnation to the one that
+ *          was not believed, flush, then to the other, flush: at any moment one is whole.
+ * Message  The first step that knows what is wrong writes the sentence; the code goes up.
  */
 #include "medium.h"
 
@@ -21,7 +22,7 @@
 
 #define MEDIUM_MAGIC     0x6d656469u
 #define MESSAGE_SIZE     256
-#define MEDIUM_PATH_MAX  512
+#define MEDIUM_PATH_MAX  4096
 #define HEAD_SIZE        DISK_EXTENT_ALIGN /* label, copy, nothing */
 #define CHUNK_SIZE       (4 * MiB)         /* of writing a file once */
 #define BLOCK_MAX        (64 * MiB)
@@ -40,10 +41,10 @@ struct medium {
 };
 
 /* A setup under way. */
-struct setup {
+struct medium_setup {
 	struct env *env;
 	const struct medium_spec *spec;
-	char *message;
+	char *message; /* of the call under way */
 	struct env_blk *blk;
 	uint8_t *chunk; /* CHUNK_SIZE, page aligned */
 	uint64_t size;  /* the medium's */
@@ -122,7 +123,7 @@ static bool label_is_sound(const struct disk_label *label)
 
 /* --- setup --- */
 
-static int setup_check(struct setup *setup)
+static int setup_check(struct medium_setup *setup)
 {
 	const struct medium_spec *spec = setup->spec;
 
@@ -146,12 +147,23 @@ static int setup_check(struct setup *setup)
 	return 0;
 }
 
-static int setup_open(struct setup *setup)
+/* How much of a path is the folder. */
+static int folder_size(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? (int)MAX(slash - path, 1) : 0;
+}
+
+static int setup_open(struct medium_setup *setup)
 {
 	const struct medium_spec *spec = setup->spec;
 	int rc = setup->env->ops->blk_open(setup->env, spec->path,
 					   spec->size != 0 ? ENV_BLK_CREATE : 0, &setup->blk);
 
+	if (rc == -ENOENT && spec->size != 0)
+		return say(setup->message, rc, "%s: the folder %.*s does not exist", spec->path,
+			   folder_size(spec->path), spec->path);
 	if (rc == -ENOENT)
 		return say(setup->message, rc, "%s: does not exist; with a size it is made",
 			   spec->path);
@@ -163,7 +175,7 @@ static int setup_open(struct setup *setup)
 }
 
 /* Refuse a medium that holds something, unless forced. */
-static int setup_look(struct setup *setup, uint64_t size_present)
+static int setup_look(struct medium_setup *setup, uint64_t size_present)
 {
 	const struct medium_spec *spec = setup->spec;
 	uint64_t size = MIN(round_down(size_present, PAGE_SIZE), HEAD_SIZE);
@@ -194,13 +206,13 @@ static int setup_look(struct setup *setup, uint64_t size_present)
 	return 0;
 }
 
-static uint64_t segments_at(const struct setup *setup, uint64_t room)
+static uint64_t segments_at(const struct medium_setup *setup, uint64_t room)
 {
 	return disk_segment_count(setup->extent_size, disk_segment_size(room));
 }
 
 /* Largest room that gives SEGMENTS_DEFAULT segments; larger when the blocks asked for need it. */
-static uint64_t room_choose(const struct setup *setup)
+static uint64_t room_choose(const struct medium_setup *setup)
 {
 	uint64_t room = DISK_SEGMENT_MIN;
 
@@ -211,7 +223,7 @@ static uint64_t room_choose(const struct setup *setup)
 	return room;
 }
 
-static int setup_plan(struct setup *setup, uint64_t size)
+static int setup_plan(struct medium_setup *setup, uint64_t size)
 {
 	const struct medium_spec *spec = setup->spec;
 	uint64_t need;
@@ -248,7 +260,7 @@ static int setup_plan(struct setup *setup, uint64_t size)
 }
 
 /* Give a file its size, and write it once: later writes then find their blocks allocated. */
-static int setup_fill(struct setup *setup)
+static int setup_fill(struct medium_setup *setup)
 {
 	const struct medium_spec *spec = setup->spec;
 	struct env *env = setup->env;
@@ -274,12 +286,12 @@ static int setup_fill(struct setup *setup)
 	return 0;
 }
 
-static uint64_t extent_offset(const struct setup *setup, uint32_t index)
+static uint64_t extent_offset(const struct medium_setup *setup, uint32_t index)
 {
 	return HEAD_SIZE + index * setup->extent_size;
 }
 
-static int write_supers(struct setup *setup)
+static int write_supers(struct medium_setup *setup)
 {
 	struct disk_super *disk = (struct disk_super *)(void *)setup->chunk;
 
@@ -298,7 +310,7 @@ static int write_supers(struct setup *setup)
 	return 0;
 }
 
-static int write_labels(struct setup *setup, uint8_t medium_out[16])
+static int write_labels(struct medium_setup *setup, uint8_t medium_out[16])
 {
 	struct disk_label *labels = (struct disk_label *)(void *)setup->chunk;
 	struct env *env = setup->env;
@@ -321,7 +333,7 @@ static int write_labels(struct setup *setup, uint8_t medium_out[16])
 }
 
 /* Head, supers, labels: the order of this file's head comment. */
-static int setup_write(struct setup *setup, uint8_t medium_out[16])
+static int setup_write(struct medium_setup *setup, uint8_t medium_out[16])
 {
 	struct env *env = setup->env;
 	int rc;
@@ -344,12 +356,11 @@ static int setup_write(struct setup *setup, uint8_t medium_out[16])
 	return 0;
 }
 
-static int setup_run(struct setup *setup, struct medium_info *info_out)
+/* A device is used whole, a file as large as it is to be. */
+static int setup_measure(struct medium_setup *setup)
 {
 	const struct medium_spec *spec = setup->spec;
 	struct env_blk_info blk_info;
-	struct medium_info info;
-	char size_text[32];
 	int rc;
 
 	setup->env->ops->blk_info(setup->env, setup->blk, &blk_info);
@@ -357,24 +368,74 @@ static int setup_run(struct setup *setup, struct medium_info *info_out)
 		return say(setup->message, -EINVAL,
 			   "%s: is a device and used whole; a size is for files", spec->path);
 	rc = setup_look(setup, blk_info.size);
-	if (rc == 0 && spec->size == 0)
-		rc = setup_plan(setup, blk_info.size);
-	if (rc == 0 && !blk_info.is_device)
+	return rc == 0 && spec->size == 0 ? setup_plan(setup, blk_info.size) : rc;
+}
+
+static void setup_tell(const struct medium_setup *setup, const struct env_blk_info *blk_info,
+		       struct medium_info *info)
+{
+	const struct medium_spec *spec = setup->spec;
+
+	memcpy(info->server, spec->server, sizeof(info->server));
+	info->size = setup->size;
+	info->shard_count = setup->shard_count;
+	info->block_max = setup->block_max;
+	info->segment_room = setup->segment_room;
+	info->segment_count = setup->segment_count;
+	info->shard_first = spec->shard_first;
+	info->server_shards = setup->server_shards;
+	info->is_direct = blk_info->is_direct;
+}
+
+int medium_setup_open(struct env *env, const struct medium_spec *spec,
+		      struct medium_setup **setup_out, char message_out[MESSAGE_SIZE])
+{
+	struct medium_setup plan = { .env = env, .spec = spec, .message = message_out };
+	struct medium_setup *setup;
+	int rc;
+
+	ASSERT(spec->path != NULL);
+	ASSERT(*setup_out == NULL);
+	rc = setup_check(&plan);
+	if (rc == 0 && spec->size != 0) /* before a file is made that would be too small */
+		rc = setup_plan(&plan, spec->size);
+	if (rc < 0)
+		return rc;
+	setup = env->ops->alloc(env, sizeof(*setup));
+	if (setup == NULL)
+		return say(message_out, -ENOMEM, "%s: no memory to set it up", spec->path);
+	*setup = plan;
+	setup->chunk = env->ops->map(env, CHUNK_SIZE);
+	rc = setup->chunk != NULL
+		     ? setup_open(setup)
+		     : say(message_out, -ENOMEM, "%s: no memory to set it up", spec->path);
+	if (rc == 0)
+		rc = setup_measure(setup);
+	if (rc < 0)
+		medium_setup_close(&setup);
+	else
+		*setup_out = setup;
+	return rc;
+}
+
+int medium_setup_write(struct medium_setup *setup, struct medium_info *info_out,
+		       char message_out[MESSAGE_SIZE])
+{
+	const struct medium_spec *spec = setup->spec;
+	struct env_blk_info blk_info;
+	struct medium_info info;
+	char size_text[32];
+	int rc = 0;
+
+	setup->message = message_out;
+	setup->env->ops->blk_info(setup->env, setup->blk, &blk_info);
+	if (!blk_info.is_device)
 		rc = setup_fill(setup);
 	if (rc == 0)
 		rc = setup_write(setup, info.medium);
 	if (rc < 0)
 		return rc;
-
-	memcpy(info.server, spec->server, sizeof(info.server));
-	info.size = setup->size;
-	info.shard_count = setup->shard_count;
-	info.block_max = setup->block_max;
-	info.segment_room = setup->segment_room;
-	info.segment_count = setup->segment_count;
-	info.shard_first = spec->shard_first;
-	info.server_shards = setup->server_shards;
-	info.is_direct = blk_info.is_direct;
+	setup_tell(setup, &blk_info, &info);
 	*info_out = info;
 	return say(setup->message, 0, "%s: %s of %s%s", spec->path,
 		   blk_info.is_device ? "device" : "file",
@@ -384,28 +445,29 @@ static int setup_run(struct setup *setup, struct medium_info *info_out)
 				      : ", allocated and written once");
 }
 
+void medium_setup_close(struct medium_setup **setup_ptr)
+{
+	struct medium_setup *setup = *setup_ptr;
+
+	if (setup == NULL)
+		return;
+	*setup_ptr = NULL;
+	if (setup->blk != NULL)
+		setup->env->ops->blk_close(setup->env, setup->blk);
+	if (setup->chunk != NULL)
+		setup->env->ops->unmap(setup->env, setup->chunk, CHUNK_SIZE);
+	setup->env->ops->free(setup->env, setup);
+}
+
 int medium_setup(struct env *env, const struct medium_spec *spec, struct medium_info *info_out,
 		 char message_out[MESSAGE_SIZE])
 {
-	struct setup setup = { .env = env, .spec = spec, .message = message_out };
-	int rc;
+	struct medium_setup *setup = NULL;
+	int rc = medium_setup_open(env, spec, &setup, message_out);
 
-	ASSERT(spec->path != NULL);
-	rc = setup_check(&setup);
-	if (rc == 0 && spec->size != 0) /* before a file is made that would be too small */
-		rc = setup_plan(&setup, spec->size);
-	if (rc < 0)
-		return rc;
-	setup.chunk = env->ops->map(env, CHUNK_SIZE);
-	if (setup.chunk == NULL)
-		return say(message_out, -ENOMEM, "%s: no memory to set it up", spec->path);
-	rc = setup_open(&setup);
-	if (rc < 0)
-		goto out_unmap;
-	rc = setup_run(&setup, info_out);
-	env->ops->blk_close(env, setup.blk);
-out_unmap:
-	env->ops->unmap(env, setup.chunk, CHUNK_SIZE);
+	if (rc == 0)
+		rc = medium_setup_write(setup, info_out, message_out);
+	medium_setup_close(&setup);
 	return rc;
 }
 
@@ -426,8 +488,15 @@ static int labels_read(struct env *env, struct env_blk *blk, struct disk_label l
 	return 0;
 }
 
+/* Who only looks at a medium is not told to set it up. */
+static int no_store(const char *path, bool is_looked_at, const char *what, char *message)
+{
+	return say(message, -ERR_FORMAT, "%s: %s%s", path, what,
+		   is_looked_at ? "" : "; is it the right medium? 'ctxkv setup' makes it one");
+}
+
 /* The label that counts, checked, to labels[0]. Returns which page it was, or negative. */
-static int label_load(struct env *env, struct env_blk *blk, const char *path,
+static int label_load(struct env *env, struct env_blk *blk, const char *path, bool is_looked_at,
 		      struct disk_label labels[LABEL_COUNT], char *message)
 {
 	struct env_blk_info info;
@@ -437,15 +506,13 @@ static int label_load(struct env *env, struct env_blk *blk, const char *path,
 
 	env->ops->blk_info(env, blk, &info);
 	if (info.size < HEAD_SIZE)
-		return say(message, -ERR_FORMAT, "%s: holds no ctxkv store; run 'ctxkv setup'",
-			   path);
+		return no_store(path, is_looked_at, "holds no ctxkv store", message);
 	rc = labels_read(env, blk, labels);
 	if (rc < 0)
 		return say(message, rc, "%s: cannot be read: %s", path, err_str(rc));
 	chosen = label_choose(labels);
 	if (chosen == LABEL_COUNT)
-		return say(message, -ERR_FORMAT, "%s: holds no ctxkv store; run 'ctxkv setup'",
-			   path);
+		return no_store(path, is_looked_at, "holds no ctxkv store", message);
 	labels[0] = labels[chosen];
 	if (labels->version > DISK_VERSION)
 		return say(message, -ERR_VERSION,
@@ -456,8 +523,7 @@ static int label_load(struct env *env, struct env_blk *blk, const char *path,
 			   text_format_size(have_text, sizeof(have_text), info.size),
 			   text_format_size(want_text, sizeof(want_text), labels->size));
 	if (!label_is_sound(labels))
-		return say(message, -ERR_FORMAT, "%s: its label makes no sense; run 'ctxkv setup'",
-			   path);
+		return no_store(path, is_looked_at, "its label makes no sense", message);
 	return (int)chosen;
 }
 
@@ -511,7 +577,8 @@ static int info_load(struct medium *medium, const char *path, char *message)
 static int open_loaded(struct medium *medium, const char *path, const uint64_t *incarnation,
 		       struct disk_label labels[LABEL_COUNT], char *message)
 {
-	int believed = label_load(medium->env, medium->blk, path, labels, message);
+	int believed =
+		label_load(medium->env, medium->blk, path, incarnation == NULL, labels, message);
 	int rc;
 
 	if (believed < 0)

@@ -1,4 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A record on the medium: its header page and the blocks behind it.
+ *
+ * Made     record_encode(), when log.c closes a record (record_close(): its one large block, or
+ *          small ones that were gathered): identity, sizes and checksums of each block become an
+ * entry, the place where the page will stand and the segment's nonce its head, a CRC over the page
+ * its seal. Believed record_check(), by recovery (scan.c), ranges (read.c), reclaim (rewrite.c) and
+ * inspect.c: all of it is held against where it was found before anything of it is used. What does
+ * not fit is no record: torn, left over from an earlier life of the segment, or somebody else's.
+ */
 #include "record.h"
 
 #include <string.h>

@@ -54,10 +54,19 @@ struct medium_info {
 };
 
 /*
- * Make a medium ready; info_out says what came of it. -ERR_FOREIGN: holds other data and not
- * forced; -ERR_IN_USE; -ENOSPC: too small for DISK_SEGMENTS_MIN segments. message_out: a sentence
- * for people.
+ * Make a medium ready: open takes the lock and refuses what cannot be set up, but writes nothing (a
+ * file that is not there is made, empty), so that several media are set up all or none; write makes
+ * it a store, info_out says what came of it. spec is borrowed until close. -ERR_FOREIGN: holds
+ * other data and not forced; -ERR_IN_USE; -ENOSPC: too small for DISK_SEGMENTS_MIN segments.
+ * message_out: a sentence for people.
  */
+struct medium_setup;
+int medium_setup_open(struct env *env, const struct medium_spec *spec,
+		      struct medium_setup **setup_out, char message_out[256]) MUST_USE;
+int medium_setup_write(struct medium_setup *setup, struct medium_info *info_out,
+		       char message_out[256]) MUST_USE;
+void medium_setup_close(struct medium_setup **setup);
+/* All three, for one medium. */
 int medium_setup(struct env *env, const struct medium_spec *spec, struct medium_info *info_out,
 		 char message_out[256]) MUST_USE;
 

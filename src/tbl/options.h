@@ -11,7 +11,7 @@
 #include "../base/base.h"
 #include "../base/log.h"
 
-#define OPT_TEXT_MAX 512
+#define OPT_TEXT_MAX 4096 /* 16 media by their ids; a URL of 64 hosts */
 
 /* The commands that take an option. */
 enum opt_where {

@@ -54,10 +54,10 @@ class Server:
                  "--admin-listen", "127.0.0.1:0", *extra_setup)
 
     @staticmethod
-    def run(*arguments, check=True, timeout=60):
-        """One command of the binary; its outputs as text."""
+    def run(*arguments, check=True, timeout=60, **more):
+        """One command of the binary; its outputs as text. more: as for subprocess.run()."""
         done = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True,
-                              timeout=timeout, check=False)
+                              timeout=timeout, check=False, **more)
         if check and done.returncode != 0:
             raise AssertionError(f"ctxkv {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done

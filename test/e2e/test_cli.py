@@ -3,8 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import stat
+import subprocess
+import time
 
 from harness import BINARY, Server, TOP
 
@@ -89,12 +93,206 @@ def test_setup_refuses_what_is_in_use(server, tmp_path):
     assert second.returncode == 1 and "in use" in second.stderr
 
 
+def files_of(folder):
+    """{path below folder: content}."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file()}
+
+
+CONFIGURATION = ("secrets", "admin-token", "server.yaml")
+
+
+def configuration_of(folder):
+    return {name: (folder / name).read_bytes() for name in CONFIGURATION}
+
+
+def test_force_is_for_media_and_nothing_else(server):
+    """A running server's, then a stopped one's: tenants keep their secrets either way."""
+    before = configuration_of(server.folder)
+    server.start()
+    words = ("setup", server.store, "--size", "600MiB", "--force", "--dir", server.folder)
+    done = run(*words)
+    assert done.returncode == 1 and "in use" in done.stderr
+    assert configuration_of(server.folder) == before
+    server.stop()
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    for name in CONFIGURATION:
+        assert f"{server.folder / name} (kept)" in done.stdout
+    assert configuration_of(server.folder) == before
+    server.start()
+    assert server.counter("ctxkv_sessions") >= 1
+
+
+def test_new_files_keep_the_old_beside_them(server):
+    before = configuration_of(server.folder)
+    done = run("setup", server.store, "--size", "600MiB", "--force", "--replace-files", "--dir", server.folder,
+               "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+    assert done.returncode == 0 and ".old" in done.stdout, done.stderr
+    for name, text in before.items():
+        assert (server.folder / f"{name}.old").read_bytes() == text
+    assert (server.folder / "secrets").read_bytes() != before["secrets"]
+    assert stat.S_IMODE(os.stat(server.folder / "secrets").st_mode) == 0o600
+    server.start()
+
+
+def test_a_setup_that_fails_leaves_nothing(server, tmp_path):
+    """Over a wrong option, a medium in use after one that is not, a folder that is not there."""
+    server.start()
+    place = server.folder / "more"
+    place.mkdir()
+    for words, says in [(("a.store",), "with a size it is made"),
+                        (("--media", "a.store,b.store", "--size", "1MiB"), "segments"),
+                        (("no/a.store", "--size", "600MiB"), f"the folder {place}/no does not exist"),
+                        (("--media", f"a.store,{server.store}", "--size", "600MiB", "--force"), "in use"),
+                        (("--media", "a.store,a.store", "--size", "600MiB"), "named twice")]:
+        done = run("setup", *words, "--dir", "x/y/conf", cwd=place)
+        assert done.returncode != 0 and says in done.stderr, (words, done.stderr)
+        assert not list(place.iterdir()), words
+    done = run("setup", "a.store", "--size", "600MiB", "--sparse", "--dir", "conf", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert set(files_of(place)) == {"a.store", "conf/admin-token", "conf/client.url", "conf/secrets",
+                                    "conf/server.yaml"}
+
+
+def test_a_setup_that_was_killed_is_repeated(tmp_path):
+    """In the middle of writing a file once: without --force. One that has ended is not."""
+    place = tmp_path / "killed"
+    place.mkdir()
+    words = ["setup", "a.store", "--size", "2GiB", "--dir", "conf", "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen([BINARY, *words], cwd=place, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 30
+    while not (place / "conf" / "server.yaml.new").exists() and time.monotonic() < end:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    assert not (place / "conf" / "server.yaml").exists()
+    words[3] = "600MiB"
+    done = run(*words, "--sparse", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert not list((place / "conf").glob("*.new"))
+    again = run(*words, cwd=place)
+    assert again.returncode == 1 and "--force would erase" in again.stderr
+
+
+def test_a_kept_configuration_says_what_is_set_up(server):
+    """What the command line wants otherwise is refused; what it leaves open comes from the file."""
+    words = ("--dir", server.folder, "--size", "600MiB", "--force", "--sparse")
+    before = configuration_of(server.folder)
+    for more in (("--media", server.folder / "b"), ("--listen", "127.0.0.1:9999"), ("--memory", "1GiB"),
+                 ("--secrets", server.folder / "server.yaml")):
+        done = run("setup", *words, *more)
+        assert done.returncode == 1 and f"{server.folder / 'server.yaml'} is kept" in done.stderr, done.stderr
+    assert configuration_of(server.folder) == before and not (server.folder / "b").exists()
+    assert run("setup", *words).returncode == 0
+    (server.folder / "secrets").unlink()
+    assert run("setup", *words).returncode == 0
+    server.start()
+
+
 def test_setup_can_reuse_secrets(server, tmp_path):
     done = run("setup", "--memory", "576MiB", "--dir", tmp_path / "c", "--secrets",
                server.folder / "secrets")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "c" / "secrets").exists()
     assert str(server.folder / "secrets") in (tmp_path / "c" / "server.yaml").read_text()
+
+
+def test_setup_refuses_what_start_would(server, tmp_path):
+    secrets = tmp_path / "secrets"
+    shutil.copy(server.folder / "secrets", secrets)
+    loose = tmp_path / "loose"
+    shutil.copy(secrets, loose)
+    os.chmod(loose, 0o644)
+    for words, says in [(("--listen", "10.0.0.1"), "ADDRESS:PORT"), (("--listen", "here:9900"), "ADDRESS:PORT"),
+                        (("--admin-listen", "here:9901"), "ADDRESS:PORT"),
+                        (("--secrets", loose), "chmod 600"), (("--admin-token", loose), "chmod 600"),
+                        (("--secrets", tmp_path / "none"), "cannot read"),
+                        (("--secrets", secrets, "--tenant", "alice"), "no tenant alice"),
+                        (("--tenant", "a/b"), "no tenant's name")]:
+        done = run("setup", "--memory", "576MiB", "--dir", tmp_path / "c", *words)
+        assert done.returncode != 0 and says in done.stderr, (words, done.stderr)
+        assert not (tmp_path / "c").exists()
+
+
+def test_what_setup_writes_holds_in_every_folder(tmp_path):
+    """Paths are full ones; the URL names the address where the server listens."""
+    (tmp_path / "in").mkdir()
+    done = run("setup", "--memory", "576MiB", "--dir", "conf", "--listen", "127.0.0.2:19910", cwd=tmp_path / "in")
+    assert done.returncode == 0, done.stderr
+    secrets = tmp_path / "in" / "conf" / "secrets"
+    assert (secrets.parent / "client.url").read_text() == f"ctxkv://default@127.0.0.2:19910?keyfile={secrets}\n"
+    yaml = (secrets.parent / "server.yaml").read_text()
+    assert f'\nsecrets: "{secrets}"' in yaml and f'\nadmin-token: "{secrets.parent}/admin-token"' in yaml
+    done = run("setup", "--memory", "576MiB", "--dir", "other", "--secrets", "in/conf/secrets",
+               "--listen", "127.0.0.1:0", cwd=tmp_path)
+    assert done.returncode == 0 and "port is chosen at each start" in done.stdout
+    assert f'\nsecrets: "{secrets}"' in (tmp_path / "other" / "server.yaml").read_text()
+    assert not (tmp_path / "other" / "client.url").exists()
+    done = run("setup", "--memory", "576MiB", "--dir", "any", cwd=tmp_path)
+    assert "@localhost:9900?" in (tmp_path / "any" / "client.url").read_text()
+
+
+def free_ports(address, count):
+    socks = [socket.create_server((address, 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in socks]
+    for sock in socks:
+        sock.close()
+    return ports
+
+
+def test_commands_find_a_server_at_its_own_address(tmp_path):
+    """An address that is not localhost, ports that are not the usual ones; an empty CTXKV_URL is none."""
+    port, admin = free_ports("127.0.0.2", 2)
+    environment = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(tmp_path), "CTXKV_URL": ""}
+    words = ("setup", "--memory", "576MiB", "--listen", f"127.0.0.2:{port}", "--admin-listen", f"127.0.0.2:{admin}")
+    assert run(*words, env=environment).returncode == 0
+    with open(tmp_path / "log", "w+", encoding="utf-8") as log:
+        process = subprocess.Popen([BINARY, "start", "--no-supervise", "--shm-dir", "none"], env=environment,
+                                   stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 30
+        while "ready" not in (tmp_path / "log").read_text() and time.monotonic() < end:
+            time.sleep(0.01)
+        for command in (("stat",), ("admin", "status"), ("admin", "health", "--all"), ("doctor",)):
+            done = run(*command, env=environment)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+        del environment["XDG_CONFIG_HOME"]
+        done = run("admin", "status", "--dir", tmp_path / "ctxkv", env=environment)
+        assert done.returncode == 0, done.stderr
+        # A second one there is told whose fault it is.
+        done = run("start", "--no-supervise", "--dir", tmp_path / "ctxkv", "--admin-listen", "none", env=environment)
+        assert done.returncode == 1 and "ss -ltnp" in done.stderr, done.stderr
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def test_refusals_say_what_to_change(server, tmp_path):
+    assert run("-h").stdout == run("--help").stdout
+    done = run("start", "--dir", server.folder, "--listen", "127.0.0.1")
+    assert done.returncode == 1 and "ADDRESS:PORT" in done.stderr
+    done = run("start", "--dir", server.folder, "--listen", "192.0.2.1:0")
+    assert done.returncode == 1 and "no address of this host" in done.stderr
+    image = tmp_path / "image"
+    image.write_bytes(b"x" * (2 << 20))
+    done = run("drive", "inspect", image)
+    assert done.returncode == 2 and "no ctxkv store" in done.stderr and "setup" not in done.stderr
+    done = run("stat", "--url", f"ctxkv://default@no-such-host.invalid?keyfile={server.folder / 'secrets'}")
+    assert done.returncode == 1 and "No route to host" not in done.stderr, done.stderr
+
+
+def test_long_lists_fit(tmp_path):
+    """16 media by their ids, and a URL of 64 hosts, all of which are asked."""
+    media = [f"/dev/disk/by-id/nvme-eui.{i:032x}-a-drive-with-a-long-name" for i in range(16)]
+    done = run("setup", "--media", ",".join(media), "--dir", tmp_path / "c")
+    assert done.returncode == 1 and f"{media[0]}: does not exist" in done.stderr
+    hosts = [f"127.0.100.{i}" for i in range(100, 164)]
+    url = f"ctxkv://default@{','.join(f'{host}:19900' for host in hosts)}?keyfile=/nonexistent"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CTXKV_URL": url}
+    done = run("admin", "health", "--all", env=environment)
+    assert len(url) > 1100 and [host for host in hosts if f"{host}:9901" not in done.stderr] == []
+    assert run("admin", "health", "--all", "--url", url, env=environment).stderr == done.stderr
 
 
 def test_start_refuses_and_says_what_to_change(server, tmp_path):
@@ -149,7 +347,6 @@ def test_commands_without_a_server_say_so(memory_server):
 
 def test_no_configuration_names_setup(tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    import subprocess
     done = subprocess.run([BINARY, "stat"], env=environment, capture_output=True, text=True,
                           timeout=30, check=False)
     assert done.returncode == 1

@@ -64,7 +64,7 @@ def test_the_image_has_what_build_and_binary_need():
 
 def test_the_image_file_is_well_formed():
     text = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
-    words = {"FROM", "RUN", "COPY", "USER", "WORKDIR", "VOLUME", "EXPOSE", "ENTRYPOINT", "CMD"}
+    words = {"FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "VOLUME", "EXPOSE", "ENTRYPOINT", "CMD"}
     stages = 0
     for line in text.splitlines():
         if not line or line.startswith("#"):
@@ -207,6 +207,39 @@ def test_the_unit_allows_every_call_that_a_server_makes(server, tmp_path):
     assert used - allowed - {"execve"} == set()
 
 
+# --- shared memory ---
+
+
+def environments():
+    """What each deployment sets for a server that has no login: {who: RUNTIME_DIRECTORY}."""
+    unit = (DEPLOY / "systemd" / "ctxkv.service.in").read_text(encoding="utf-8")
+    image = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    return {"unit": "/run/" + re.search(r"^RuntimeDirectory=(\w+)$", unit, re.M)[1],
+            "image": re.search(r"^ENV RUNTIME_DIRECTORY=(\S+)$", image, re.M)[1]}
+
+
+def test_every_deployment_has_a_directory_for_shared_memory(tmp_path):
+    """The same in all; and a server makes its sockets where that says, although XDG_RUNTIME_DIR is not set."""
+    assert set(environments().values()) == {"/run/ctxkv"}
+    assert "mountPath: /run/ctxkv" in (DEPLOY / "kubernetes" / "ctxkv.yaml").read_text(encoding="utf-8")
+    assert "install -d -m 0755 -o ctxkv -g ctxkv /run/ctxkv" in (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    place = tmp_path / "run"
+    Server.run("setup", "--memory", "576MiB", "--dir", tmp_path / "c", "--listen", "127.0.0.1:0",
+               "--admin-listen", "127.0.0.1:0")
+    done = subprocess.run(["timeout", "-s", "TERM", "3", BINARY, "start", "--dir", tmp_path / "c"],
+                          capture_output=True, text=True, timeout=60, check=False,
+                          env={"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": f"{place}:/another"})
+    assert re.search(rf"^shm +{place}/\S+\.sock, ", done.stdout, re.M), done.stdout + done.stderr
+
+
+def test_the_page_makes_every_folder_that_setup_needs():
+    """docs/operating/install.md, as a service: folders of the unit before the step that uses them."""
+    page = (TOP / "docs" / "operating" / "install.md").read_text(encoding="utf-8")
+    made = re.search(r"^install -d -m 0700 -o ctxkv -g ctxkv (.+)$", page, re.M)
+    assert set(made[1].split()) == {"/etc/ctxkv", "/var/lib/ctxkv"}
+    assert made.start() < page.index("ctxkv setup /var/lib/ctxkv/store")
+
+
 # --- Kubernetes ---
 
 
@@ -226,9 +259,11 @@ def test_the_manifests_agree_with_themselves():
     volumes |= {v["metadata"]["name"] for v in stateful["spec"]["volumeClaimTemplates"]}
     for container in spec["containers"] + spec["initContainers"]:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        more = {"add": ["CHOWN"]} if container["name"] == "run-directory" else {}
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], **more}
     ports = {port["containerPort"] for port in spec["containers"][0]["ports"]}
     assert ports == {port["port"] for port in service["spec"]["ports"]} == {9900, 9901}
+    assert [c["name"] for c in spec["initContainers"]] == ["setup", "run-directory"]
     script = spec["initContainers"][0]["args"][0]
     run("sh", "-n", "-c", script)
 

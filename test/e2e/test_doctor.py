@@ -69,7 +69,16 @@ def test_configuration_faults(server, tmp_path):
     find(doctor("--config", config), "server", "fail", "not right")
     yaml = (server.folder / "server.yaml").read_text(encoding="utf-8")
     config.write_text(yaml + 'buffers: "1 TiB"\n', encoding="utf-8")
-    find(doctor("--config", config), "memory", "fail", "lower 'buffers'")
+    find(doctor("--config", config), "memory", "fail", "lower buffers")
+    for more, name, words in [('index-entries: "10000000000"', "memory", "index-entries"),
+                              ('reactors: "2"', "media", "only 1 shards"), ('cpus: "x"', "options", "refuse"),
+                              ('admin-listen: "here"', "options", "refuse")]:
+        key = more.split(":")[0]
+        config.write_text("\n".join(line for line in yaml.splitlines() if not line.startswith(f"{key}:"))
+                          + f"\n{more}\n", encoding="utf-8")
+        find(doctor("--config", config), name, "fail", words)
+        done = Server.run("start", "--config", config, "--no-supervise", check=False)
+        assert done.returncode == 1, f"doctor refuses {more}, start does not"
     config.write_text(yaml.replace('listen: "127.0.0.1:0"', 'listen: "192.0.2.1:9900"'),
                       encoding="utf-8")
     find(doctor("--config", config), "address", "fail", "cannot be listened on")

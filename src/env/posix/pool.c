@@ -87,6 +87,22 @@ static int resolve_address(struct env_resolve *resolve, const struct addrinfo *i
 	return 0;
 }
 
+/* A name that is not there is told from a resolver that does not answer. */
+static int resolve_code(int rc)
+{
+	switch (rc) {
+	case 0:
+		return 0;
+	case EAI_MEMORY:
+		return -ENOMEM;
+	case EAI_NONAME:
+	case EAI_NODATA:
+		return -ERR_NAME;
+	default:
+		return -EHOSTUNREACH;
+	}
+}
+
 static void resolve_execute(struct env_resolve *resolve, const char *name)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
@@ -98,7 +114,7 @@ static void resolve_execute(struct env_resolve *resolve, const char *name)
 		if (info->ai_family == family && resolve->count < ENV_ADDRESS_MAX)
 			rc = resolve_address(resolve, info);
 	}
-	resolve->result = rc == 0 ? 0 : rc == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH;
+	resolve->result = resolve_code(rc);
 	if (found != NULL)
 		freeaddrinfo(found);
 }

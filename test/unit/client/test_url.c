@@ -126,8 +126,8 @@ static void bad_urls_are_refused_with_the_reason(void **state)
 static void parts_that_are_too_long_are_refused(void **state)
 {
 	char message[URL_MESSAGE_SIZE];
-	char text[2048];
-	char name[1024];
+	char text[8192];
+	char name[8000];
 	struct url url;
 
 	memset(name, 'a', sizeof(name) - 1);
@@ -138,9 +138,9 @@ static void parts_that_are_too_long_are_refused(void **state)
 	assert_int_equal(url_parse(text, &url, message), 0);
 	snprintf(text, sizeof(text), "ctxkv://%.64s@h", name);
 	assert_int_equal(url_parse(text, &url, message), -ERR_URL);
-	snprintf(text, sizeof(text), "ctxkv://%.63s@h?keyfile=%.511s", name, name);
+	snprintf(text, sizeof(text), "ctxkv://%.63s@h?keyfile=%.4095s", name, name);
 	assert_int_equal(url_parse(text, &url, message), 0);
-	snprintf(text, sizeof(text), "ctxkv://h?keyfile=%.512s", name);
+	snprintf(text, sizeof(text), "ctxkv://h?keyfile=%.4096s", name);
 	assert_int_equal(url_parse(text, &url, message), -ERR_URL);
 }
 

@@ -374,7 +374,8 @@ static void names_are_resolved_in_order_and_numbers_are_names(void **state)
 	assert_string_equal(resolves[0].addresses[0], "127.0.0.1:1");
 	assert_int_equal(resolves[1].result, 0);
 	assert_string_equal(resolves[1].addresses[0], "[::1]:2");
-	assert_int_equal(resolves[2].result, -EHOSTUNREACH);
+	/* No such name, or no name server here to say so. */
+	assert_true(resolves[2].result == -ERR_NAME || resolves[2].result == -EHOSTUNREACH);
 	assert_int_equal(resolves[3].result, 0);
 	assert_int_equal(resolves[3].count, 1); /* IPv4 alone, where there is any */
 	assert_string_equal(resolves[3].addresses[0], "127.0.0.1:4");
