@@ -268,6 +268,11 @@ static int fd_check(int fd, uint64_t offset, size_t size)
 
 	if (size == 0 || __builtin_add_overflow(offset, size, &end) || end > INT64_MAX)
 		return -EINVAL;
+	if (fcntl(fd, F_GETFD) < 0)
+		return -errno;
+	/* Asked first: whoever is behind another file may let fstat() and all else wait. */
+	if (!posix_fd_is_memory(fd))
+		return -EOPNOTSUPP;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || !is_memory(fd))

@@ -268,6 +268,8 @@ void shm_lane_fault(struct shm_lane *lane, const char *what);
 void shm_lane_wake(struct shm_lane *lane);
 /* Its socket is not needed any more. */
 void shm_lane_shut(struct shm_lane *lane);
+/* What the peer has passed and nobody needs. */
+void shm_lane_fd_close(struct shm_lane *lane);
 /* Memory mapped, ends known. */
 void shm_lane_rings(struct shm_lane *lane, struct shm_memory *memory);
 void shm_lane_watch(struct shm_lane *lane);

@@ -110,8 +110,7 @@ static const char *memory_take(struct shm_lane *lane)
 		return "passed memory whose size may change";
 	if (env->ops->share_map(env, lane->in_fd, 0, sizeof(*memory), &base) < 0)
 		return "passed memory that cannot be mapped";
-	close(lane->in_fd);
-	lane->in_fd = -1;
+	shm_lane_fd_close(lane);
 	memory = base;
 	shm_lane_rings(lane, memory);
 	return memory->version == SHM_VERSION ? NULL : "speaks another version of shared memory";

@@ -9,8 +9,6 @@
  */
 #include "shm.h"
 
-#include <unistd.h>
-
 #define NOTES_MAX 64 /* in one go */
 #define IO_MS_MAX (10 * 60 * 1000)
 
@@ -85,8 +83,7 @@ static bool note_of_client(struct shm_lane *lane, const struct shm_note *note)
 		if (lane->in_fd < 0 || lane->lane.group == NULL)
 			return false;
 		shm_region_noted(lane, note, lane->in_fd);
-		close(lane->in_fd);
-		lane->in_fd = -1;
+		shm_lane_fd_close(lane);
 		return true;
 	case SHM_NOTE_END:
 		lane_ended(lane);
@@ -127,7 +124,7 @@ static bool fds_take(struct shm_lane *lane, const int *fds, uint32_t count)
 		return true;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		close(fds[i]);
+		lane->lane.env->ops->fd_close(lane->lane.env, fds[i]);
 	return false;
 }
 

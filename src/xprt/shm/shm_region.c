@@ -13,7 +13,8 @@
  * region that goes takes its mapping along when nobody holds it, else the last unmap() does. A lane
  * with holds says END when there are none left.
  *
- * Failure. Memory that is none, or too small: region_add() refuses, and so the session ends. No
+ * Failure. What is no memory ends the lane when it comes; memory that is too small, the session:
+ * region_add() refuses. No
  * place in the process's table of mappings: -ERR_BUSY. A client that takes memory away while it is
  * used: env puts zeros there, and whoever used it is told -ERR_PEER.
  */
@@ -185,6 +186,8 @@ void shm_region_noted(struct shm_lane *lane, const struct shm_note *note, int fd
 	*region = (struct shm_region) { .offset = note->offset, .size = note->size };
 	region->rc = mapping_make(lane, fd, note, &region->mapping);
 	regions->ids[regions->count++] = note->value;
+	if (region->rc == -EOPNOTSUPP)
+		shm_lane_fault(lane, "passed what is no memory as a region");
 }
 
 /* The region of a session, and the lane that has it. */
