@@ -228,9 +228,10 @@ struct env_ops {
 	ssize_t (*sock_recv_fds)(struct env *env, struct env_sock *sock, const struct iovec *iov,
 				 uint32_t iov_count, int fds_out[ENV_FDS_MAX],
 				 uint32_t *fd_count_out);
-	/* Closing what came so waits for nobody, whatever it is; that of one that is no memory is
-	 * to be its socket's end. waiting: of the process, those whose close has not returned. */
-	void (*fd_close)(struct env *env, int fd);
+	/* Closing what came so waits for nobody, whatever it is. false: it was no memory; then its
+	 * socket is to be closed soon. waiting: of the process, those whose close has not returned.
+	 */
+	bool (*fd_close)(struct env *env, int fd);
 	uint32_t (*fd_waiting)(struct env *env);
 
 	/*
@@ -239,11 +240,13 @@ struct env_ops {
 	 * private, or no memory; -ENOENT: its file is not to be had. map: a piece of another's
 	 * (fd is borrowed; -EOPNOTSUPP: it is no memory), at least that large now; it may be cut at
 	 * any time, and reads and writes of it go on, of zeros and nowhere: behind them is_lost()
-	 * tells.
+	 * tells, and from then on each of them may cost memory of ours.
 	 */
 	int (*share_find)(struct env *env, const void *base, size_t size, int *fd_out,
 			  uint64_t *offset_out);
 	int (*share_map)(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+	/* How much of others' memory its user is to map in this loop; 0: what there is room for. */
+	uint64_t (*share_max)(struct env *env);
 	void (*share_unmap)(struct env *env, void *base);
 	bool (*share_is_lost)(struct env *env, const void *base);
 	/* New memory that can be passed on: mapped here (undo by share_unmap()), touched, of a size

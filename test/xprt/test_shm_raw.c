@@ -677,6 +677,55 @@ static void a_region_before_hello_ends_the_lane(void **state)
 	pair_fini(&pair);
 }
 
+/* A bell that found no room is not missed: what filled the socket wakes as well. */
+static void every_note_wakes(void **state)
+{
+	struct peer peer;
+	struct pair pair;
+	int fd = memory_fd_make(PAGE_SIZE, 0);
+
+	pair_init(&pair, pair_shm);
+	peer_connect(&peer, &pair, 0);
+	PAIR_UNTIL(&pair, peer.memory->rings[SHM_C2S].bytes_bell != 0); /* it sleeps */
+	peer_write_probe(&peer, 1, 1);
+	ring_publish_tail(&peer.tx);
+	peer_note(&peer,
+		  (struct shm_note) { .kind = SHM_NOTE_REGION, .value = 1, .size = PAGE_SIZE }, &fd,
+		  1);
+	PAIR_UNTIL(&pair, pair.server.frame_count == 1);
+	close(fd);
+	peer_close(&peer);
+	pair_fini(&pair);
+}
+
+/* A client that could not say DECLARE notes the region once more; after DECLARE it may not. */
+static void a_region_is_noted_again_until_it_is_declared(void **state)
+{
+	const struct shm_note note = { .kind = SHM_NOTE_REGION, .value = 1, .size = PAGE_SIZE };
+	const struct wire_declare declare = {
+		.region = 1, .kind = WIRE_REGION_SHM, .access = 3, .size = PAGE_SIZE
+	};
+	struct peer peer;
+	struct pair pair;
+	int fd = memory_fd_make(PAGE_SIZE, 0);
+	uint32_t before;
+
+	pair_init(&pair, pair_shm);
+	peer_connect(&peer, &pair, 0);
+	for (uint32_t i = 0; i < 3; i++)
+		peer_note(&peer, note, &fd, 1);
+	pair_settle(&pair);
+	assert_int_equal(pair.server.closed, 0);
+	assert_int_equal(xprt_shm.region_add(&pair.server.group, &declare), 0);
+	before = open_fds();
+	peer_note(&peer, note, &fd, 1);
+	PAIR_UNTIL(&pair, pair.server.closed == 1);
+	assert_int_equal(open_fds(), before - 1); /* the server's socket */
+	close(fd);
+	peer_close(&peer);
+	pair_fini(&pair);
+}
+
 static void regions_are_bounded(void **state)
 {
 	struct peer peer;
@@ -786,6 +835,8 @@ int main(void)
 		cmocka_unit_test(rings_full_of_nonsense_harm_nobody_else),
 		cmocka_unit_test(notes_that_do_not_belong_end_the_lane),
 		cmocka_unit_test(a_region_before_hello_ends_the_lane),
+		cmocka_unit_test(every_note_wakes),
+		cmocka_unit_test(a_region_is_noted_again_until_it_is_declared),
 		cmocka_unit_test(regions_are_bounded),
 		cmocka_unit_test(a_descriptor_that_waits_holds_nobody),
 		cmocka_unit_test(silent_strangers_do_not_close_the_door),

@@ -24,9 +24,9 @@
 #include "posix_priv.h"
 
 #define CLOSER_FULL 256
-/* So many peers may be connected meanwhile (share.c: 4096 are, besides those without preface), each
- * with six at most: its socket, the descriptor of a note that is not whole, those that ended it,
- * and the same seen too early. */
+/* So many peers may be connected meanwhile (each has a row of share.c, but those without preface),
+ * each with six at most: its socket, the descriptor of a note that is not whole, those that ended
+ * it, and the same seen too early. */
 #define CLOSER_MAX (CLOSER_FULL + 6 * 8192)
 
 /* All under lock. */
@@ -151,11 +151,14 @@ bool posix_fd_is_memory(int fd)
 	return fcntl(fd, F_GET_SEALS) >= 0;
 }
 
-void posix_fd_close(struct env *env, int fd)
+bool posix_fd_close(struct env *env, int fd)
 {
+	bool is_memory = posix_fd_is_memory(fd);
+
 	(void)env;
-	if (posix_fd_is_memory(fd))
+	if (is_memory)
 		close(fd);
 	else
 		closer_close(fd);
+	return is_memory;
 }

@@ -97,6 +97,7 @@ struct posix {
 	bool is_polling;
 	bool is_sealed;
 	bool has_huge_pages;
+	uint64_t share_max;
 	bool is_pwait2_missing;
 	uint64_t io_in_flight;
 	struct pool pool;
@@ -180,13 +181,14 @@ int closer_begin(void) MUST_USE;
 void closer_close(int fd); /* taken; nobody waits for it */
 bool closer_is_full(void);
 bool posix_fd_is_memory(int fd);
-void posix_fd_close(struct env *env, int fd);
+bool posix_fd_close(struct env *env, int fd);
 uint32_t posix_fd_waiting(struct env *env);
 
 /* share.c */
 int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out,
 		     uint64_t *offset_out);
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+uint64_t posix_share_max(struct env *env);
 void posix_share_unmap(struct env *env, void *base);
 bool posix_share_is_lost(struct env *env, const void *base);
 int posix_share_make(struct env *env, size_t size, int *fd_out, void **base_out);

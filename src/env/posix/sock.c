@@ -470,7 +470,7 @@ static ssize_t bytes_take(int fd, const struct iovec *iov, uint32_t iov_count, s
 static void fds_close(struct env *env, const int *fds, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		posix_fd_close(env, fds[i]);
+		(void)posix_fd_close(env, fds[i]); /* the stream ends, or they come again */
 }
 
 static uint32_t fds_take(struct msghdr *message, int fds_out[ENV_FDS_MAX])
