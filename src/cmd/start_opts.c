@@ -271,6 +271,7 @@ int start_opts_make(struct start *start)
 				       2 * options->pending_max + 128),
 		.pool_cpus = start->cpu_count != 0 ? &start->all_cpus : NULL,
 		.has_huge_pages = options->huge_pages != 0,
+		.share_max = options->shm_memory_max / opts->reactor_count,
 	};
 	return 0;
 }

@@ -32,7 +32,7 @@ struct env_blk;
 /* Largest number of pieces in one env_io or one sock_send/sock_recv. */
 #define ENV_IOV_MAX 64
 /* Largest number of descriptors beside the bytes of one sock_send_fds/sock_recv_fds. */
-#define ENV_FDS_MAX 16
+#define ENV_FDS_MAX 2
 
 /*
  * A timer fires once, at or after when_ns. The fields are the timer heap's (env/timers.h); a zeroed
@@ -220,25 +220,33 @@ struct env_ops {
 	/*
 	 * Unix sockets: the same, with descriptors beside the bytes, in order, none later than the
 	 * first byte sent with it. send: borrowed; sent when any byte is. recv: the caller's,
-	 * closed on exec; more than ENV_FDS_MAX at once, or no room for one: -EMFILE, and none is
-	 * kept.
+	 * closed on exec, for fd_close(); more than ENV_FDS_MAX at once, or no room for one:
+	 * -EMFILE, none is kept, and the socket is of no more use.
 	 */
 	ssize_t (*sock_send_fds)(struct env *env, struct env_sock *sock, const struct iovec *iov,
 				 uint32_t iov_count, const int *fds, uint32_t fd_count);
 	ssize_t (*sock_recv_fds)(struct env *env, struct env_sock *sock, const struct iovec *iov,
 				 uint32_t iov_count, int fds_out[ENV_FDS_MAX],
 				 uint32_t *fd_count_out);
+	/* Closing what came so waits for nobody, whatever it is. false: it was no memory; then its
+	 * socket is to be closed soon. waiting: of the process, those whose close has not returned.
+	 */
+	bool (*fd_close)(struct env *env, int fd);
+	uint32_t (*fd_waiting)(struct env *env);
 
 	/*
 	 * Memory shared between processes. find: a descriptor (the caller's) by which a piece of
 	 * this process's memory can be passed on, and where in it it lies; -EOPNOTSUPP: it is
 	 * private, or no memory; -ENOENT: its file is not to be had. map: a piece of another's
-	 * (fd is borrowed), at least that large now; it may be cut at any time, and reads and
-	 * writes of it go on, of zeros and nowhere: behind them is_lost() tells.
+	 * (fd is borrowed; -EOPNOTSUPP: it is no memory), at least that large now; it may be cut at
+	 * any time, and reads and writes of it go on, of zeros and nowhere: behind them is_lost()
+	 * tells, and from then on each of them may cost memory of ours.
 	 */
 	int (*share_find)(struct env *env, const void *base, size_t size, int *fd_out,
 			  uint64_t *offset_out);
 	int (*share_map)(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+	/* How much of others' memory its user is to map in this loop; 0: what there is room for. */
+	uint64_t (*share_max)(struct env *env);
 	void (*share_unmap)(struct env *env, void *base);
 	bool (*share_is_lost)(struct env *env, const void *base);
 	/* New memory that can be passed on: mapped here (undo by share_unmap()), touched, of a size

@@ -120,8 +120,12 @@ static int lookup_declare(struct request *request, const struct wire_header *hea
 
 	if ((session->xprt->caps & XPRT_CAP_DIRECT) == 0)
 		return -ERR_UNSUPPORTED;
-	if (header->kind == WIRE_DECLARE)
-		return session->xprt->region_add(&session->group, wire_items(header, body));
+	if (header->kind == WIRE_DECLARE) {
+		int rc = session->xprt->region_add(&session->group, wire_items(header, body));
+
+		session->reactor->metrics.regions_refused += rc == -ERR_BUSY;
+		return rc;
+	}
 	if (lookup_is_in_use(session, undeclare->region))
 		return -ERR_BUSY;
 	return session->xprt->region_remove(&session->group, undeclare->region);

@@ -114,6 +114,7 @@ struct session *session_create(struct reactor *reactor, const struct tenant *ten
 	session->id = session_new_id(reactor);
 	session->key = *key;
 	session->tenant = tenant;
+	memcpy(&session->group.owner, tenant->id, sizeof(session->group.owner));
 	session->xprt = xprt;
 	session->request_max = request_max;
 	reactor->requests_reserved += 2 * request_max;

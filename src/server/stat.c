@@ -111,6 +111,9 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	list_for_each (pos, &reactor->sessions)
 		metrics_out->sessions_shm +=
 			list_entry(pos, struct session, node)->xprt->transport == WIRE_XPRT_SHM;
+	/* Of the process. */
+	if (reactor->opts.index == 0 && reactor->env->ops->fd_waiting != NULL)
+		metrics_out->descriptors_waiting = reactor->env->ops->fd_waiting(reactor->env);
 	metrics_out->uptime = (env_now_ns(reactor->env) - reactor->started_ns) / NS_PER_S;
 }
 

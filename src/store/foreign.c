@@ -59,7 +59,11 @@ bool shard_put_fits(const struct shard *shard, uint32_t size, const struct iovec
 	       are_fit(iov, iov_count, PAGE_SIZE);
 }
 
+/*
+ * Memory that went away, or broke; or, on a medium that checks what it writes (an NVMe drive with
+ * protection information, dm-integrity), memory that was rewritten between the sum and the writing.
+ */
 bool foreign_is_fault(int rc)
 {
-	return rc == -EFAULT || rc == -EHWPOISON;
+	return rc == -EFAULT || rc == -EHWPOISON || rc == -EILSEQ;
 }

@@ -670,7 +670,7 @@ uint64_t governor_left(const struct shard *shard); /* bytes, when a put was last
 
 /* --- foreign.c --- */
 
-/* The memory was not there: not the medium's fault. */
+/* Of the client, not of the medium. */
 bool foreign_is_fault(int rc);
 
 /* --- read.c --- */

@@ -144,6 +144,7 @@ struct xprt_group {
 	struct list pulls;                      /* tcp server: moves that wait for DATA_PUT */
 	void *regions;                          /* the transport's: what the client declared */
 	void *ctx;                              /* the user's */
+	uint64_t owner; /* whose session: of what is short an owner gets a share, in all his */
 };
 
 struct xprt_listener {

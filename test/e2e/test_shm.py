@@ -2,8 +2,11 @@
 """Clients of the server's host: they find its sockets by themselves, and TCP where they cannot."""
 import os
 import pathlib
+import socket
 import stat
+import struct
 import subprocess
+import time
 
 import pytest
 
@@ -109,3 +112,52 @@ def test_the_group_decides_who_may_connect(quiet):
     assert "transport shm" in text, errors
     text, errors = as_user([])
     assert "transport tcp" in text, errors
+
+
+def lingering():
+    """A descriptor whose last close waits for 100 s, and the other end, to be kept."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        mine = socket.create_connection(door.getsockname())
+        other, _ = door.accept()
+    mine.setblocking(False)
+    try:
+        while True:
+            mine.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 100))
+    return mine, other
+
+
+def test_a_descriptor_that_waits_at_its_close_holds_nobody(quiet):
+    """Strangers pass what waits when it is closed: the one reactor goes on, and the server ends."""
+    quiet.start("--reactors", 1, "--watchdog", "5s", supervise=True)
+    path = str(sockets(quiet)[0])
+    preface = b"ctxkv\r\n\x1a" + struct.pack("<HHBBHQQ", 1, 1, 0, 0, 0xFFFF, 0, 0)
+    key = key_of("waits")
+    kept = []
+    with Client(quiet.url()) as client:
+        client.put({key: block_of(key, 65536)})
+        for behind in (False, True):  # as the memory of a preface; behind what ends the connection
+            mine, other = lingering()
+            stranger = socket.socket(socket.AF_UNIX)
+            stranger.connect(path)
+            socket.send_fds(stranger, [b"x" * 32 + b"y" * 24 if behind else preface],
+                            [mine.fileno()])
+            mine.close()
+            kept += [other, stranger]
+            stranger.settimeout(10)
+            try:
+                while stranger.recv(100):
+                    pass
+            except ConnectionResetError:
+                pass
+            begin = time.monotonic()
+            assert client.get([key], 65536) == [block_of(key, 65536)]
+            assert time.monotonic() - begin < 3
+        assert quiet.counter("ctxkv_descriptors_waiting") >= 1
+        time.sleep(6)  # the watchdog would have said so
+        assert client.get([key], 65536) == [block_of(key, 65536)]
+    begin = time.monotonic()
+    quiet.stop()
+    assert time.monotonic() - begin < 10

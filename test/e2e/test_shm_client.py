@@ -369,3 +369,27 @@ def test_bench_over_it_finds_every_byte_right(disk, private):
         assert row["failures"] == 0 and row["wrong"] == 0, row
         assert row["transport"] == "shm"
         assert row["served"] == ("shm: staged" if private else "shm: in place")
+
+
+def test_a_region_that_was_cut_costs_the_server_no_memory(server):
+    """A pool is cut to nothing while it is declared: gets into ever new parts of it fail, and the
+    server takes no memory of its own for them."""
+    size = 1 << 20
+    key = key_of("cut")
+
+    def get(client, memory, index):
+        buffer = (ctypes.c_char * size).from_address(memory.address + index * size)
+        return client.run(GET, [key], [buffer], timeout_s=0.2)[1][0].status
+
+    with Memory(128 * size) as memory, Client(server.url()) as client:
+        client.put({key: block_of(key, size)})
+        client.declare(memory.address, memory.size)
+        assert get(client, memory, 0) == 0
+        assert memory.bytes[:size] == block_of(key, size)
+        before = server.resident()
+        os.ftruncate(memory.fd, 0)
+        for index in range(1, 101):
+            assert get(client, memory, index) < 0
+        assert server.resident() < before + (32 << 20)
+        assert "was cut: it is not used any more" in server.output()
+        assert client.get([key], size) == [block_of(key, size)]

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -169,7 +170,73 @@ static void a_declare_must_fit_what_was_passed(void **state)
 	pair_fini(&pair);
 }
 
+/* --- shares --- */
+
+static uint64_t share_max_of_test(struct env *env)
+{
+	return 4 * (uint64_t)SIZE;
+}
+
+/* The bytes that a loop maps have a bound; one owner gets three quarters, the rest is others'. */
+static void an_owner_leaves_a_quarter_to_others(void **state)
+{
+	struct xprt_group other;
+	struct env_ops ops;
+	struct xprt_region region;
+	struct pair_memory memory;
+	struct pair pair;
+
+	pair_init(&pair, pair_shm);
+	ops = *pair.env->ops;
+	ops.share_max = share_max_of_test;
+	pair.env->ops = &ops;
+	pair_connect(&pair, 2);
+	xprt_group_init(&other, NULL);
+	other.owner = 7;
+	other.lanes[1] = pair.server.group.lanes[1];
+	other.lane_count = 2;
+	other.lanes[1]->group = &other;
+	pair.server.group.lanes[1] = NULL;
+	memory = pair_memory_make(&pair, SIZE);
+	for (uint32_t i = 1; i <= 5; i++) { /* each a quarter */
+		region = region_of(&pair, &memory, i);
+		assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare),
+				 i <= 3 ? 0 : -ERR_BUSY);
+	}
+	region = (struct xprt_region) { memory.bytes, SIZE, 9, { 0 } };
+	assert_int_equal(xprt_shm.declare(pair.client.group.lanes[1], &region), 0);
+	assert_int_equal(xprt_shm.region_add(&other, &region.declare), 0);
+	region.id = 10;
+	assert_int_equal(xprt_shm.declare(pair.client.group.lanes[1], &region), 0);
+	assert_int_equal(xprt_shm.region_add(&other, &region.declare), -ERR_BUSY);
+	/* What goes makes room. */
+	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 2), 0);
+	region = region_of(&pair, &memory, 11);
+	assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare), 0);
+	pair.server.group.lanes[1] = other.lanes[1];
+	other.lanes[1]->group = &pair.server.group;
+	pair_memory_free(&memory);
+	pair_fini(&pair);
+}
+
 /* --- memory that goes away --- */
+
+/* Of this process, of a file; as /proc/self/maps has them. */
+static uint32_t mapping_count(int fd)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint32_t count = 0;
+	char inode[32];
+	char line[512];
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	snprintf(inode, sizeof(inode), " %lu ", (unsigned long)st.st_ino);
+	while (fgets(line, sizeof(line), maps) != NULL)
+		count += strstr(line, inode) != NULL;
+	fclose(maps);
+	return count;
+}
 
 static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 {
@@ -198,7 +265,14 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 			 -ERR_PEER);
 	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 1, SIZE, 0 }, bytes),
 			 -ERR_PEER);
+	/* It is not touched again, also where it is still there; and it is not mapped any more. */
 	memset(bytes, 9, SIZE);
+	memory[0].bytes[0] = 1;
+	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 1, PAGE_SIZE, 0 }, bytes),
+			 -ERR_PEER);
+	assert_int_equal(memory[0].bytes[0], 1);
+	assert_int_equal(mapping_count(memory[0].fd), 1); /* the client's own */
+	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 1), 0);
 	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 2, SIZE, 0 }, bytes), 0);
 	assert_true(is_all(memory[1].bytes, SIZE, 9));
 	assert_int_equal(pair.server.closed, 0);
@@ -747,6 +821,7 @@ int main(void)
 		cmocka_unit_test(the_bounds_of_a_region_are_exact),
 		cmocka_unit_test(what_cannot_be_passed_is_staged),
 		cmocka_unit_test(a_declare_must_fit_what_was_passed),
+		cmocka_unit_test(an_owner_leaves_a_quarter_to_others),
 		cmocka_unit_test(a_client_that_cuts_its_memory_loses_that_region_only),
 		cmocka_unit_test(a_hold_outlives_region_lane_and_listener),
 		cmocka_unit_test(a_hold_tells_of_memory_that_went_away),

@@ -8,6 +8,7 @@
 #include "pair.h"
 
 #include "../../src/xprt/shm/shm.h"
+#include "../lib/linger.h"
 #include "../lib/t.h"
 
 #include <dirent.h>
@@ -40,6 +41,14 @@ static uint32_t open_fds(void)
 		count++;
 	closedir(dir);
 	return count;
+}
+
+/* What is closed behind the loop's back is closed soon. */
+static void check_open_fds(uint32_t count)
+{
+	for (uint32_t i = 0; i < 5000 && open_fds() != count; i++)
+		usleep(1000);
+	assert_int_equal(open_fds(), count);
 }
 
 static int memory_fd_make(size_t size, int seals)
@@ -258,7 +267,7 @@ static void memory_that_is_none_is_refused(void **state)
 		assert_int_equal(pair.server.opened, 0);
 		assert_int_equal(pair.server.closed, 0);
 		peer_close(&peer);
-		assert_int_equal(open_fds(), before);
+		check_open_fds(before);
 	}
 	pair_connect(&pair, 1); /* the door is as it was */
 	pair_fini(&pair);
@@ -646,7 +655,7 @@ static void notes_that_do_not_belong_end_the_lane(void **state)
 			close(fds[k]);
 		PAIR_UNTIL(&pair, pair.server.closed == 1);
 		peer_close(&peer);
-		assert_int_equal(open_fds(), before);
+		check_open_fds(before);
 		pair_fini(&pair);
 	}
 }
@@ -663,6 +672,55 @@ static void a_region_before_hello_ends_the_lane(void **state)
 	peer_connect(&peer, &pair, 0);
 	peer_note(&peer, note, &fd, 1);
 	PAIR_UNTIL(&pair, pair.server.closed == 1);
+	close(fd);
+	peer_close(&peer);
+	pair_fini(&pair);
+}
+
+/* A bell that found no room is not missed: what filled the socket wakes as well. */
+static void every_note_wakes(void **state)
+{
+	struct peer peer;
+	struct pair pair;
+	int fd = memory_fd_make(PAGE_SIZE, 0);
+
+	pair_init(&pair, pair_shm);
+	peer_connect(&peer, &pair, 0);
+	PAIR_UNTIL(&pair, peer.memory->rings[SHM_C2S].bytes_bell != 0); /* it sleeps */
+	peer_write_probe(&peer, 1, 1);
+	ring_publish_tail(&peer.tx);
+	peer_note(&peer,
+		  (struct shm_note) { .kind = SHM_NOTE_REGION, .value = 1, .size = PAGE_SIZE }, &fd,
+		  1);
+	PAIR_UNTIL(&pair, pair.server.frame_count == 1);
+	close(fd);
+	peer_close(&peer);
+	pair_fini(&pair);
+}
+
+/* A client that could not say DECLARE notes the region once more; after DECLARE it may not. */
+static void a_region_is_noted_again_until_it_is_declared(void **state)
+{
+	const struct shm_note note = { .kind = SHM_NOTE_REGION, .value = 1, .size = PAGE_SIZE };
+	const struct wire_declare declare = {
+		.region = 1, .kind = WIRE_REGION_SHM, .access = 3, .size = PAGE_SIZE
+	};
+	struct peer peer;
+	struct pair pair;
+	int fd = memory_fd_make(PAGE_SIZE, 0);
+	uint32_t before;
+
+	pair_init(&pair, pair_shm);
+	peer_connect(&peer, &pair, 0);
+	for (uint32_t i = 0; i < 3; i++)
+		peer_note(&peer, note, &fd, 1);
+	pair_settle(&pair);
+	assert_int_equal(pair.server.closed, 0);
+	assert_int_equal(xprt_shm.region_add(&pair.server.group, &declare), 0);
+	before = open_fds();
+	peer_note(&peer, note, &fd, 1);
+	PAIR_UNTIL(&pair, pair.server.closed == 1);
+	assert_int_equal(open_fds(), before - 1); /* the server's socket */
 	close(fd);
 	peer_close(&peer);
 	pair_fini(&pair);
@@ -689,6 +747,55 @@ static void regions_are_bounded(void **state)
 	close(fd);
 	peer_close(&peer);
 	pair_fini(&pair);
+}
+
+/* --- what waits at its last close --- */
+
+enum { AS_MEMORY, BESIDE_A_BELL, AS_A_REGION, UNREAD, PASS_COUNT };
+
+/* The descriptor is passed in that way; its lane is to end. */
+static void pass(struct peer *peer, struct pair *pair, int way, int fd)
+{
+	struct wire_preface preface = preface_make(0);
+
+	if (way == AS_MEMORY) {
+		peer_init(peer, pair);
+		send_with_fds(peer->fd, &preface, sizeof(preface), &fd, 1);
+		return;
+	}
+	peer_connect(peer, pair, 0);
+	if (way == UNREAD) /* behind one that ends the lane */
+		peer_note(peer, (struct shm_note) { .kind = 77 }, NULL, 0);
+	peer_note(peer,
+		  (struct shm_note) { .kind = way == AS_A_REGION ? SHM_NOTE_REGION : SHM_NOTE_BELL,
+				      .value = 1,
+				      .size = PAGE_SIZE },
+		  &fd, 1);
+}
+
+/* It would hold the loop for 30 s; others are served meanwhile. */
+static void a_descriptor_that_waits_holds_nobody(void **state)
+{
+	for (int way = AS_MEMORY; way < PASS_COUNT; way++) {
+		struct lingering linger;
+		uint64_t begin_ns;
+		struct peer peer;
+		struct pair pair;
+
+		pair_init(&pair, pair_shm);
+		lingering_init(&linger);
+		begin_ns = env_now_ns(pair.env);
+		pass(&peer, &pair, way, linger.fd);
+		close(linger.fd);
+		linger.fd = -1;
+		PAIR_UNTIL(&pair, peer_is_ended(&peer));
+		pair_connect(&pair, 1);
+		assert_true(env_now_ns(pair.env) - begin_ns < 10 * NS_PER_S);
+		assert_true(pair.env->ops->fd_waiting(pair.env) > 0);
+		peer_close(&peer);
+		lingering_end(&linger);
+		pair_fini(&pair);
+	}
 }
 
 /* --- strangers --- */
@@ -728,7 +835,10 @@ int main(void)
 		cmocka_unit_test(rings_full_of_nonsense_harm_nobody_else),
 		cmocka_unit_test(notes_that_do_not_belong_end_the_lane),
 		cmocka_unit_test(a_region_before_hello_ends_the_lane),
+		cmocka_unit_test(every_note_wakes),
+		cmocka_unit_test(a_region_is_noted_again_until_it_is_declared),
 		cmocka_unit_test(regions_are_bounded),
+		cmocka_unit_test(a_descriptor_that_waits_holds_nobody),
 		cmocka_unit_test(silent_strangers_do_not_close_the_door),
 	};
 

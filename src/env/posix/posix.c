@@ -383,8 +383,11 @@ const struct env_ops posix_ops = {
 	.sock_detach = posix_sock_detach,
 	.sock_send_fds = posix_sock_send_fds,
 	.sock_recv_fds = posix_sock_recv_fds,
+	.fd_close = posix_fd_close,
+	.fd_waiting = posix_fd_waiting,
 	.share_find = posix_share_find,
 	.share_map = posix_share_map,
+	.share_max = posix_share_max,
 	.share_unmap = posix_share_unmap,
 	.share_is_lost = posix_share_is_lost,
 	.share_make = posix_share_make,
@@ -403,6 +406,7 @@ int posix_init(struct posix *posix, const struct env_posix_opts *opts)
 	posix->env.ops = &posix_ops;
 	posix->pid = getpid();
 	posix->has_huge_pages = opts->has_huge_pages;
+	posix->share_max = opts->share_max;
 	posix->event_source.ready = event_ready;
 	list_init(&posix->tasks);
 	pollers_init(posix);

@@ -15,6 +15,7 @@ struct env_posix_opts {
 				   */
 	uint32_t sock_max;        /* sockets open at once */
 	const cpu_set_t *pool_cpus; /* where the pool's threads may run; NULL: as who makes them */
+	uint64_t share_max;         /* bytes of others' memory; 0: as much as there is room for */
 	bool has_huge_pages;        /* map() tries MAP_HUGETLB first, then transparent ones */
 };
 

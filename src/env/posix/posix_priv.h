@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of env/posix share: posix.c (loop, clock, memory), pollers.c, sock.c, share.c,
- * blk.c, pool.c. env/uring stands on it: the same but for block I/O.
+ * closer.c, blk.c, pool.c. env/uring stands on it: the same but for block I/O.
  */
 #ifndef ENV_POSIX_PRIV_H
 #define ENV_POSIX_PRIV_H
@@ -25,6 +25,8 @@ struct env_sock {
 	void *ctx;
 	struct env_timer pause; /* of a listener that ran out of descriptors */
 	bool is_pause_told;     /* one log line until the next connection is accepted */
+	bool is_peers; /* who is at the other end may pass anything, and we wait for nothing of it
+			*/
 };
 
 struct env_blk {
@@ -95,6 +97,7 @@ struct posix {
 	bool is_polling;
 	bool is_sealed;
 	bool has_huge_pages;
+	uint64_t share_max;
 	bool is_pwait2_missing;
 	uint64_t io_in_flight;
 	struct pool pool;
@@ -173,10 +176,19 @@ ssize_t posix_sock_send_fds(struct env *env, struct env_sock *sock, const struct
 ssize_t posix_sock_recv_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
 			    uint32_t iov_count, int fds_out[ENV_FDS_MAX], uint32_t *fd_count_out);
 
+/* closer.c: ANY_THREAD. begin: before the first peer can connect; negative: no thread. */
+int closer_begin(void) MUST_USE;
+void closer_close(int fd); /* taken; nobody waits for it */
+bool closer_is_full(void);
+bool posix_fd_is_memory(int fd);
+bool posix_fd_close(struct env *env, int fd);
+uint32_t posix_fd_waiting(struct env *env);
+
 /* share.c */
 int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out,
 		     uint64_t *offset_out);
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+uint64_t posix_share_max(struct env *env);
 void posix_share_unmap(struct env *env, void *base);
 bool posix_share_is_lost(struct env *env, const void *base);
 int posix_share_make(struct env *env, size_t size, int *fd_out, void **base_out);

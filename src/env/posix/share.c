@@ -13,10 +13,11 @@
  * are mapped.
  *
  * Failure. The other process may cut its file at any time; touching what is cut raises SIGBUS. The
- * handler puts private zeros where the piece was and marks it lost: whoever was copying goes on
- * undisturbed, and asks share_is_lost() behind the copy. (That is one load unless some piece of the
- * process is lost just now.) A SIGBUS elsewhere is not ours: what was
- * there before us has it. The handler reads a fixed table by atomics only.
+ * handler puts private zeros around where it was touched and marks the piece lost: whoever was
+ * copying goes on undisturbed, asks share_is_lost() behind the copy, and unmaps the piece: what he
+ * touches of it until then is memory of ours. (Asking is one load unless some piece of the process
+ * is lost just now.) A SIGBUS elsewhere is not ours: what was there before us has it. The handler
+ * reads a fixed table by atomics only.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -34,7 +35,9 @@
 #include "../../base/text.h"
 #include "posix_priv.h"
 
-#define SHARE_MAX 4096 /* pieces mapped in a process */
+#define SHARE_MAX 16384 /* pieces mapped in a process */
+/* So much of a lost piece turns into zeros at once: a block is soon through, and little is ours. */
+#define LOST_SIZE (2 * MiB)
 
 static bool is_memory(int fd)
 {
@@ -194,18 +197,22 @@ int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out
 struct share {
 	atomic_uintptr_t base; /* 0: free */
 	atomic_size_t size;
+	atomic_size_t page_size; /* of its file */
 	atomic_bool is_lost;
 	atomic_flag is_taken; /* between threads that map at once */
 };
 
 static struct share shares[SHARE_MAX];
+static atomic_uint shares_top;     /* rows from here on were never in use */
 static atomic_uint lost_count;     /* of them, is_lost */
 static struct sigaction before_us; /* written only while the handler is not ours */
 static pthread_mutex_t handler_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct share *share_at(uintptr_t address)
 {
-	for (size_t i = 0; i < SHARE_MAX; i++) {
+	uint32_t top = atomic_load_explicit(&shares_top, memory_order_acquire);
+
+	for (uint32_t i = 0; i < top; i++) {
 		uintptr_t base = atomic_load_explicit(&shares[i].base, memory_order_acquire);
 
 		if (base != 0 && address >= base &&
@@ -215,21 +222,28 @@ static struct share *share_at(uintptr_t address)
 	return NULL;
 }
 
+/* Private zeros around an address of a piece; false: the kernel has none. */
+static bool zeros_map(struct share *share, uintptr_t address)
+{
+	uintptr_t base = atomic_load_explicit(&share->base, memory_order_relaxed);
+	size_t size = atomic_load_explicit(&share->size, memory_order_relaxed);
+	size_t page_size = atomic_load_explicit(&share->page_size, memory_order_relaxed);
+	size_t from = round_down(address - base, MAX(page_size, LOST_SIZE));
+
+	return mmap((void *)(base + from), MIN(size - from, MAX(page_size, LOST_SIZE)),
+		    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+		    -1, 0) != MAP_FAILED;
+}
+
 /* Also in a thread that holds locks: system calls and atomics only. */
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
 	struct share *share = share_at((uintptr_t)info->si_addr);
 	int saved = errno;
-	void *zeros = MAP_FAILED;
 
 	(void)number;
 	(void)context;
-	if (share != NULL)
-		zeros = mmap((void *)atomic_load_explicit(&share->base, memory_order_relaxed),
-			     atomic_load_explicit(&share->size, memory_order_relaxed),
-			     PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-	if (zeros == MAP_FAILED)
+	if (share == NULL || !zeros_map(share, (uintptr_t)info->si_addr))
 		sigaction(SIGBUS, &before_us, NULL); /* it comes again, to whom it belongs */
 	else if (!atomic_exchange_explicit(&share->is_lost, true, memory_order_relaxed))
 		atomic_fetch_add_explicit(&lost_count, 1, memory_order_relaxed);
@@ -252,11 +266,23 @@ static void handler_ensure(void)
 	pthread_mutex_unlock(&handler_lock);
 }
 
+static void top_raise(uint32_t top)
+{
+	uint32_t before = atomic_load_explicit(&shares_top, memory_order_relaxed);
+
+	while (before < top &&
+	       !atomic_compare_exchange_weak_explicit(&shares_top, &before, top,
+						      memory_order_acq_rel, memory_order_relaxed)) {
+	}
+}
+
 static struct share *share_take(void)
 {
-	for (size_t i = 0; i < SHARE_MAX; i++) {
-		if (!atomic_flag_test_and_set_explicit(&shares[i].is_taken, memory_order_acquire))
-			return &shares[i];
+	for (uint32_t i = 0; i < SHARE_MAX; i++) {
+		if (atomic_flag_test_and_set_explicit(&shares[i].is_taken, memory_order_acquire))
+			continue;
+		top_raise(i + 1);
+		return &shares[i];
 	}
 	return NULL;
 }
@@ -268,6 +294,11 @@ static int fd_check(int fd, uint64_t offset, size_t size)
 
 	if (size == 0 || __builtin_add_overflow(offset, size, &end) || end > INT64_MAX)
 		return -EINVAL;
+	if (fcntl(fd, F_GETFD) < 0)
+		return -errno;
+	/* Asked first: whoever is behind another file may let fstat() and all else wait. */
+	if (!posix_fd_is_memory(fd))
+		return -EOPNOTSUPP;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || !is_memory(fd))
@@ -276,13 +307,14 @@ static int fd_check(int fd, uint64_t offset, size_t size)
 }
 
 /* The pages of the file that the piece lies in. */
-static int piece_pages(int fd, uint64_t *offset_io, size_t *size_io)
+static int piece_pages(int fd, uint64_t *offset_io, size_t *size_io, size_t *page_size_out)
 {
 	struct statfs fs;
 	uint64_t end = *offset_io + *size_io;
 
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
+	*page_size_out = (size_t)fs.f_bsize;
 	*offset_io = round_down(*offset_io, (uint64_t)fs.f_bsize);
 	*size_io = round_up(end, (uint64_t)fs.f_bsize) - *offset_io;
 	return 0;
@@ -292,12 +324,13 @@ int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void 
 {
 	struct share *share;
 	uint64_t from = offset;
+	size_t page_size = 0;
 	void *base;
 	int rc = fd_check(fd, offset, size);
 
 	(void)env;
 	if (rc == 0)
-		rc = piece_pages(fd, &from, &size);
+		rc = piece_pages(fd, &from, &size, &page_size);
 	if (rc < 0)
 		return rc;
 	handler_ensure();
@@ -312,9 +345,15 @@ int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void 
 	}
 	atomic_store_explicit(&share->is_lost, false, memory_order_relaxed);
 	atomic_store_explicit(&share->size, size, memory_order_relaxed);
+	atomic_store_explicit(&share->page_size, page_size, memory_order_relaxed);
 	atomic_store_explicit(&share->base, (uintptr_t)base, memory_order_release);
 	*base_out = (char *)base + (offset - from);
 	return 0;
+}
+
+uint64_t posix_share_max(struct env *env)
+{
+	return posix_of(env)->share_max;
 }
 
 void posix_share_unmap(struct env *env, void *address)

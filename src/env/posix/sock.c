@@ -3,6 +3,11 @@
  * Stream sockets. Handles come from a pool taken at create. A listener that runs out of descriptors
  * (the process's or the pool's) would be readable for ever: it rests for ACCEPT_PAUSE_NS instead,
  * after one log line.
+ *
+ * Who connects to a Unix socket of ours may pass descriptors whose last close waits (closer.c). The
+ * kernel closes those that find no room when their bytes are received, and those that nobody
+ * received with the socket. So all are looked at first, while they stay where they are
+ * (posix_sock_recv_fds); and a socket that has something left in it is closed elsewhere.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -12,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -150,6 +156,7 @@ static int sock_take(struct posix *posix, int fd, struct env_sock **sock_out)
 	sock->watched = 0;
 	sock->ready = NULL;
 	sock->is_pause_told = false;
+	sock->is_peers = false;
 	rc = watch_apply(sock, EPOLL_CTL_ADD);
 	if (rc < 0) {
 		close(fd);
@@ -242,6 +249,10 @@ int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_
 
 	if (rc < 0)
 		return rc;
+	if (address.any.sa_family == AF_UNIX)
+		rc = closer_begin();
+	if (rc < 0)
+		return rc;
 	fd = socket_make(&address);
 	if (fd < 0)
 		return fd;
@@ -254,15 +265,25 @@ int posix_sock_listen(struct env *env, const char *text, struct env_sock **sock_
 		close(fd);
 		return rc;
 	}
-	return sock_take(posix_of(env), fd, sock_out);
+	rc = sock_take(posix_of(env), fd, sock_out);
+	if (rc == 0)
+		(*sock_out)->is_peers = address.any.sa_family == AF_UNIX;
+	return rc;
 }
 
 int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_sock **sock_out)
 {
+	const int one = 1;
+	int rc;
 	int fd;
 
 	if (list_is_empty(&listener->posix->sock_free)) {
 		accept_pause(listener, "socket handles");
+		return -EAGAIN;
+	}
+	if (listener->is_peers && closer_is_full()) {
+		accept_pause(listener, "patience: too many descriptors that clients passed wait to "
+				       "be closed");
 		return -EAGAIN;
 	}
 	fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -272,8 +293,16 @@ int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_soc
 		return -EAGAIN; /* also for connections that ended before they were accepted */
 	}
 	listener->is_pause_told = false;
-	inet_options(fd); /* means nothing to a Unix socket */
-	return sock_take(posix_of(env), fd, sock_out);
+	if (!listener->is_peers)
+		inet_options(fd);
+	/* Bytes out of band are bytes: the kernel would skip them, and close what came with them.
+	 */
+	else if (setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one)) < 0)
+		log_error("socket cannot take bytes out of band inline");
+	rc = sock_take(posix_of(env), fd, sock_out);
+	if (rc == 0)
+		(*sock_out)->is_peers = listener->is_peers;
+	return rc;
 }
 
 int posix_sock_connect(struct env *env, const char *text, struct env_sock **sock_out)
@@ -342,23 +371,33 @@ int posix_sock_detach(struct env *env, struct env_sock *sock)
 	return fd;
 }
 
+/* Whether it has nothing in it that was not received, and nothing can come any more. */
+static bool is_empty(int fd)
+{
+	int size = 0;
+
+	return shutdown(fd, SHUT_RDWR) == 0 && ioctl(fd, FIONREAD, &size) == 0 && size == 0;
+}
+
 void posix_sock_close(struct env *env, struct env_sock *sock)
 {
-	close(posix_sock_detach(env, sock));
+	bool is_ours = !sock->is_peers || posix_of(env)->pid != getpid();
+	int fd = posix_sock_detach(env, sock);
+
+	if (is_ours || is_empty(fd))
+		close(fd);
+	else
+		closer_close(fd);
 }
 
 /* --- bytes --- */
 
-ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
-			uint32_t iov_count)
+static ssize_t socket_recv(int fd, struct msghdr *message, int flags)
 {
-	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)iov,
-				  .msg_iovlen = iov_count };
 	ssize_t size;
 
-	(void)env;
 	do
-		size = recvmsg(sock->fd, &message, 0);
+		size = recvmsg(fd, message, flags);
 	while (size < 0 && errno == EINTR);
 	return size < 0 ? -errno : size;
 }
@@ -410,6 +449,30 @@ ssize_t posix_sock_send_fds(struct env *env, struct env_sock *sock, const struct
 	return size < 0 ? -errno : size;
 }
 
+/* Receive size bytes that are known to be there. What is beside them is closed, and said. */
+static ssize_t bytes_take(int fd, const struct iovec *iov, uint32_t iov_count, ssize_t size,
+			  bool *has_fds_out)
+{
+	struct iovec pieces[ENV_IOV_MAX];
+	struct msghdr message = { .msg_iov = pieces };
+	size_t left = (size_t)size;
+
+	for (uint32_t i = 0; i < iov_count && left > 0; i++) {
+		pieces[i] = (struct iovec) { iov[i].iov_base, MIN(iov[i].iov_len, left) };
+		left -= pieces[i].iov_len;
+		message.msg_iovlen = i + 1;
+	}
+	size = socket_recv(fd, &message, 0);
+	*has_fds_out = (message.msg_flags & MSG_CTRUNC) != 0;
+	return size;
+}
+
+static void fds_close(struct env *env, const int *fds, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		(void)posix_fd_close(env, fds[i]); /* the stream ends, or they come again */
+}
+
 static uint32_t fds_take(struct msghdr *message, int fds_out[ENV_FDS_MAX])
 {
 	uint32_t count = 0;
@@ -427,6 +490,11 @@ static uint32_t fds_take(struct msghdr *message, int fds_out[ENV_FDS_MAX])
 	return count;
 }
 
+/*
+ * Looked at first, which copies the descriptors, then taken: so the kernel, which closes what finds
+ * no room here, never closes the last of them. A look also shows those of the bytes right behind
+ * (Linux 6.18): they come again.
+ */
 ssize_t posix_sock_recv_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
 			    uint32_t iov_count, int fds_out[ENV_FDS_MAX], uint32_t *fd_count_out)
 {
@@ -437,23 +505,44 @@ ssize_t posix_sock_recv_fds(struct env *env, struct env_sock *sock, const struct
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
+	ssize_t seen = socket_recv(sock->fd, &message, MSG_CMSG_CLOEXEC | MSG_PEEK);
+	ssize_t size = -EMFILE;
+	bool has_fds = false;
 	uint32_t count;
+
+	if (seen <= 0)
+		return seen;
+	count = fds_take(&message, fds_out);
+	if ((message.msg_flags & MSG_CTRUNC) == 0)
+		size = bytes_take(sock->fd, iov, iov_count, seen, &has_fds);
+	if (!has_fds || size != seen) {
+		fds_close(env, fds_out, count);
+		count = 0;
+	}
+	if (size >= 0 && size != seen)
+		return -EIO;
+	if (size >= 0)
+		*fd_count_out = count;
+	return size;
+}
+
+/* Without a place for descriptors: a stream with any is broken. */
+ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			uint32_t iov_count)
+{
+	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+				  .msg_iovlen = iov_count };
+	int fds[ENV_FDS_MAX];
+	uint32_t count = 0;
 	ssize_t size;
 
-	(void)env;
-	do
-		size = recvmsg(sock->fd, &message, MSG_CMSG_CLOEXEC);
-	while (size < 0 && errno == EINTR);
-	if (size < 0)
-		return -errno;
-	count = fds_take(&message, fds_out);
-	if ((message.msg_flags & MSG_CTRUNC) != 0) {
-		while (count > 0)
-			close(fds_out[--count]);
-		return -EMFILE;
-	}
-	*fd_count_out = count;
-	return size;
+	if (!sock->is_peers)
+		return socket_recv(sock->fd, &message, 0);
+	size = posix_sock_recv_fds(env, sock, iov, iov_count, fds, &count);
+	if (count == 0)
+		return size;
+	fds_close(env, fds, count);
+	return -EPROTO;
 }
 
 void posix_sock_name(struct env *env, struct env_sock *sock, bool is_peer, char *buf,

@@ -91,6 +91,15 @@ void shm_lane_shut(struct shm_lane *lane)
 	lane->sock = NULL;
 }
 
+bool shm_lane_fd_close(struct shm_lane *lane)
+{
+	struct env *env = lane->lane.env;
+	bool is_memory = lane->in_fd < 0 || env->ops->fd_close(env, lane->in_fd);
+
+	lane->in_fd = -1;
+	return is_memory;
+}
+
 void shm_lane_break(struct shm_lane *lane, int why)
 {
 	char peer[128];
@@ -130,9 +139,7 @@ static void lane_release(struct shm_lane *lane, int why)
 	frames_publish(lane);
 	list_del(&lane->awake_node);
 	lane->lane.backlog_size = UINT64_MAX;
-	if (lane->in_fd >= 0)
-		close(lane->in_fd);
-	lane->in_fd = -1;
+	(void)shm_lane_fd_close(lane);
 	shm_moves_fail(lane, why);
 	shm_moves_deliver(lane);
 	if (lane->listener == NULL)

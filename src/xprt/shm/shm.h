@@ -55,10 +55,15 @@
 #define SHM_PREFACE_MAX 64          /* connections without their preface; beyond, the oldest goes */
 #define SHM_PREFACE_NS  (5 * NS_PER_S)
 #define SHM_TICK_NS     (NS_PER_S / 2)
-/* Mappings of a listener: so many a lane, within what a process has (env/posix/share.c: 4096). */
+/*
+ * Mappings of a listener: so many a lane. A process has 16384 (env/posix/share.c), for these and
+ * for the rings of all lanes: enough for the four reactors that a server has unless told otherwise.
+ */
 #define SHM_MAPPING_LANE 8
 #define SHM_MAPPING_MIN  512
-#define SHM_MAPPING_MAX  4096
+#define SHM_MAPPING_MAX  3072
+/* One owner's sessions leave so much to others, of mappings and of bytes: a quarter. */
+#define SHM_OWNER_SHARE 4
 /* A client has at most 256 regions; notes of new ones may overtake the end of old ones. */
 #define SHM_REGION_MAX 512
 /* How long the kernel may go on with a dead server's I/O: Linux's default for NVMe. */
@@ -109,6 +114,7 @@ enum { SHM_WRITE = 1, SHM_READ = 2 }; /* of wire_declare.access: what the server
 struct shm_mapping {
 	struct list node; /* the listener's free ones */
 	struct shm_lane *lane;
+	uint32_t region; /* its id */
 	uint8_t *base;
 	uint64_t size;
 	uint32_t hold_count;
@@ -117,7 +123,7 @@ struct shm_mapping {
 };
 
 struct shm_region {
-	struct shm_mapping *mapping; /* NULL: rc says why not */
+	struct shm_mapping *mapping; /* NULL: rc says why not; -ERR_PEER: it was taken away */
 	int rc;
 	uint16_t access; /* 0: noted, not declared yet */
 	uint64_t offset; /* as noted */
@@ -202,8 +208,11 @@ struct shm_lane {
 	struct shm_listener *listener; /* NULL on the client */
 	struct list node;              /* the listener's: free, prefaces or live */
 	uint64_t accepted_ns;
-	uint32_t hold_count; /* of all its mappings */
-	bool is_direct;      /* DIRECT was sent */
+	uint32_t hold_count;    /* of all its mappings */
+	uint64_t owner;         /* whose they are */
+	uint32_t mapping_count; /* those that it has */
+	uint64_t mapped_size;   /* their bytes */
+	bool is_direct;         /* DIRECT was sent */
 };
 
 /* A server's lane with its regions. */
@@ -233,6 +242,9 @@ struct shm_listener {
 	struct shm_server_lane *lanes;
 	struct shm_mapping *mappings;
 	struct list mappings_free;
+	uint32_t mapping_max;
+	uint32_t mapping_count; /* of all lanes */
+	uint64_t mapped_size;
 	_Alignas(8) uint8_t frame[SHM_FRAME_MAX];
 };
 
@@ -268,6 +280,8 @@ void shm_lane_fault(struct shm_lane *lane, const char *what);
 void shm_lane_wake(struct shm_lane *lane);
 /* Its socket is not needed any more. */
 void shm_lane_shut(struct shm_lane *lane);
+/* What the peer has passed and nobody needs. False: it was no memory, the lane is to end. */
+bool shm_lane_fd_close(struct shm_lane *lane);
 /* Memory mapped, ends known. */
 void shm_lane_rings(struct shm_lane *lane, struct shm_memory *memory);
 void shm_lane_watch(struct shm_lane *lane);
@@ -314,9 +328,13 @@ void shm_regions_drop(struct shm_lane *lane); /* all of a lane's */
 int shm_map(struct xprt_group *group, const struct wire_seg *segs, uint32_t seg_count,
 	    struct iovec *iov_out, void **hold_out);
 int shm_unmap(void **hold);
-/* The memory of a segment; NULL: it was not declared, or not for that (SHM_WRITE, SHM_READ). */
-uint8_t *shm_seg_memory(const struct xprt_group *group, const struct wire_seg *seg, uint16_t access,
-			struct shm_mapping **mapping_out);
+/*
+ * The memory of a segment. -ERR_PROTOCOL: it was not declared, or not for that (SHM_WRITE,
+ * SHM_READ); -ERR_PEER: its region was taken away. Behind each touch of it: is it still there?
+ */
+int shm_seg_memory(const struct xprt_group *group, const struct wire_seg *seg, uint16_t access,
+		   uint8_t **memory_out, struct shm_mapping **mapping_out);
+bool shm_mapping_is_lost(struct shm_mapping *mapping);
 
 /* shm_move.c */
 void shm_push(struct xprt_lane *lane, struct xprt_move *move);

@@ -110,8 +110,7 @@ static const char *memory_take(struct shm_lane *lane)
 		return "passed memory whose size may change";
 	if (env->ops->share_map(env, lane->in_fd, 0, sizeof(*memory), &base) < 0)
 		return "passed memory that cannot be mapped";
-	close(lane->in_fd);
-	lane->in_fd = -1;
+	(void)shm_lane_fd_close(lane); /* it is memory */
 	memory = base;
 	shm_lane_rings(lane, memory);
 	return memory->version == SHM_VERSION ? NULL : "speaks another version of shared memory";
@@ -343,6 +342,7 @@ static void listener_init(struct shm_listener *listener)
 	list_init(&listener->prefaces);
 	list_init(&listener->live);
 	list_init(&listener->mappings_free);
+	listener->mapping_max = count;
 	listener->tick.fire = tick_fire;
 	listener->process_fd = env->ops->process_fd(env);
 	if (listener->process_fd < 0)

@@ -6,7 +6,8 @@
  * client holds the reactor; a move that is through is told of at the end of the turn.
  *
  * Failure. A segment outside of what was declared: -ERR_PROTOCOL, nothing of it is touched. Memory
- * that the client took away (env put zeros there): -ERR_PEER. The lane ends: so do its moves, with
+ * that the client took away (env put zeros there): -ERR_PEER, once, and then without touching it
+ * again. The lane ends: so do its moves, with
  * what ended it. A move that has not begun is given back at once by revoke().
  */
 #include "shm.h"
@@ -89,26 +90,29 @@ void shm_moves_fail(struct shm_lane *lane, int why)
 		move_finish(lane, move, why);
 }
 
-/* The client's memory of the move's next bytes, *size_io at most; NULL: it was not declared. */
-static uint8_t *client_memory(const struct xprt_move *move, uint64_t *size_io,
-			      struct shm_mapping **mapping_out)
+/* The client's memory of the move's next bytes, *size_io at most; negative: as shm_seg_memory(). */
+static int client_memory(const struct xprt_move *move, uint64_t *size_io, uint8_t **memory_out,
+			 struct shm_mapping **mapping_out)
 {
 	uint16_t access = move->state == MOVE_PUSH ? SHM_WRITE : SHM_READ;
 	uint64_t offset = move->offset + move->moved;
 
 	for (uint32_t i = 0; i < move->seg_count; i++) {
 		const struct wire_seg *seg = &move->segs[i];
-		uint8_t *memory;
+		int rc;
 
 		if (offset >= seg->size) {
 			offset -= seg->size;
 			continue;
 		}
-		memory = shm_seg_memory(move->lane->group, seg, access, mapping_out);
+		rc = shm_seg_memory(move->lane->group, seg, access, memory_out, mapping_out);
+		if (rc < 0)
+			return rc;
 		*size_io = MIN(*size_io, seg->size - offset);
-		return memory == NULL ? NULL : memory + offset;
+		*memory_out += offset;
+		return 0;
 	}
-	return NULL;
+	return -ERR_PROTOCOL;
 }
 
 /* So much of the server's first piece is through. */
@@ -153,23 +157,23 @@ static void copy_out(uint8_t *to, const uint8_t *from, uint64_t size)
 }
 
 /* Copy some of it, at most size bytes; how many, or negative: it has failed. */
-static int64_t move_some(struct shm_lane *lane, struct xprt_move *move, uint64_t size)
+static int64_t move_some(struct xprt_move *move, uint64_t size)
 {
-	struct env *env = lane->lane.env;
 	struct iovec *piece = move->iov;
 	struct shm_mapping *mapping = NULL;
-	uint8_t *memory;
+	uint8_t *memory = NULL;
+	int rc;
 
 	ASSERT(move->iov_count > 0);
 	size = MIN(size, piece->iov_len);
-	memory = client_memory(move, &size, &mapping);
-	if (memory == NULL)
-		return -ERR_PROTOCOL;
+	rc = client_memory(move, &size, &memory, &mapping);
+	if (rc < 0)
+		return rc;
 	if (move->state == MOVE_PUSH)
 		copy_out(memory, piece->iov_base, size);
 	else
 		memcpy(piece->iov_base, memory, size);
-	if (env->ops->share_is_lost(env, mapping->base))
+	if (shm_mapping_is_lost(mapping))
 		return -ERR_PEER;
 	move_advance(move, size);
 	return (int64_t)size;
@@ -194,7 +198,7 @@ bool shm_moves_run(struct shm_lane *lane, uint64_t *budget)
 	struct xprt_move *move;
 
 	while (room > 0 && (move = list_head(&lane->moves, struct xprt_move, node)) != NULL) {
-		int64_t size = move_some(lane, move, MIN(room, move->size - move->moved));
+		int64_t size = move_some(move, MIN(room, move->size - move->moved));
 
 		if (size < 0) {
 			move_finish(lane, move, (int)size);

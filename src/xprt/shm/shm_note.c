@@ -5,11 +5,10 @@
  *
  * Failure. A note that does not exist or does not belong here, a descriptor too many or too few:
  * the lane is broken with one log line, and no descriptor is kept. The end of the stream: what is
- * in the ring is read, then the lane ends. No room for a bell: it is not needed, others wait there.
+ * in the ring is read, then the lane ends. No room for a bell: it is not needed, what waits there
+ * wakes as well.
  */
 #include "shm.h"
-
-#include <unistd.h>
 
 #define NOTES_MAX 64 /* in one go */
 #define IO_MS_MAX (10 * 60 * 1000)
@@ -85,8 +84,8 @@ static bool note_of_client(struct shm_lane *lane, const struct shm_note *note)
 		if (lane->in_fd < 0 || lane->lane.group == NULL)
 			return false;
 		shm_region_noted(lane, note, lane->in_fd);
-		close(lane->in_fd);
-		lane->in_fd = -1;
+		if (!shm_lane_fd_close(lane))
+			shm_lane_fault(lane, "passed what is no memory as a region");
 		return true;
 	case SHM_NOTE_END:
 		lane_ended(lane);
@@ -105,12 +104,10 @@ static void note_take(struct shm_lane *lane)
 		shm_lane_accepted(lane);
 		return;
 	}
-	if (note.kind == SHM_NOTE_BELL)
-		shm_lane_wake(lane);
-	else if (lane->client != NULL)
-		is_good = note_of_server(lane, &note);
-	else
-		is_good = note_of_client(lane, &note);
+	shm_lane_wake(lane); /* whatever it says: a bell may have found no room behind it */
+	if (note.kind != SHM_NOTE_BELL)
+		is_good = lane->client != NULL ? note_of_server(lane, &note)
+					       : note_of_client(lane, &note);
 	if (!is_good)
 		shm_lane_fault(lane, "sent a note that does not belong here");
 	else if (lane->in_fd >= 0)
@@ -127,7 +124,7 @@ static bool fds_take(struct shm_lane *lane, const int *fds, uint32_t count)
 		return true;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		close(fds[i]);
+		(void)lane->lane.env->ops->fd_close(lane->lane.env, fds[i]);
 	return false;
 }
 

@@ -13,12 +13,18 @@
  * region that goes takes its mapping along when nobody holds it, else the last unmap() does. A lane
  * with holds says END when there are none left.
  *
- * Failure. Memory that is none, or too small: region_add() refuses, and so the session ends. No
- * place in the process's table of mappings: -ERR_BUSY. A client that takes memory away while it is
- * used: env puts zeros there, and whoever used it is told -ERR_PEER.
+ * Failure. What is no memory ends the lane when it comes; memory that is too small ends the
+ * session: region_add() refuses. No place in the process's table of mappings, or more bytes than
+ * the server maps: -ERR_BUSY; and the sessions of one owner (tenant) leave a quarter of both to
+ * others. A client that takes memory away while it is used: env puts zeros there, whoever used it
+ * is told -ERR_PEER, and the region is nobody's from then on: its mapping goes, and no move touches
+ * it again, as what is touched would be the server's memory. Its row stays until UNDECLARE.
  */
 #include "shm.h"
 
+#include "../../base/log.h"
+
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -96,8 +102,38 @@ static void mapping_free(struct shm_listener *listener, struct shm_mapping *mapp
 	if (mapping->is_declared)
 		env->ops->blk_undeclare(env, mapping_pages(mapping, &size));
 	env->ops->share_unmap(env, mapping->base);
+	ASSERT(mapping->lane->mapping_count > 0);
+	mapping->lane->mapping_count--;
+	mapping->lane->mapped_size -= mapping->size;
+	listener->mapping_count--;
+	listener->mapped_size -= mapping->size;
 	*mapping = (struct shm_mapping) { 0 };
 	list_add_head(&listener->mappings_free, &mapping->node);
+}
+
+/* Whether so much more leaves others theirs. */
+static bool has_room(const struct shm_lane *lane, uint64_t size)
+{
+	const struct shm_listener *listener = lane->listener;
+	uint64_t bytes_max = lane->lane.env->ops->share_max(lane->lane.env);
+	uint32_t count_max = listener->mapping_max;
+	uint64_t bytes = size;
+	uint32_t count = 1;
+
+	if (bytes_max == 0)
+		bytes_max = UINT64_MAX / 2;
+	if (size > bytes_max || listener->mapped_size > bytes_max - size)
+		return false;
+	list_for_each (node, &listener->live) {
+		const struct shm_lane *other = list_entry(node, struct shm_lane, node);
+
+		if (other->owner != lane->owner)
+			continue;
+		bytes += other->mapped_size;
+		count += other->mapping_count;
+	}
+	return count <= count_max - count_max / SHM_OWNER_SHARE &&
+	       bytes <= bytes_max - bytes_max / SHM_OWNER_SHARE;
 }
 
 static int mapping_make(struct shm_lane *lane, int fd, const struct shm_note *note,
@@ -113,12 +149,25 @@ static int mapping_make(struct shm_lane *lane, int fd, const struct shm_note *no
 		return -ENOSPC;
 	if (note->size > SIZE_MAX / 2)
 		return -EINVAL;
+	lane->owner = lane->lane.group->owner; /* also of mappings that outlive the session */
+	if (!has_room(lane, note->size)) {
+		log_warn("region of %" PRIu64 " bytes of a client of %s is not mapped: it has its "
+			 "share, or the server all that it maps (shm-memory-max)",
+			 note->size, listener->address);
+		return -ENOSPC;
+	}
 	rc = env->ops->share_map(env, fd, note->offset, note->size, &base);
 	if (rc < 0)
 		return rc;
 	list_del(&mapping->node);
-	*mapping = (struct shm_mapping) { .lane = lane, .base = base, .size = note->size };
+	*mapping = (struct shm_mapping) {
+		.lane = lane, .region = note->value, .base = base, .size = note->size
+	};
 	list_init(&mapping->node);
+	lane->mapping_count++;
+	lane->mapped_size += note->size;
+	listener->mapping_count++;
+	listener->mapped_size += note->size;
 	*mapping_out = mapping;
 	return 0;
 }
@@ -172,16 +221,19 @@ void shm_regions_drop(struct shm_lane *lane)
 void shm_region_noted(struct shm_lane *lane, const struct shm_note *note, int fd)
 {
 	struct shm_regions *regions = shm_regions_of(lane);
-	struct shm_region *region = &regions->rows[regions->count];
+	struct shm_region *region = region_find(regions, note->value);
 
-	if (note->value == 0 || region_find(regions, note->value) != NULL) {
+	if (note->value == 0 || (region != NULL && region->access != 0)) {
 		shm_lane_fault(lane, "noted a region twice");
 		return;
 	}
+	if (region != NULL) /* its DECLARE did not come: it was tried again */
+		region_drop(lane, region);
 	if (regions->count == SHM_REGION_MAX) {
 		shm_lane_fault(lane, "noted more regions than a session may have");
 		return;
 	}
+	region = &regions->rows[regions->count];
 	*region = (struct shm_region) { .offset = note->offset, .size = note->size };
 	region->rc = mapping_make(lane, fd, note, &region->mapping);
 	regions->ids[regions->count++] = note->value;
@@ -254,18 +306,46 @@ int shm_region_remove(struct xprt_group *group, uint32_t id)
 	return 0;
 }
 
-uint8_t *shm_seg_memory(const struct xprt_group *group, const struct wire_seg *seg, uint16_t access,
-			struct shm_mapping **mapping_out)
+/* The client took it away: no move touches it any more, and the mapping goes. */
+static void mapping_lose(struct shm_mapping *mapping)
+{
+	struct shm_region *region = region_find(shm_regions_of(mapping->lane), mapping->region);
+
+	if (mapping->is_gone || region == NULL || region->mapping != mapping)
+		return;
+	log_warn("region %u of a client of %s was cut: it is not used any more", mapping->region,
+		 mapping->lane->listener->address);
+	region->mapping = NULL;
+	region->rc = -ERR_PEER;
+	mapping_drop(mapping->lane, mapping);
+}
+
+/* The mapping may be gone behind that. */
+bool shm_mapping_is_lost(struct shm_mapping *mapping)
+{
+	struct env *env = mapping->lane->lane.env;
+
+	if (!env->ops->share_is_lost(env, mapping->base))
+		return false;
+	mapping_lose(mapping);
+	return true;
+}
+
+int shm_seg_memory(const struct xprt_group *group, const struct wire_seg *seg, uint16_t access,
+		   uint8_t **memory_out, struct shm_mapping **mapping_out)
 {
 	struct shm_lane *lane = NULL;
 	const struct shm_region *region = group_find(group, seg->region, &lane);
 
 	if (region == NULL || (region->access & access) != access)
-		return NULL;
+		return -ERR_PROTOCOL;
 	if (seg->offset > region->size || seg->size > region->size - seg->offset)
-		return NULL;
+		return -ERR_PROTOCOL;
+	if (region->mapping == NULL || shm_mapping_is_lost(region->mapping))
+		return -ERR_PEER;
 	*mapping_out = region->mapping;
-	return region->mapping->base + seg->offset;
+	*memory_out = region->mapping->base + seg->offset;
+	return 0;
 }
 
 /* --- holds --- */
@@ -290,14 +370,15 @@ int shm_map(struct xprt_group *group, const struct wire_seg *segs, uint32_t seg_
 
 	ASSERT(seg_count > 0);
 	for (uint32_t i = 0; i < seg_count; i++) {
+		uint8_t *memory;
+		int rc;
+
 		if (segs[i].region != segs[0].region)
 			return -EOPNOTSUPP;
-		iov_out[i] = (struct iovec) {
-			shm_seg_memory(group, &segs[i], SHM_WRITE | SHM_READ, &mapping),
-			segs[i].size,
-		};
-		if (iov_out[i].iov_base == NULL)
-			return -ERR_PROTOCOL;
+		rc = shm_seg_memory(group, &segs[i], SHM_WRITE | SHM_READ, &memory, &mapping);
+		if (rc < 0)
+			return rc;
+		iov_out[i] = (struct iovec) { memory, segs[i].size };
 	}
 	if (lane_say_direct(mapping->lane) < 0)
 		return -EOPNOTSUPP;
@@ -312,8 +393,7 @@ int shm_unmap(void **hold)
 {
 	struct shm_mapping *mapping = *hold;
 	struct shm_lane *lane = mapping->lane;
-	struct env *env = lane->lane.env;
-	bool is_lost = env->ops->share_is_lost(env, mapping->base);
+	bool is_lost = shm_mapping_is_lost(mapping);
 
 	ASSERT(mapping->hold_count > 0);
 	ASSERT(lane->hold_count > 0);

@@ -2,7 +2,8 @@
 /*
  * Memory and descriptors that pass between processes: a shared piece is found however its maker
  * left it, comes over a socket, and is the same bytes on both sides; what is no memory, or too
- * small, is refused; one that is cut while it is used costs only itself.
+ * small, is refused; one that is cut while it is used costs only itself; and what waits when it is
+ * closed is waited for by nobody.
  */
 #include "../../lib/t.h"
 
@@ -14,11 +15,13 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../../src/env/posix/posix.h"
 #include "../../lib/back_end.h"
+#include "../../lib/linger.h"
 
 #define SIZE (16 * PAGE_SIZE)
 
@@ -356,6 +359,28 @@ static void a_piece_that_is_cut_costs_only_itself(void **state)
 	free(bytes);
 }
 
+/* Of a large piece that is cut only what is touched, and a little around it, becomes ours. */
+static void what_is_lost_is_not_ours_as_a_whole(void **state)
+{
+	const size_t size = 64 * MiB;
+	struct env *env = *state;
+	int fd = memory_make("large");
+	char *base = NULL;
+	char *own;
+
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	own = map_all(fd);
+	assert_int_equal(env->ops->share_map(env, fd, 0, size, (void **)&base), 0);
+	assert_int_equal(ftruncate(fd, (off_t)(size / 2)), 0);
+	base[size - 1] = 1;
+	assert_true(env->ops->share_is_lost(env, base));
+	base[0] = 'b'; /* is still the file's */
+	assert_int_equal(own[0], 'b');
+	env->ops->share_unmap(env, base);
+	munmap(own, SIZE);
+	close(fd);
+}
+
 /* Memory of ours that breaks is our own trouble. */
 static void a_fault_elsewhere_still_kills(void **state)
 {
@@ -461,7 +486,7 @@ static void descriptors_beyond_the_limits_are_an_error_and_no_leak(void **state)
 	close(lowest);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit_before), 0);
 	limit = limit_before;
-	limit.rlim_cur = (rlim_t)lowest + 3;
+	limit.rlim_cur = (rlim_t)lowest + 1;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_int_equal(env->ops->sock_recv_fds(env, ends.b, &iov, 1, fds, &count), -EMFILE);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit_before), 0);
@@ -469,6 +494,204 @@ static void descriptors_beyond_the_limits_are_an_error_and_no_leak(void **state)
 	close(fd);
 	env->ops->sock_close(env, ends.a);
 	env->ops->sock_close(env, ends.b);
+}
+
+/* --- what waits at its last close --- */
+
+static void waiting_for(struct env *env, uint32_t count)
+{
+	uint64_t until_ns = env_now_ns(env) + 10 * NS_PER_S;
+
+	while (env->ops->fd_waiting(env) != count) {
+		assert_true(env_now_ns(env) < until_ns);
+		usleep(1000);
+	}
+}
+
+/* A door of ours, and a peer who has connected to it. */
+struct door {
+	char path[64];
+	struct env_sock *listener;
+	struct env_sock *sock; /* the peer's, here */
+	int peer;
+};
+
+static int peer_connect(const struct door *door)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", door->path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void door_accept(struct env *env, struct door *door)
+{
+	door->peer = peer_connect(door);
+	assert_int_equal(env->ops->sock_accept(env, door->listener, &door->sock), 0);
+}
+
+static void door_open(struct env *env, struct door *door)
+{
+	char address[80];
+
+	snprintf(door->path, sizeof(door->path), "/tmp/ctxkv-share-%d.sock", (int)getpid());
+	snprintf(address, sizeof(address), "unix:%s", door->path);
+	assert_int_equal(env->ops->sock_listen(env, address, &door->listener), 0);
+	door_accept(env, door);
+}
+
+static void peer_pass(const struct door *door, const int *fds, uint32_t count, int flags)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(32 * sizeof(int))];
+	} control = { .bytes = { 0 } };
+	/* Of more bytes only the last would be out of band, and without what is passed. */
+	struct iovec iov = { (void *)(uintptr_t) "12345678", (flags & MSG_OOB) != 0 ? 1 : 8 };
+	struct msghdr message = { .msg_iov = &iov,
+				  .msg_iovlen = 1,
+				  .msg_control = control.bytes,
+				  .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(head), fds, count * sizeof(int));
+	assert_int_equal(sendmsg(door->peer, &message, MSG_NOSIGNAL | flags), iov.iov_len);
+}
+
+enum { UNREAD, READ, READ_AS_BYTES, TOO_MANY, OUT_OF_BAND, NO_ROOM, WAY_COUNT };
+
+/* One descriptor that waits 30 s is passed, and comes to its end here in that way. */
+static void end_in(struct env *env, struct door *door, int way, struct lingering *linger)
+{
+	int passed[20];
+	int fds[ENV_FDS_MAX];
+	uint32_t count = 0;
+	char bytes[8];
+	struct iovec iov = { bytes, 8 };
+	struct rlimit before;
+	struct rlimit limit;
+
+	for (uint32_t i = 0; i < ARRAY_LEN(passed); i++)
+		passed[i] = linger->fd;
+	peer_pass(door, passed, way == TOO_MANY ? ARRAY_LEN(passed) : 1,
+		  way == OUT_OF_BAND ? MSG_OOB : 0);
+	close(linger->fd);
+	linger->fd = -1;
+	if (way == UNREAD)
+		return;
+	if (way == READ_AS_BYTES) {
+		assert_int_equal(env->ops->sock_recv(env, door->sock, &iov, 1), -EPROTO);
+		return;
+	}
+	if (way == NO_ROOM) {
+		int lowest = dup(0);
+
+		close(lowest);
+		assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+		limit = before;
+		limit.rlim_cur = (rlim_t)lowest;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	}
+	assert_int_equal(env->ops->sock_recv_fds(env, door->sock, &iov, 1, fds, &count),
+			 way == TOO_MANY || way == NO_ROOM ? -EMFILE
+			 : way == OUT_OF_BAND              ? 1
+							   : 8);
+	if (way == NO_ROOM)
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(count, way == READ || way == OUT_OF_BAND);
+	if (count == 1)
+		(void)env->ops->fd_close(env, fds[0]);
+}
+
+static void what_waits_at_its_close_is_waited_for_by_nobody(void **state)
+{
+	struct env *env = *state;
+
+	for (int way = UNREAD; way < WAY_COUNT; way++) {
+		struct lingering linger;
+		struct door door;
+		uint64_t begin_ns;
+		char byte;
+
+		lingering_init(&linger);
+		door_open(env, &door);
+		begin_ns = env_now_ns(env);
+		end_in(env, &door, way, &linger);
+		env->ops->sock_close(env, door.sock);
+		env->ops->sock_close(env, door.listener);
+		assert_true(env_now_ns(env) - begin_ns < 5 * NS_PER_S);
+		assert_true(env->ops->fd_waiting(env) > 0);
+		errno = 0; /* the peer sees the end all the same */
+		assert_true(recv(door.peer, &byte, 1, MSG_DONTWAIT) <= 0);
+		assert_int_not_equal(errno, EAGAIN);
+		close(door.peer);
+		lingering_end(&linger);
+		waiting_for(env, 0);
+		unlink(door.path);
+	}
+}
+
+/* Connections that nobody has accepted go with the listener. */
+static void a_listener_waits_for_nobody_either(void **state)
+{
+	struct env *env = *state;
+	struct lingering linger;
+	struct door door;
+	struct door waiting;
+	uint64_t begin_ns;
+
+	lingering_init(&linger);
+	door_open(env, &door);
+	waiting = door;
+	waiting.peer = peer_connect(&door);
+	peer_pass(&waiting, &linger.fd, 1, 0);
+	close(linger.fd);
+	linger.fd = -1;
+	begin_ns = env_now_ns(env);
+	env->ops->sock_close(env, door.sock);
+	env->ops->sock_close(env, door.listener);
+	assert_true(env_now_ns(env) - begin_ns < 5 * NS_PER_S);
+	close(waiting.peer);
+	close(door.peer);
+	lingering_end(&linger);
+	waiting_for(env, 0);
+	unlink(door.path);
+}
+
+/* Many that wait: no new peer adds to them, until some are closed. */
+static void a_door_rests_while_too_many_wait(void **state)
+{
+	struct env *env = *state;
+	struct env_sock *sock = NULL;
+	struct lingering linger;
+	struct door door;
+	int fds[2];
+
+	lingering_init(&linger);
+	door_open(env, &door);
+	env->ops->sock_close(env, door.sock);
+	close(door.peer);
+	(void)env->ops->fd_close(env, linger.fd);
+	linger.fd = -1;
+	while (env->ops->fd_waiting(env) < 256) {
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		(void)env->ops->fd_close(env, fds[0]);
+		(void)env->ops->fd_close(env, fds[1]);
+	}
+	assert_int_equal(env->ops->sock_accept(env, door.listener, &sock), -EAGAIN);
+	lingering_end(&linger);
+	waiting_for(env, 0);
+	door_accept(env, &door);
+	env->ops->sock_close(env, door.sock);
+	env->ops->sock_close(env, door.listener);
+	close(door.peer);
+	waiting_for(env, 0);
+	unlink(door.path);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -484,9 +707,13 @@ static int run_all(const char *back_end)
 		T(made_memory_keeps_its_size),
 		T(the_end_of_a_process_is_seen),
 		T(a_piece_that_is_cut_costs_only_itself),
+		T(what_is_lost_is_not_ours_as_a_whole),
 		T(a_fault_elsewhere_still_kills),
 		T(descriptors_come_in_order_and_not_behind_their_bytes),
 		T(descriptors_beyond_the_limits_are_an_error_and_no_leak),
+		T(what_waits_at_its_close_is_waited_for_by_nobody),
+		T(a_listener_waits_for_nobody_either),
+		T(a_door_rests_while_too_many_wait),
 	};
 
 	return cmocka_run_group_tests_name(back_end, tests, NULL, NULL);
