@@ -278,8 +278,9 @@ static void plan_make(struct plan *plan, const struct reactor_opts *opts)
 			plan->mapped_max = MAX(plan->mapped_max, xprt->seg_max);
 	}
 	plan->conn_count = opts->pending_max + opts->session_max * opts->lane_max;
-	plan->request_count = MAX(opts->operation_max, opts->session_max * least);
-	plan->request_count = MAX(plan->request_count, 2 * opts->request_max);
+	/* The least of each session, and some to be shared out. */
+	plan->request_count = opts->session_max * least;
+	plan->request_count += MAX(opts->operation_max, 2 * opts->request_max);
 	plan->move_count = MIN(opts->move_max, opts->session_max * SESSION_MOVE_MAX);
 	plan->piece_max = MAX(buffers_piece_count(plan->block_max) + 1, OP_PIECES_MIN);
 	plan->op_size = sizeof(struct op) + plan->seg_max * sizeof(struct wire_seg) +
