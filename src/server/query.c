@@ -18,8 +18,9 @@ static const struct query_row query_rows[QUERY_KIND_COUNT] = {
 	[QUERY_SHARDS] = { sizeof(struct shard_row), query_shards },
 	[QUERY_USERS] = { sizeof(struct tenant_row), query_users },
 	[QUERY_SAVINGS] = { sizeof(struct saving_row), query_savings },
+	[QUERY_CENSUS] = { sizeof(struct census_row), query_census },
 	[QUERY_DRAIN] = { 0, query_drain },
-	[QUERY_DROP] = { 0, query_drop },
+	[QUERY_DROP] = { sizeof(struct census_row), query_drop },
 	[QUERY_TENANTS] = { 0, query_tenants },
 	[QUERY_FINISH] = { 0, query_finish_reactor },
 };

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "../base/text.h"
+#include "query.h"
 #include "reactor_priv.h"
 
 /* Of the buffers: at most 1/8 inline payloads, 1/4 received blocks and 1/4 reads, as far as more
@@ -688,6 +689,7 @@ void reactor_destroy(struct reactor **reactor_ptr)
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	env = reactor->env;
 	reactor_stop(reactor);
+	query_census_stop(reactor);
 	mail_end(reactor);
 	listeners_close(reactor);
 	/* Ops that nothing holds go now; who is left is the store's. */
