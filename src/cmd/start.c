@@ -7,7 +7,8 @@
  * The main thread does nothing of a block's path: it takes signals, and beats. SIGTERM and SIGINT
  * stop the server cleanly: no new connections, what is under way is finished (at most 10 s),
  * buffered blocks are written, shards are left with a footer. A second SIGINT ends the process at
- * once. SIGHUP reads the secrets file again.
+ * once. SIGHUP reads the secrets file again. Before it is ready either signal ends it at once: it
+ * has promised nothing yet, and what recovery writes the next start can do without.
  *
  * Who watches: systemd where it asks for it, else a parent process (supervise.c), unless
  * --no-supervise.
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -60,6 +62,10 @@ static int config_check(const struct options *options)
 					 "--secrets FILE names one");
 	if ((options->media[0] == '\0') == (options->memory == 0))
 		return cmd_fail(-EINVAL, "name media (media) or memory mode (memory), one of them");
+	if (options->memory != 0 && options->buffers != 0)
+		return cmd_fail(-EINVAL,
+				"buffers (--buffers) are of media: in memory mode blocks go "
+				"from and to where they stay; leave them out");
 	return 0;
 }
 
@@ -147,6 +153,62 @@ static void *stop_watch(void *ctx)
 	for (;;)
 		signals_wait(start, -1);
 	return NULL;
+}
+
+/* --- while it starts --- */
+
+static void give_up(void)
+{
+	log_warn("start given up before it was ready");
+	notify_send("STOPPING=1\nSTATUS=start given up");
+	cmd_log_end();
+	_exit(EXIT_DONE);
+}
+
+/* The main thread recovers, touches memory, waits for drives. What it does can be left at any
+ * moment, as a crash would. SIGHUP is for the server that will be. */
+static void *begin_watch(void *ctx)
+{
+	struct start *start = ctx;
+	struct pollfd fds[] = { { .fd = start->begun_fd, .events = POLLIN },
+				{ .fd = start->signal_fd, .events = POLLIN } };
+	struct signalfd_siginfo info;
+
+	for (;;) {
+		(void)poll(fds, ARRAY_LEN(fds), -1); /* a signal for others: look again */
+		if ((fds[0].revents & POLLIN) != 0)
+			return NULL;
+		if (read(start->signal_fd, &info, sizeof(info)) != sizeof(info))
+			continue;
+		if (info.ssi_signo != SIGHUP)
+			give_up();
+		start->is_hangup_due = true;
+	}
+}
+
+static void begin_watch_start(struct start *start)
+{
+	start->begun_fd = eventfd(0, EFD_CLOEXEC);
+	start->is_begin_watched = start->begun_fd >= 0 && pthread_create(&start->begin_thread, NULL,
+									 begin_watch, start) == 0;
+	if (!start->is_begin_watched)
+		log_warn("signals wait until it is ready");
+}
+
+/* From here on signals are the main thread's. */
+static void begin_watch_end(struct start *start)
+{
+	uint64_t one = 1;
+
+	if (!start->is_begin_watched)
+		return;
+	start->is_begin_watched = false;
+	if (write(start->begun_fd, &one, sizeof(one)) != sizeof(one))
+		return; /* never: it is 0 */
+	pthread_join(start->begin_thread, NULL);
+	close(start->begun_fd);
+	if (start->is_hangup_due)
+		(void)kill(getpid(), SIGHUP); /* again, for who can take it now */
 }
 
 /* --- the watchdog --- */
@@ -237,9 +299,9 @@ static int stop(struct start *start)
 	return rc;
 }
 
-static int run(struct start *start)
+/* All of it until there is a server. */
+static int begin(struct start *start)
 {
-	uint64_t begin_ns = clock_ns();
 	char message[256] = "";
 	int rc = secrets_read(start);
 
@@ -255,6 +317,19 @@ static int run(struct start *start)
 		rc = server_start(start->server, message);
 	if (rc < 0)
 		return cmd_fail(rc, "cannot start: %s", message[0] != '\0' ? message : err_str(rc));
+	return 0;
+}
+
+static int run(struct start *start)
+{
+	uint64_t begin_ns = clock_ns();
+	int rc;
+
+	begin_watch_start(start);
+	rc = begin(start);
+	begin_watch_end(start);
+	if (rc < 0)
+		return rc;
 	ready(start, begin_ns);
 	serve_loop(start);
 	return stop(start);

@@ -3,6 +3,7 @@
 #ifndef CMD_START_H
 #define CMD_START_H
 
+#include <pthread.h>
 #include <sched.h>
 
 #include "../admin/admin.h"
@@ -36,6 +37,11 @@ struct start {
 	uint64_t offline_count; /* shards, as last told */
 	int signal_fd;
 	bool is_stopping;
+	/* While it starts; see begin_watch(). */
+	int begun_fd;
+	pthread_t begin_thread;
+	bool is_begin_watched;
+	bool is_hangup_due;
 };
 
 /* --- start_opts.c: the options as the server wants them. 0, or negative after a message --- */
