@@ -458,7 +458,9 @@ void server_get_info(const struct server *server, struct server_info *info_out)
 		.shards_missing = server->missing_count,
 		.block_max = server->block_max,
 		.weight = server->opts.reactor.weight,
-		.buffer_bytes = server->buffer_bytes,
+		.buffer_bytes = server->opts.medium_count > 0
+					? server->buffer_bytes
+					: server->memory.buffers / server->reactor_count,
 		.is_direct = true,
 		.memory = server->memory,
 	};

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "query.h"
 #include "reactor_priv.h"
 
@@ -138,16 +139,18 @@ uint32_t stat_text(struct reactor *reactor, const struct session *session, char 
 {
 	static const char *const verify[] = { "none", "medium", "all" };
 	struct metrics metrics;
+	char uuid[33];
 	int used;
 
 	reactor_get_metrics(reactor, &metrics);
+	text_format_hex(uuid, sizeof(uuid), reactor->opts.server, sizeof(reactor->opts.server));
 	used = snprintf(buf, buf_size,
-			"version %d\nincarnation %016" PRIx64
+			"version %d\nserver %s\nincarnation %016" PRIx64
 			"\ntransport %s\ntls %d\nback_end %s\n"
 			"verify %s\nreactor %u\nreactors %u\nshards %u\nmemory_mode %d\nblock_max "
 			"%u\ntenant %s\n"
 			"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
-			WIRE_VERSION, reactor->opts.incarnation, session->xprt->name,
+			WIRE_VERSION, uuid, reactor->opts.incarnation, session->xprt->name,
 			session->is_tls, reactor->env->ops->name, verify[reactor->opts.verify],
 			reactor->opts.index, reactor->opts.reactor_count, reactor->opts.table_count,
 			reactor->opts.shard_count > 0 && reactor->slots[0].is_memory,
