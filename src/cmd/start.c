@@ -14,6 +14,7 @@
  * --no-supervise.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -170,14 +170,14 @@ static void give_up(void)
 static void *begin_watch(void *ctx)
 {
 	struct start *start = ctx;
-	struct pollfd fds[] = { { .fd = start->begun_fd, .events = POLLIN },
+	struct pollfd fds[] = { { .fd = start->begun_pipe[0], .events = 0 },
 				{ .fd = start->signal_fd, .events = POLLIN } };
 	struct signalfd_siginfo info;
 
 	for (;;) {
 		(void)poll(fds, ARRAY_LEN(fds), -1); /* a signal for others: look again */
-		if ((fds[0].revents & POLLIN) != 0)
-			return NULL;
+		if (fds[0].revents != 0)
+			return NULL; /* its other end is closed */
 		if (read(start->signal_fd, &info, sizeof(info)) != sizeof(info))
 			continue;
 		if (info.ssi_signo != SIGHUP)
@@ -188,9 +188,9 @@ static void *begin_watch(void *ctx)
 
 static void begin_watch_start(struct start *start)
 {
-	start->begun_fd = eventfd(0, EFD_CLOEXEC);
-	start->is_begin_watched = start->begun_fd >= 0 && pthread_create(&start->begin_thread, NULL,
-									 begin_watch, start) == 0;
+	start->is_begin_watched =
+		pipe2(start->begun_pipe, O_CLOEXEC) == 0 &&
+		pthread_create(&start->begin_thread, NULL, begin_watch, start) == 0;
 	if (!start->is_begin_watched)
 		log_warn("signals wait until it is ready");
 }
@@ -198,15 +198,12 @@ static void begin_watch_start(struct start *start)
 /* From here on signals are the main thread's. */
 static void begin_watch_end(struct start *start)
 {
-	uint64_t one = 1;
-
 	if (!start->is_begin_watched)
 		return;
 	start->is_begin_watched = false;
-	if (write(start->begun_fd, &one, sizeof(one)) != sizeof(one))
-		return; /* never: it is 0 */
+	close(start->begun_pipe[1]);
 	pthread_join(start->begin_thread, NULL);
-	close(start->begun_fd);
+	close(start->begun_pipe[0]);
 	if (start->is_hangup_due)
 		(void)kill(getpid(), SIGHUP); /* again, for who can take it now */
 }

@@ -38,7 +38,7 @@ struct start {
 	int signal_fd;
 	bool is_stopping;
 	/* While it starts; see begin_watch(). */
-	int begun_fd;
+	int begun_pipe[2];
 	pthread_t begin_thread;
 	bool is_begin_watched;
 	bool is_hangup_due;
