@@ -231,7 +231,7 @@ def test_drop_of_a_namespace_and_of_a_key(server):
         assert done.returncode == 0 and "no block of it was here" in done.stdout, done
         assert client.probe(keys) == [True, False, True]
         done = admin(server, "drop", "--domain", "default", "--namespace-text", "e2e")
-        assert done.returncode == 0 and "dropped: 2 blocks, 17.6 KiB" in done.stdout, done
+        assert done.returncode == 0 and "dropped: 2 blocks, 17.58 KiB" in done.stdout, done
         assert client.probe(keys) == [False, False, False]
         client.namespace("other")
         assert client.probe(keys) == [True, True, True]
