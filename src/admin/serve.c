@@ -106,6 +106,14 @@ static bool serve_tenants(struct admin *admin, const struct admin_request *reque
 	return reply_json(reply, HTTP_OK, status_tenants_json(admin->view));
 }
 
+static bool serve_savings(struct admin *admin, const struct admin_request *request,
+			  struct admin_reply *reply)
+{
+	view_fill(admin->view, admin->server, admin->state_without,
+		  VIEW_PART_SAVINGS | VIEW_PART_CENSUS);
+	return reply_json(reply, HTTP_OK, status_savings_json(admin->view));
+}
+
 static bool serve_metrics(struct admin *admin, const struct admin_request *request,
 			  struct admin_reply *reply)
 {
@@ -144,15 +152,44 @@ static bool serve_drain(struct admin *admin, const struct admin_request *request
 	return reply_state(reply, HTTP_OK, ADMIN_DRAINING);
 }
 
-/* A namespace from every reactor; a key from the one that has its shard. */
-static int drop_everywhere(struct admin *admin, const struct query_drop *drop, uint32_t count)
+/* What a namespace has at all reactors, and the name of its domain if it has one. False: one of
+ * them did not say it in time. */
+static bool drop_census(struct admin *admin, const struct query_drop *drop, uint32_t count,
+			struct census_row *sum)
 {
+	for (uint32_t i = 0; i < count; i++) {
+		struct census_row row = { 0 };
+		struct server_query query = { .kind = QUERY_CENSUS,
+					      .reactor = i,
+					      .in.census.is_one = true,
+					      .rows = &row,
+					      .row_max = 1,
+					      .timeout_ns = VIEW_CENSUS_NS / count };
+
+		memcpy(query.in.census.id.domain, drop->domain, sizeof(drop->domain));
+		memcpy(query.in.census.id.ns, drop->ns, sizeof(drop->ns));
+		if (server_query(admin->server, &query) < 0)
+			return false;
+		memcpy(sum->domain_name, row.domain_name, sizeof(sum->domain_name));
+		sum->blocks += row.blocks;
+		sum->bytes += row.bytes;
+	}
+	return true;
+}
+
+/* A namespace from every reactor; a key from the one that has its shard: *keys_out: was it here? */
+static int drop_everywhere(struct admin *admin, const struct query_drop *drop, uint32_t count,
+			   uint64_t *keys_out)
+{
+	struct census_row row;
 	int rc = drop->is_namespace ? 0 : -ERR_CHANGED;
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct server_query query = { .kind = QUERY_DROP,
 					      .reactor = i,
 					      .in.drop = *drop,
+					      .rows = &row,
+					      .row_max = 1,
 					      .timeout_ns = ADMIN_COMMAND_NS / count };
 		int one = server_query(admin->server, &query);
 
@@ -160,16 +197,37 @@ static int drop_everywhere(struct admin *admin, const struct query_drop *drop, u
 			continue; /* another reactor's */
 		if (one < 0 || rc == -ERR_CHANGED)
 			rc = one;
+		*keys_out += query.row_count;
 	}
 	return rc;
+}
+
+/* Blocks and bytes are null where nobody knows how many there were. */
+static json_t *dropped_json(const struct query_drop *drop, const struct census_row *sum,
+			    bool is_counted, uint64_t keys)
+{
+	json_t *object = json_pack("{s:b}", "dropped", 1);
+
+	if (!drop->is_namespace) {
+		json_object_set_new(object, "blocks", json_integer((json_int_t)keys));
+		return object;
+	}
+	json_object_set_new(object, "blocks",
+			    is_counted ? json_integer((json_int_t)sum->blocks) : json_null());
+	json_object_set_new(object, "payload_bytes",
+			    is_counted ? json_integer((json_int_t)sum->bytes) : json_null());
+	return object;
 }
 
 static bool serve_drop(struct admin *admin, const struct admin_request *request,
 		       struct admin_reply *reply)
 {
 	struct server_info info;
+	struct census_row sum = { 0 };
 	struct query_drop drop;
 	char message[256];
+	uint64_t keys = 0;
+	bool is_counted;
 	int rc;
 
 	if (admin_drop_parse(request->body, request->body_size, &drop, message) < 0)
@@ -177,12 +235,20 @@ static bool serve_drop(struct admin *admin, const struct admin_request *request,
 	if (admin->server == NULL)
 		return reply_error(reply, HTTP_CONFLICT, "there is no server that could drop");
 	server_get_info(admin->server, &info);
-	rc = drop_everywhere(admin, &drop, info.reactor_count);
-	log_info("admin drop of a %s: %s", drop.is_namespace ? "namespace" : "key",
-		 rc < 0 ? err_str(rc) : "done");
+	is_counted = drop_census(admin, &drop, info.reactor_count, &sum);
+	/* One that is no tenant's any more may still have blocks. */
+	if (is_counted && sum.domain_name[0] == '\0' && sum.blocks == 0)
+		return reply_error(
+			reply, HTTP_NOT_FOUND,
+			"no tenant and no shared domain has that name, and nothing of it "
+			"is here: nothing was dropped");
+	rc = drop_everywhere(admin, &drop, info.reactor_count, &keys);
+	log_info("admin drop of a %s: %s blocks %llu", drop.is_namespace ? "namespace" : "key",
+		 rc < 0 ? err_str(rc) : "done",
+		 (unsigned long long)(drop.is_namespace ? sum.blocks : keys));
 	if (rc < 0)
 		return reply_error(reply, HTTP_UNAVAILABLE, err_str(rc));
-	return reply_json(reply, HTTP_OK, json_pack("{s:b}", "dropped", 1));
+	return reply_json(reply, HTTP_OK, dropped_json(&drop, &sum, is_counted, keys));
 }
 
 /* What a reload came to. */
@@ -233,6 +299,7 @@ static const struct route {
 	{ "/v1/ready", false, false, serve_ready },
 	{ "/v1/reload", true, false, serve_reload },
 	{ "/v1/reloaded", false, false, serve_reloaded },
+	{ "/v1/savings", false, false, serve_savings },
 	{ "/v1/sessions", false, false, serve_sessions },
 	{ "/v1/status", false, false, serve_status },
 	{ "/v1/tenants", false, false, serve_tenants },

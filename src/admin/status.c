@@ -146,7 +146,7 @@ static json_t *media_json(const struct view *view)
 	return array;
 }
 
-/* How many sessions came over each transport. */
+/* How many sessions are there over each transport. */
 static json_t *transports_json(const struct view *view)
 {
 	json_t *object = json_object();
@@ -155,7 +155,8 @@ static json_t *transports_json(const struct view *view)
 		const char *name = view->sessions[i].transport;
 		json_int_t count = json_integer_value(json_object_get(object, name));
 
-		json_object_set_new(object, name, json_integer(count + 1));
+		if (!view->sessions[i].is_idle)
+			json_object_set_new(object, name, json_integer(count + 1));
 	}
 	return object;
 }
@@ -231,6 +232,64 @@ static json_t *savings_array(const struct view *view)
 	for (uint32_t i = 0; i < view->saving_count; i++)
 		json_array_append_new(array, saving_json(&view->savings[i], view->gpu_cents));
 	return array;
+}
+
+static bool is_of(const struct saving_row *saving, const struct census_row *row)
+{
+	return memcmp(saving->tenant_id, row->domain, sizeof(row->domain)) == 0 &&
+	       memcmp(saving->ns, row->ns, sizeof(row->ns)) == 0;
+}
+
+/* What was reported of a namespace and what it has here; either may be nothing. */
+static json_t *namespace_json(const struct saving_row *saving, const struct census_row *row,
+			      uint64_t gpu_cents)
+{
+	json_t *object = saving_json(saving, gpu_cents);
+
+	json_object_set_new(object, "blocks", number(row->blocks));
+	json_object_set_new(object, "payload_bytes", number(row->bytes));
+	return object;
+}
+
+/* Nothing was reported. Its domain by name, or by id where no row of the secrets file names it. */
+static void saving_of_census(const struct census_row *row, struct saving_row *out)
+{
+	*out = (struct saving_row) { 0 };
+	memcpy(out->tenant_id, row->domain, sizeof(out->tenant_id));
+	memcpy(out->ns, row->ns, sizeof(out->ns));
+	if (row->domain_name[0] != '\0')
+		memcpy(out->tenant, row->domain_name, sizeof(out->tenant));
+	else
+		text_format_hex(out->tenant, sizeof(out->tenant), row->domain, sizeof(row->domain));
+}
+
+json_t *status_savings_json(const struct view *view)
+{
+	const struct census_row none = { 0 };
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; i < view->saving_count; i++) {
+		const struct census_row *row = &none;
+
+		for (uint32_t k = 0; k < view->census_count && row == &none; k++) {
+			if (is_of(&view->savings[i], &view->census[k]))
+				row = &view->census[k];
+		}
+		json_array_append_new(array,
+				      namespace_json(&view->savings[i], row, view->gpu_cents));
+	}
+	for (uint32_t k = 0; k < view->census_count; k++) {
+		struct saving_row saving;
+		bool is_told = false;
+
+		for (uint32_t i = 0; i < view->saving_count && !is_told; i++)
+			is_told = is_of(&view->savings[i], &view->census[k]);
+		saving_of_census(&view->census[k], &saving);
+		if (!is_told)
+			json_array_append_new(
+				array, namespace_json(&saving, &view->census[k], view->gpu_cents));
+	}
+	return json_pack("{s:o, s:b}", "savings", array, "is_cut", view->is_cut);
 }
 
 /* --- the whole --- */

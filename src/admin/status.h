@@ -11,5 +11,7 @@
 json_t *status_json(const struct view *view);
 json_t *status_sessions_json(const struct view *view);
 json_t *status_tenants_json(const struct view *view);
+/* Every namespace that has blocks or was reported to. */
+json_t *status_savings_json(const struct view *view);
 
 #endif

@@ -99,6 +99,41 @@ static void fill_savings(struct view *view, struct server *server)
 	}
 }
 
+static void census_merge(struct view *view, const struct census_row *more)
+{
+	for (uint32_t i = 0; i < view->census_count; i++) {
+		struct census_row *row = &view->census[i];
+
+		if (memcmp(row->domain, more->domain, 16) != 0 ||
+		    memcmp(row->ns, more->ns, 16) != 0)
+			continue;
+		row->blocks += more->blocks;
+		row->bytes += more->bytes;
+		return;
+	}
+	if (view->census_count < ARRAY_LEN(view->census))
+		view->census[view->census_count++] = *more;
+	else
+		view->is_cut = true;
+}
+
+static void fill_census(struct view *view, struct server *server)
+{
+	for (uint32_t i = 0; i < view->info.reactor_count; i++) {
+		struct server_query query = { .kind = QUERY_CENSUS,
+					      .reactor = i,
+					      .rows = view->census_scratch,
+					      .row_max = ARRAY_LEN(view->census_scratch),
+					      .timeout_ns =
+						      VIEW_CENSUS_NS / view->info.reactor_count };
+
+		(void)server_query(server, &query);
+		view->is_cut |= query.is_cut || query.silent_count > 0;
+		for (uint32_t row = 0; row < query.row_count; row++)
+			census_merge(view, &view->census_scratch[row]);
+	}
+}
+
 static enum admin_state state_of(const struct view *view)
 {
 	if (view->total.draining > 0)
@@ -124,6 +159,7 @@ void view_fill(struct view *view, struct server *server, enum admin_state state_
 	view->session_count = 0;
 	view->tenant_count = 0;
 	view->saving_count = 0;
+	view->census_count = 0;
 	memset(&view->info, 0, sizeof(view->info));
 	memset(&view->total, 0, sizeof(view->total));
 	if (server == NULL)
@@ -139,6 +175,8 @@ void view_fill(struct view *view, struct server *server, enum admin_state state_
 		fill_tenants(view, server);
 	if ((parts & VIEW_PART_SAVINGS) != 0)
 		fill_savings(view, server);
+	if ((parts & VIEW_PART_CENSUS) != 0)
+		fill_census(view, server);
 	view->state = state_of(view);
 }
 

@@ -4,9 +4,9 @@
  * then written as JSON (status.c) or Prometheus text (scrape.c), which are pure functions of it.
  *
  * Threads    view_fill() asks the reactors (ANY_THREAD calls of server.h) and waits for them, at
- *            most VIEW_NS in all. The reactors answer from their loops: they wait for nobody.
- * Memory     One view is taken at the start of the admin endpoint, for the largest answer; what is
- *            beyond is cut, and said to be (is_cut).
+ *            most VIEW_NS in all; a census takes up to VIEW_CENSUS_NS more. The reactors answer
+ * from their loops: they wait for nobody. Memory     One view is taken at the start of the admin
+ * endpoint, for the largest answer; what is beyond is cut, and said to be (is_cut).
  */
 #ifndef ADMIN_VIEW_H
 #define ADMIN_VIEW_H
@@ -15,10 +15,12 @@
 #include "../server/server.h"
 #include "../tbl/options.h"
 
-#define VIEW_NS       (2 * NS_PER_S)
-#define VIEW_SESSIONS 2048
-#define VIEW_TENANTS  1024
-#define VIEW_SAVINGS  1024
+#define VIEW_NS        (2 * NS_PER_S)
+#define VIEW_CENSUS_NS (8 * NS_PER_S)
+#define VIEW_SESSIONS  2048
+#define VIEW_TENANTS   1024
+#define VIEW_SAVINGS   1024
+#define VIEW_CENSUS    1024
 
 /* What of the server a view is to have; metrics and shards are in all. */
 enum view_part {
@@ -26,6 +28,7 @@ enum view_part {
 	VIEW_PART_TENANTS = 1u << 1,
 	VIEW_PART_SAVINGS = 1u << 2,
 	VIEW_PART_ALL = 7,
+	VIEW_PART_CENSUS = 1u << 3, /* walks the indexes: for who asks for it only */
 };
 
 enum admin_state {
@@ -58,10 +61,13 @@ struct view {
 	uint32_t tenant_count;
 	struct saving_row savings[VIEW_SAVINGS];
 	uint32_t saving_count;
+	struct census_row census[VIEW_CENSUS];
+	uint32_t census_count;
 	bool is_cut; /* some of these have more rows */
 	/* Of one reactor, before they are merged. */
 	struct saving_row saving_scratch[SAVING_ROWS];
 	struct tenant_row tenant_scratch[VIEW_TENANTS];
+	struct census_row census_scratch[VIEW_CENSUS];
 };
 
 /* server NULL: it is not there (yet). Fills all but options. */

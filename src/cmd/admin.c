@@ -41,7 +41,7 @@ static const struct {
 	[ACTION_STATUS] = { "GET", "/v1/status", NULL },
 	[ACTION_SESSIONS] = { "GET", "/v1/sessions", admin_print_sessions },
 	[ACTION_TENANTS] = { "GET", "/v1/tenants", admin_print_tenants },
-	[ACTION_SAVINGS] = { "GET", "/v1/status", admin_print_savings },
+	[ACTION_SAVINGS] = { "GET", "/v1/savings", admin_print_savings },
 	[ACTION_HEALTH] = { "GET", "/v1/ready", NULL },
 	[ACTION_DRAIN] = { "POST", "/v1/drain", NULL },
 	[ACTION_DROP] = { "POST", "/v1/drop", NULL },
@@ -199,12 +199,31 @@ static void print_json(FILE *out, const struct admin_fleet *fleet)
 	json_decref(array);
 }
 
+/* How much a drop has hidden. */
+static void print_dropped(FILE *out, const struct admin_server *server)
+{
+	const json_t *blocks = json_object_get(server->answer, "blocks");
+	const json_t *bytes = json_object_get(server->answer, "payload_bytes");
+	json_int_t count = json_integer_value(blocks);
+	char size[32];
+
+	fprintf(out, "%s  dropped: ", server->target.name);
+	if (!json_is_integer(blocks))
+		fputs("it did not count how many blocks\n", out);
+	else if (count == 0)
+		fputs("no block of it was here; noted, so that none comes back\n", out);
+	else if (json_is_integer(bytes))
+		fprintf(out, "%" JSON_INTEGER_FORMAT " blocks, %s\n", count,
+			text_format_size(size, sizeof(size), (uint64_t)json_integer_value(bytes)));
+	else
+		fprintf(out, "%" JSON_INTEGER_FORMAT " block\n", count);
+}
+
 /* What came of a command, a line each server. */
 static void print_outcome(FILE *out, const struct admin_cmd *cmd)
 {
 	static const char *const done[] = {
 		[ACTION_DRAIN] = "drains: no new puts; gets go on until it is stopped",
-		[ACTION_DROP] = "dropped",
 	};
 
 	for (uint32_t i = 0; i < cmd->now.count; i++) {
@@ -213,6 +232,10 @@ static void print_outcome(FILE *out, const struct admin_cmd *cmd)
 
 		if (server->answer == NULL)
 			continue;
+		if (cmd->action == ACTION_DROP) {
+			print_dropped(out, server);
+			continue;
+		}
 		if (cmd->action == ACTION_HEALTH)
 			text = json_string_value(json_object_get(server->answer, "state"));
 		if (cmd->action == ACTION_RELOAD)
@@ -352,6 +375,8 @@ static int run(struct admin_cmd *cmd)
 	count = admin_targets(cmd->options, targets, ADMIN_TARGETS_MAX);
 	if (count < 0)
 		return EXIT_FAILED;
+	if (!cmd->options->all && count > 1 && cmd->action == ACTION_DROP)
+		cmd_fail(0, "this is 1 of %d servers; --all drops it at all of them", count);
 	if (!cmd->options->all)
 		count = 1;
 	if (cmd->options->watch)

@@ -420,10 +420,14 @@ void admin_print_tenants(FILE *out, const struct admin_fleet *fleet)
 
 static void saving_row(FILE *out, const char *server, const json_t *saving)
 {
-	char buf[3][CELL];
+	char buf[4][CELL];
 
-	fprintf(out, "%s\t%s\t%s\t%" PRIu64 "\t%" PRIu64 "\t%.1f s\t%.1f s\t%s\t%s\t%s\n", server,
-		get_text(saving, "tenant"), get_text(saving, "namespace"),
+	fprintf(out,
+		"%s\t%s\t%s\t%" PRIu64 "\t%s\t%" PRIu64 "\t%" PRIu64
+		"\t%.1f s\t%.1f s\t%s\t%s\t%s\n",
+		server, get_text(saving, "tenant"), get_text(saving, "namespace"),
+		get_u64(saving, "blocks"),
+		text_format_size(buf[3], CELL, get_u64(saving, "payload_bytes")),
 		get_u64(saving, "tokens_loaded"), get_u64(saving, "tokens_recomputed"),
 		get_real(saving, "load_seconds"), get_real(saving, "prefill_seconds"),
 		format_gpu(buf[0], saving), format_money(buf[1], saving),
@@ -434,7 +438,8 @@ void admin_print_savings(FILE *out, const struct admin_fleet *fleet)
 {
 	struct sheet sheet;
 
-	if (!sheet_begin(&sheet, "server\ttenant\tnamespace\tloaded\trecomputed\tloading\tprefill\t"
+	if (!sheet_begin(&sheet, "server\tdomain\tnamespace\tblocks\tpayload\tloaded\trecomputed\tl"
+				 "oading\tprefill\t"
 				 "GPU time saved\tmoney\tonce here"))
 		return;
 	for_each_row(sheet.file, fleet, "savings", saving_row);

@@ -6,6 +6,8 @@
  * the rest (counted by model.c; slept for with --realtime) and put what was missing. Workers (one a
  * request in flight, each with a client of its own) take the requests in the trace's order. A trace
  * block of 512 tokens is `parts` blocks of the store; contents derive from keys (content.c).
+ * What was loaded and what was computed is reported as a connector does, about once a second, so
+ * that the server's view of the saving is what an engine's would be.
  *
  * Failures are misses: a get that fails ends the run there; a put that fails is counted; a server
  * that is gone makes every request a miss until it is back. Wrong bytes fail the command.
@@ -24,6 +26,8 @@
 #include "cmd.h"
 #include "content.h"
 #include "replay.h"
+
+#define REPORT_NS NS_PER_S
 
 struct replay {
 	struct replay_plan plan;
@@ -49,6 +53,8 @@ struct worker {
 	uint8_t *here; /* of the request's blocks */
 	uint64_t here_room;
 	struct replay_sums sums;
+	struct ctxkv_report due; /* not told yet */
+	uint64_t reported_ns;
 };
 
 static void sleep_until(uint64_t when_ns)
@@ -218,6 +224,31 @@ static void request_store(struct worker *worker, const struct trace_request *req
 	}
 }
 
+/* Seconds as they were: of loads as they came, of computing as the model has it. What a server that
+ * is gone is not told, the next report tells. */
+static void worker_report(struct worker *worker)
+{
+	struct ctxkv_op op = { .opcode = CTXKV_OP_REPORT,
+			       .ns = worker->replay->ns,
+			       .report = worker->due };
+
+	worker->reported_ns = clock_ns();
+	if (worker->due.tokens_loaded + worker->due.tokens_recomputed == 0)
+		return;
+	if (ctxkv_run(worker->client, &op) == 0)
+		worker->due = (struct ctxkv_report) { 0 };
+}
+
+static void report_add(struct worker *worker, const struct replay_sample *sample, double prefill_s)
+{
+	worker->due.tokens_loaded += sample->hit_tokens;
+	worker->due.tokens_recomputed += sample->tokens - sample->hit_tokens;
+	worker->due.load_ns += sample->load_ns;
+	worker->due.prefill_ns += (uint64_t)(prefill_s * 1e9);
+	if (clock_ns() - worker->reported_ns >= REPORT_NS)
+		worker_report(worker);
+}
+
 static void request_replay(struct worker *worker, uint64_t number)
 {
 	struct replay *replay = worker->replay;
@@ -226,6 +257,7 @@ static void request_replay(struct worker *worker, uint64_t number)
 	struct replay_sample *sample = &replay->result.samples[number];
 	uint64_t blocks = MIN(request->count * plan->parts, worker->here_room);
 	uint64_t speed = plan->options->time_scale;
+	double prefill_s;
 	uint64_t run;
 
 	if (plan->options->realtime)
@@ -235,10 +267,10 @@ static void request_replay(struct worker *worker, uint64_t number)
 	run = request_load(worker, request, run, &sample->load_ns);
 	sample->hit_tokens = run * plan->block_tokens;
 	sample->load_bytes = run * plan->block_size;
+	prefill_s = model_prefill_s(plan->model, sample->hit_tokens, sample->tokens);
 	if (plan->options->realtime)
-		sleep_until(clock_ns() + (uint64_t)(1e9 / (double)speed *
-						    model_prefill_s(plan->model, sample->hit_tokens,
-								    sample->tokens)));
+		sleep_until(clock_ns() + (uint64_t)(1e9 / (double)speed * prefill_s));
+	report_add(worker, sample, prefill_s);
 	request_store(worker, request, run, blocks);
 	worker->sums.requests++;
 }
@@ -257,6 +289,7 @@ static void *worker_main(void *ctx)
 		if (!replay->plan.options->json)
 			cmd_progress("replay", number + 1, replay->plan.count);
 	}
+	worker_report(worker);
 	return NULL;
 }
 

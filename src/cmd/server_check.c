@@ -52,6 +52,10 @@ int cmd_server_check(const struct options *options)
 					 "--secrets FILE names one");
 	if ((options->media[0] == '\0') == (options->memory == 0))
 		return cmd_fail(-EINVAL, "name media (media) or memory mode (memory), one of them");
+	if (options->memory != 0 && options->buffers != 0)
+		return cmd_fail(-EINVAL,
+				"buffers (--buffers) are of media: in memory mode blocks go from "
+				"and to where they stay; leave them out");
 	rc = listen_check(options->listen);
 	return rc == 0 ? admin_listen_check(options->admin_listen) : rc;
 }

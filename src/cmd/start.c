@@ -7,12 +7,15 @@
  * The main thread does nothing of a block's path: it takes signals, and beats. SIGTERM and SIGINT
  * stop the server cleanly: no new connections, what is under way is finished (at most 10 s),
  * buffered blocks are written, shards are left with a footer. A second SIGINT ends the process at
- * once. SIGHUP reads the secrets file and opens media that are away again (start_reload.c).
+ * once. SIGHUP reads the secrets file and opens media that are away again (start_reload.c). Before
+ * it is ready SIGTERM or SIGINT ends it at once: it has promised nothing yet, and what recovery
+ * writes the next start can do without.
  *
  * Who watches: systemd where it asks for it, else a parent process (supervise.c), unless
  * --no-supervise.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -111,6 +114,59 @@ static void *stop_watch(void *ctx)
 	for (;;)
 		signals_wait(start, -1);
 	return NULL;
+}
+
+/* --- while it starts --- */
+
+static void give_up(void)
+{
+	log_warn("start given up before it was ready");
+	notify_send("STOPPING=1\nSTATUS=start given up");
+	cmd_log_end();
+	_exit(EXIT_DONE);
+}
+
+/* The main thread recovers, touches memory, waits for drives. What it does can be left at any
+ * moment, as a crash would. SIGHUP is for the server that will be. */
+static void *begin_watch(void *ctx)
+{
+	struct start *start = ctx;
+	struct pollfd fds[] = { { .fd = start->begun_pipe[0], .events = 0 },
+				{ .fd = start->signal_fd, .events = POLLIN } };
+	struct signalfd_siginfo info;
+
+	for (;;) {
+		(void)poll(fds, ARRAY_LEN(fds), -1); /* a signal for others: look again */
+		if (fds[0].revents != 0)
+			return NULL; /* its other end is closed */
+		if (read(start->signal_fd, &info, sizeof(info)) != sizeof(info))
+			continue;
+		if (info.ssi_signo != SIGHUP)
+			give_up();
+		start->is_hangup_due = true;
+	}
+}
+
+static void begin_watch_start(struct start *start)
+{
+	start->is_begin_watched =
+		pipe2(start->begun_pipe, O_CLOEXEC) == 0 &&
+		pthread_create(&start->begin_thread, NULL, begin_watch, start) == 0;
+	if (!start->is_begin_watched)
+		log_warn("signals wait until it is ready");
+}
+
+/* From here on signals are the main thread's. */
+static void begin_watch_end(struct start *start)
+{
+	if (!start->is_begin_watched)
+		return;
+	start->is_begin_watched = false;
+	close(start->begun_pipe[1]);
+	pthread_join(start->begin_thread, NULL);
+	close(start->begun_pipe[0]);
+	if (start->is_hangup_due)
+		(void)kill(getpid(), SIGHUP); /* again, for who can take it now */
 }
 
 /* --- the watchdog --- */
@@ -220,9 +276,9 @@ static const char *listen_advice(int rc)
 	return "";
 }
 
-static int run(struct start *start)
+/* All of it until there is a server. */
+static int begin(struct start *start)
 {
-	uint64_t begin_ns = clock_ns();
 	char message[256] = "";
 	int rc = secrets_read(start);
 
@@ -239,6 +295,19 @@ static int run(struct start *start)
 	if (rc < 0)
 		return cmd_fail(rc, "cannot start: %s%s",
 				message[0] != '\0' ? message : err_str(rc), listen_advice(rc));
+	return 0;
+}
+
+static int run(struct start *start)
+{
+	uint64_t begin_ns = clock_ns();
+	int rc;
+
+	begin_watch_start(start);
+	rc = begin(start);
+	begin_watch_end(start);
+	if (rc < 0)
+		return rc;
 	ready(start, begin_ns);
 	serve_loop(start);
 	return stop(start);

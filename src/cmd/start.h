@@ -53,6 +53,11 @@ struct start {
 	uint64_t offline_count; /* shards, as last told */
 	int signal_fd;
 	bool is_stopping;
+	/* While it starts; see begin_watch(). */
+	int begun_pipe[2];
+	pthread_t begin_thread;
+	bool is_begin_watched;
+	bool is_hangup_due;
 };
 
 /* --- start_opts.c: the options as the server wants them. 0, or negative after a message --- */

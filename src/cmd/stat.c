@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "../../include/ctxkv.h"
+#include "../base/text.h"
 #include "cmd.h"
 
-#define TEXT_SIZE (64 * KiB)
+#define TEXT_SIZE   (64 * KiB)
+#define SERVERS_MAX 256
 
 /* What reads as a number becomes one, all else a string. */
 static json_t *value_to_json(const char *value)
@@ -40,10 +42,38 @@ static json_t *lines_to_json(char *text)
 	return object;
 }
 
-/* The session is with one reactor: what it says is its own. */
-static void say_which(const char *text)
+/* Who told: the first server that could be reached, and one reactor of it. */
+struct teller {
+	char address[128]; /* "": it is not known */
+	int server_count;
+	bool is_whole; /* it has one reactor */
+};
+
+static void teller_find(struct ctxkv_client *client, const char *text, struct teller *out)
 {
-	if (strstr(text, "\nreactors 1\n") == NULL)
+	static struct ctxkv_server servers[SERVERS_MAX];
+	const char *told = strstr(text, "\nserver ");
+	char uuid[33];
+
+	*out = (struct teller) { .is_whole = strstr(text, "\nreactors 1\n") != NULL };
+	servers[0].size = sizeof(servers[0]);
+	out->server_count = MIN(ctxkv_get_servers(client, servers, SERVERS_MAX), SERVERS_MAX);
+	for (int i = 0; i < out->server_count && told != NULL; i++) {
+		text_format_hex(uuid, sizeof(uuid), servers[i].uuid, sizeof(servers[i].uuid));
+		if (out->address[0] == '\0' &&
+		    strncmp(told + strlen("\nserver "), uuid, strlen(uuid)) == 0)
+			memcpy(out->address, servers[i].address, sizeof(out->address));
+	}
+}
+
+static void say_which(const struct teller *teller)
+{
+	if (teller->server_count > 1)
+		printf("# of %s, 1 of %d servers; of all: ctxkv admin status --all\n",
+		       teller->address, teller->server_count);
+	else
+		printf("# of %s\n", teller->address);
+	if (!teller->is_whole)
 		puts("# of the one reactor that was asked; of the whole server: ctxkv admin "
 		     "status");
 }
@@ -65,6 +95,7 @@ static void add_client(struct ctxkv_client *client, char *text)
 int cmd_stat(struct options *options, const struct opt_set *set)
 {
 	struct ctxkv_client *client = cmd_client_open(options, 1);
+	struct teller teller = { 0 };
 	char *text;
 	int rc;
 
@@ -75,6 +106,8 @@ int cmd_stat(struct options *options, const struct opt_set *set)
 	rc = text == NULL ? -ENOMEM : ctxkv_server_stat(client, options->timeout, text, TEXT_SIZE);
 	if (rc >= 0)
 		add_client(client, text);
+	if (rc >= 0)
+		teller_find(client, text, &teller);
 	ctxkv_close(&client);
 	if (rc < 0) {
 		free(text);
@@ -83,11 +116,13 @@ int cmd_stat(struct options *options, const struct opt_set *set)
 	if (options->json) {
 		json_t *object = lines_to_json(text);
 
+		json_object_set_new(object, "address", json_string(teller.address));
+		json_object_set_new(object, "servers", json_integer(teller.server_count));
 		json_dumpf(object, stdout, JSON_INDENT(2));
 		putchar('\n');
 		json_decref(object);
 	} else {
-		say_which(text);
+		say_which(&teller);
 		fputs(text, stdout);
 	}
 	free(text);

@@ -398,8 +398,8 @@ static int conn_secure(const struct conn *conn, const struct auth_key *key)
 	return 0;
 }
 
-/* The session of a proved connection; NULL: *code_out says why not. */
-static struct session *conn_session(struct conn *conn, int *code_out)
+/* The session of a proved connection; NULL: *code_out and why say why not. */
+static struct session *conn_session(struct conn *conn, int *code_out, char *why, size_t why_size)
 {
 	struct auth_key key;
 	struct session *session;
@@ -407,13 +407,14 @@ static struct session *conn_session(struct conn *conn, int *code_out)
 	if (conn->transcript.preface.mode == WIRE_MODE_JOIN) {
 		session = conn_join_session(conn);
 		*code_out = session == NULL ? -ERR_CHANGED : -ERR_BUSY;
+		snprintf(why, why_size, "%s", err_str(*code_out));
 		if (session != NULL && session->group.lanes[conn->transcript.hello.lane] != NULL)
 			return NULL;
 		return session;
 	}
 	auth_session_key(conn->secret, &conn->transcript, &key);
 	*code_out = -ERR_BUSY;
-	session = session_create(conn->reactor, conn->tenant, conn->lane->ops, &key);
+	session = session_create(conn->reactor, conn->tenant, conn->lane->ops, &key, why, why_size);
 	if (session != NULL)
 		session->is_tls = conn_is_tls(conn);
 	if (session != NULL)
@@ -426,6 +427,7 @@ static int conn_proof(struct conn *conn, const struct wire_proof *proof)
 {
 	const void *key = conn_find_key(conn);
 	struct session *session;
+	char why[sizeof(((struct wire_refuse *)0)->text)];
 	uint8_t want[32];
 	int rc;
 
@@ -435,9 +437,9 @@ static int conn_proof(struct conn *conn, const struct wire_proof *proof)
 		conn->reactor->metrics.auth_failures++;
 		return conn_refuse(conn, -ERR_AUTH, err_str(-ERR_AUTH));
 	}
-	session = conn_session(conn, &rc);
+	session = conn_session(conn, &rc, why, sizeof(why));
 	if (session == NULL)
-		return conn_refuse(conn, rc, err_str(rc));
+		return conn_refuse(conn, rc, why);
 	rc = conn_secure(conn, &session->key);
 	if (rc < 0) {
 		if (session->lane_count == 0)

@@ -33,8 +33,10 @@ enum query_kind {
 	QUERY_SHARDS,   /* rows: struct shard_row */
 	QUERY_USERS,    /* rows: struct tenant_row */
 	QUERY_SAVINGS,  /* rows: struct saving_row */
+	QUERY_CENSUS,   /* in.census. Rows: struct census_row: blocks by namespace, walked for */
 	QUERY_DRAIN,    /* no new puts, the clients are told; gets go on. No rows */
-	QUERY_DROP,     /* in.drop: a namespace, or one key. Finished when it is durable */
+	QUERY_DROP,     /* in.drop: a namespace, or one key. Finished when it is durable. A key: one
+			   row, struct census_row, if it was here */
 	QUERY_TENANTS,  /* in.tenants takes the place of the table: reactor_set_tenants() */
 	QUERY_LEAVE,    /* in.medium.row: give up its shards. -EAGAIN: they are still in use, ask
 			   again. Rows: struct left_row: they are the asker's */
@@ -112,7 +114,14 @@ struct query_medium {
 	uint64_t capacity;                 /* of the server, likewise */
 };
 
+/* All namespaces; or one, that has a row whether it has blocks or not. */
+struct query_census {
+	bool is_one;
+	struct store_id id; /* key is not looked at */
+};
+
 union query_in {
+	struct query_census census;
 	struct query_drop drop;
 	struct query_medium medium;
 	const struct tenants *tenants; /* borrowed until another table, or the end */
@@ -124,6 +133,12 @@ union query_state {
 		struct shard_drop drop;
 		uint32_t slot;
 	} drop;
+	struct {
+		struct census census;
+		uint32_t slot;
+		uint64_t bucket;
+		struct env_task task;
+	} census;
 };
 
 struct reactor_query {
@@ -162,10 +177,13 @@ void query_shards(struct reactor *reactor, struct reactor_query *query);   /* qu
 void query_users(struct reactor *reactor, struct reactor_query *query);    /* query_meters.c */
 void query_savings(struct reactor *reactor, struct reactor_query *query);  /* query_meters.c */
 void query_drain(struct reactor *reactor, struct reactor_query *query);    /* query.c */
+void query_census(struct reactor *reactor, struct reactor_query *query);   /* query_census.c */
 void query_drop(struct reactor *reactor, struct reactor_query *query);     /* query_drop.c */
 void query_tenants(struct reactor *reactor, struct reactor_query *query);  /* tenancy.c */
 void query_leave(struct reactor *reactor, struct reactor_query *query);    /* query_medium.c */
 void query_join(struct reactor *reactor, struct reactor_query *query);     /* query_medium.c */
+/* The reactor ends: a census under way is answered. */
+void query_census_stop(struct reactor *reactor);
 void query_finish_reactor(struct reactor *reactor, struct reactor_query *query);
 
 #endif

@@ -11,11 +11,21 @@
 
 static void drop_next(struct reactor_query *query);
 
+static void key_was_here(struct reactor_query *query)
+{
+	struct census_row *row = query_row(query);
+
+	if (row != NULL)
+		row->blocks = 1;
+}
+
 static void drop_done_cb(struct shard_drop *drop, int rc)
 {
 	struct reactor_query *query = CONTAINER_OF(drop, struct reactor_query, state.drop.drop);
 
 	query->state.drop.slot++;
+	if (rc == 0 && !query->in.drop.is_namespace && drop->existed_out)
+		key_was_here(query);
 	if (rc < 0 || !query->in.drop.is_namespace ||
 	    query->state.drop.slot == query->reactor->opts.shard_count)
 		query_end(query, rc);

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "../base/text.h"
+#include "query.h"
 #include "reactor_priv.h"
 
 /* Of the buffers: at most 1/8 inline payloads, 1/4 received blocks and 1/4 reads, as far as more
@@ -278,8 +279,9 @@ static void plan_make(struct plan *plan, const struct reactor_opts *opts)
 			plan->mapped_max = MAX(plan->mapped_max, xprt->seg_max);
 	}
 	plan->conn_count = opts->pending_max + opts->session_max * opts->lane_max;
-	plan->request_count = MAX(opts->operation_max, opts->session_max * least);
-	plan->request_count = MAX(plan->request_count, 2 * opts->request_max);
+	/* The least of each session, and some to be shared out. */
+	plan->request_count = opts->session_max * least;
+	plan->request_count += MAX(opts->operation_max, 2 * opts->request_max);
 	plan->move_count = MIN(opts->move_max, opts->session_max * SESSION_MOVE_MAX);
 	plan->piece_max = MAX(buffers_piece_count(plan->block_max) + 1, OP_PIECES_MIN);
 	plan->op_size = sizeof(struct op) + plan->seg_max * sizeof(struct wire_seg) +
@@ -698,6 +700,7 @@ void reactor_destroy(struct reactor **reactor_ptr)
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
 	env = reactor->env;
 	reactor_stop(reactor);
+	query_census_stop(reactor);
 	mail_end(reactor);
 	listeners_close(reactor);
 	/* Ops that nothing holds go now; who is left is the store's. */

@@ -55,6 +55,7 @@ struct reactor {
 	struct shard_slot *slot_of[WIRE_SHARD_MAX]; /* by index in the server; NULL: another's */
 	struct reactor_shard own_table[WIRE_SHARD_MAX]; /* opts.table */
 	struct env_task mail_task;
+	struct reactor_query *census; /* under way; NULL: none */
 
 	/* Buffers and their shares. */
 	struct buffers_arena buffers;

@@ -466,7 +466,9 @@ void server_get_info(const struct server *server, struct server_info *info_out)
 			atomic_load_explicit(&server->missing_count, memory_order_relaxed),
 		.block_max = server->block_max,
 		.weight = server->opts.reactor.weight,
-		.buffer_bytes = server->buffer_bytes,
+		.buffer_bytes = server->opts.medium_count > 0
+					? server->buffer_bytes
+					: server->memory.buffers / server->reactor_count,
 		.is_direct = server->is_direct,
 		.memory = server->memory,
 	};

@@ -83,7 +83,7 @@ struct server_info {
 	uint32_t shards_missing;
 	uint32_t block_max;
 	uint32_t weight;       /* in placement */
-	uint64_t buffer_bytes; /* of a reactor */
+	uint64_t buffer_bytes; /* of a reactor, as asked for; memory mode: as taken */
 	bool is_direct;        /* all media without the page cache */
 	struct server_memory memory;
 };

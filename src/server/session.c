@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A session: an authenticated client. It is made by the first connection's hello, joined by more
- * lanes, and ends when it has had no lane for idle_ns, when it breaks the protocol, or when it
- * stands still in the middle of a move (moves.c).
+ * lanes, and ends with its last lane, or, where it has leases that others of its tenant may read
+ * under, when it has had no lane for idle_ns; when it breaks the protocol; or when it stands still
+ * in the middle of a move (moves.c).
+ *
+ * Room. Each session that may still come keeps SESSION_REQUEST_MIN requests, so that session_max of
+ * them there can be, whatever the first were given. Who is one too many takes the place of a
+ * session without lanes, else is told which limit he met and which option moves it.
  *
  * Credit. What a client may send beyond small frames is backed by the inline share of the buffers:
  * a session gets its part when it is made, spends it with each frame, and is given it again when
@@ -13,6 +18,8 @@
  */
 #include "session.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "reactor_priv.h"
@@ -43,15 +50,17 @@ static void session_init(struct session *session, struct reactor *reactor)
 							 buffers_held_size(reactor->block_max));
 }
 
-/* Requests that are not promised to a session, in fair parts. 0: too few. */
+/* How many a session may have in flight: the least that is kept for each, and a fair part of those
+ * that are promised to nobody. As many again are answered BUSY. */
 static uint32_t session_request_share(const struct reactor *reactor)
 {
-	uint32_t left = (reactor->requests.size - reactor->requests_reserved) / 2;
 	uint32_t least = MIN(SESSION_REQUEST_MIN, reactor->opts.request_max);
+	uint32_t coming = reactor->sessions_pool.size - reactor->sessions_pool.used;
+	uint32_t left = (reactor->requests.size - reactor->requests_reserved) / 2;
 
-	if (left < least)
-		return 0;
-	return MIN(reactor->opts.request_max, MAX(least, left / 16));
+	ASSERT(coming > 0);
+	ASSERT(left >= coming * least);
+	return MIN(reactor->opts.request_max, least + (left - coming * least) / 16);
 }
 
 static uint64_t session_new_id(struct reactor *reactor)
@@ -90,26 +99,42 @@ static bool tenant_is_full(struct reactor *reactor, const struct tenant *tenant)
 	return count >= tenant->session_max;
 }
 
+/* Room for one more of the tenant; false: why says which limit it is. */
+static bool session_room(struct reactor *reactor, const struct tenant *tenant, char *why,
+			 size_t why_size)
+{
+	if (tenant_is_full(reactor, tenant))
+		session_end_idle(reactor, tenant);
+	if (tenant_is_full(reactor, tenant)) {
+		snprintf(why, why_size,
+			 "tenant %.40s has its %" PRIu32
+			 " sessions; sessions= of its row allows more",
+			 tenant->name, tenant->session_max);
+		return false;
+	}
+	if (reactor->sessions_pool.used == reactor->sessions_pool.size)
+		session_end_idle(reactor, NULL);
+	if (reactor->sessions_pool.used == reactor->sessions_pool.size) {
+		snprintf(why, why_size,
+			 "reactor %" PRIu32 " has its %" PRIu32
+			 " sessions; --sessions-max of the server allows more",
+			 reactor->opts.index, reactor->sessions_pool.size);
+		return false;
+	}
+	return true;
+}
+
 struct session *session_create(struct reactor *reactor, const struct tenant *tenant,
-			       const struct xprt_ops *xprt, const struct auth_key *key)
+			       const struct xprt_ops *xprt, const struct auth_key *key, char *why,
+			       size_t why_size)
 {
 	uint32_t request_max;
 	struct session *session;
-	struct list *node;
 
-	if (tenant_is_full(reactor, tenant))
-		session_end_idle(reactor, tenant);
-	if (tenant_is_full(reactor, tenant))
+	if (!session_room(reactor, tenant, why, why_size))
 		return NULL;
-	if (reactor->sessions_pool.used == reactor->sessions_pool.size)
-		session_end_idle(reactor, NULL);
 	request_max = session_request_share(reactor);
-	if (request_max == 0)
-		return NULL;
-	node = pool_take(&reactor->sessions_pool);
-	if (node == NULL)
-		return NULL;
-	session = list_entry(node, struct session, node);
+	session = list_entry(pool_take(&reactor->sessions_pool), struct session, node);
 	session_init(session, reactor);
 	session->id = session_new_id(reactor);
 	session->key = *key;
@@ -199,8 +224,8 @@ void session_lane_gone(struct session *session, struct conn *conn)
 	if (session->lane_count > 0)
 		return;
 	ASSERT(session->request_count == 0);
-	if (session->xprt->lane_max == 1) {
-		session_end(session); /* nobody can join it any more */
+	if (session->lease_count == 0 || session->xprt->lane_max == 1) {
+		session_end(session); /* nothing of it is of use, or nobody can join it any more */
 		return;
 	}
 	env->ops->timer_set(env, &session->idle_timer,

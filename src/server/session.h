@@ -24,7 +24,7 @@
 #define MOVES_DEFAULT       2048      /* in a reactor: 64 sessions may have as many */
 #define SESSION_WINDOW      (8 * MiB) /* bytes of them, pushes and pulls each */
 #define SESSION_CREDIT      (64 * KiB)
-#define SESSION_REQUEST_MIN 8  /* a session that cannot have so many is refused */
+#define SESSION_REQUEST_MIN 8  /* kept for each session there may be */
 #define REQUEST_BUCKETS     64 /* of a session's table of requests */
 
 enum conn_state {
@@ -149,12 +149,14 @@ void conn_forget_tenant(struct conn *conn);
 
 /* --- session.c --- */
 
-/* NULL: no session, or not enough requests, is left, or the tenant has all it may have. */
+/* NULL: no session is left, or the tenant has all it may have: why says it, with the option. */
 struct session *session_create(struct reactor *reactor, const struct tenant *tenant,
-			       const struct xprt_ops *xprt, const struct auth_key *key);
+			       const struct xprt_ops *xprt, const struct auth_key *key, char *why,
+			       size_t why_size);
 struct session *session_find(struct reactor *reactor, uint64_t id);
 void session_lane_add(struct session *session, struct conn *conn, uint16_t number);
-/* The transport has closed the lane: its requests end with it. Without lanes a session idles. */
+/* The transport has closed the lane: its requests end with it. Without lanes the session ends,
+ * unless it has leases: then it idles. */
 void session_lane_gone(struct session *session, struct conn *conn);
 int session_frame(struct session *session, struct conn *conn, const struct xprt_frame *frame);
 /* Close its lanes, give up its ops, forget it. */

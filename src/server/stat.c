@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "query.h"
 #include "reactor_priv.h"
 
@@ -86,6 +87,18 @@ static void metrics_add_buffers(struct metrics *metrics, const struct buffers *p
 	metrics->buffers_used_max += pool->buddy.used_max;
 }
 
+static void metrics_add_sessions(struct metrics *metrics, const struct reactor *reactor)
+{
+	list_for_each (pos, &reactor->sessions) {
+		const struct session *session = list_entry(pos, struct session, node);
+		bool is_idle = session->lane_count == 0;
+
+		metrics->sessions += !is_idle;
+		metrics->sessions_idle += is_idle;
+		metrics->sessions_shm += !is_idle && session->xprt->transport == WIRE_XPRT_SHM;
+	}
+}
+
 void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_out)
 {
 	CHECK_OBJ(reactor, REACTOR_MAGIC);
@@ -107,10 +120,7 @@ void reactor_get_metrics(const struct reactor *reactor, struct metrics *metrics_
 	metrics_out->leases = reactor->leases.used;
 	metrics_out->ops = reactor->ops.used;
 	metrics_out->ops_max = reactor->ops.used_max;
-	metrics_out->sessions = reactor->sessions_pool.used;
-	list_for_each (pos, &reactor->sessions)
-		metrics_out->sessions_shm +=
-			list_entry(pos, struct session, node)->xprt->transport == WIRE_XPRT_SHM;
+	metrics_add_sessions(metrics_out, reactor);
 	/* Of the process. */
 	if (reactor->opts.index == 0 && reactor->env->ops->fd_waiting != NULL)
 		metrics_out->descriptors_waiting = reactor->env->ops->fd_waiting(reactor->env);
@@ -147,20 +157,23 @@ uint32_t stat_text(struct reactor *reactor, const struct session *session, char 
 {
 	static const char *const verify[] = { "none", "medium", "all" };
 	struct metrics metrics;
+	char uuid[33];
 	int used;
 
 	reactor_get_metrics(reactor, &metrics);
-	used = snprintf(
-		buf, buf_size,
-		"version %d\nincarnation %016" PRIx64 "\ntransport %s\ntls %d\nback_end %s\n"
-		"verify %s\nreactor %u\nreactors %u\nshards %u\nmemory_mode %d\nblock_max "
-		"%u\ntenant %s\n"
-		"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
-		WIRE_VERSION, reactor->opts.incarnation, session->xprt->name, session->is_tls,
-		reactor->env->ops->name, verify[reactor->opts.verify], reactor->opts.index,
-		reactor->opts.reactor_count, reactor->opts.table_count,
-		reactor->opts.shard_count > 0 && reactor->slots[0].is_memory, reactor->block_max,
-		session->tenant->name, session->id, session->lane_count, reactor->is_draining);
+	text_format_hex(uuid, sizeof(uuid), reactor->opts.server, sizeof(reactor->opts.server));
+	used = snprintf(buf, buf_size,
+			"version %d\nserver %s\nincarnation %016" PRIx64
+			"\ntransport %s\ntls %d\nback_end %s\n"
+			"verify %s\nreactor %u\nreactors %u\nshards %u\nmemory_mode %d\nblock_max "
+			"%u\ntenant %s\n"
+			"session %016" PRIx64 "\nlanes %u\ndraining %d\n",
+			WIRE_VERSION, uuid, reactor->opts.incarnation, session->xprt->name,
+			session->is_tls, reactor->env->ops->name, verify[reactor->opts.verify],
+			reactor->opts.index, reactor->opts.reactor_count, reactor->opts.table_count,
+			reactor->opts.shard_count > 0 && reactor->slots[0].is_memory,
+			reactor->block_max, session->tenant->name, session->id, session->lane_count,
+			reactor->is_draining);
 	ASSERT(used > 0);
 	ASSERT((uint32_t)used < buf_size);
 	used += (int)stat_savings(reactor, session, buf + used, buf_size - (uint32_t)used);

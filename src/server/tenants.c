@@ -19,6 +19,8 @@ static void tenant_init(struct tenant *tenant, const struct keyfile_row *row)
 	tenant->session_max = row->session_max;
 	tenant->domain_count = row->domain_count;
 	for (uint32_t i = 0; i < row->domain_count; i++) {
+		memcpy(tenant->domains[i].name, row->domains[i].name,
+		       sizeof(tenant->domains[i].name));
 		auth_domain_id(row->domains[i].name, tenant->domains[i].id);
 		tenant->domains[i].rights = row->domains[i].rights;
 	}
@@ -101,6 +103,21 @@ const struct tenant *tenants_find(const struct tenants *tenants, const char *nam
 				*secret_out = &tenant->secrets[j];
 		}
 		return tenant;
+	}
+	return NULL;
+}
+
+const char *tenants_domain_name(const struct tenants *tenants, const uint8_t domain[16])
+{
+	for (uint32_t i = 0; i < tenants->count; i++) {
+		const struct tenant *tenant = &tenants->rows[i];
+
+		if (memcmp(tenant->id, domain, sizeof(tenant->id)) == 0)
+			return tenant->name;
+		for (uint32_t k = 0; k < tenant->domain_count; k++) {
+			if (memcmp(tenant->domains[k].id, domain, 16) == 0)
+				return tenant->domains[k].name;
+		}
 	}
 	return NULL;
 }

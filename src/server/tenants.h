@@ -16,6 +16,7 @@
 #include "../wire/keyfile.h"
 
 struct tenant_domain {
+	char name[WIRE_TENANT_MAX];
 	uint8_t id[16]; /* auth_domain_id() of its name */
 	uint8_t rights; /* enum wire_right */
 };
@@ -48,6 +49,9 @@ void tenants_destroy(struct env *env, struct tenants **tenants);
 const struct tenant *tenants_find(const struct tenants *tenants, const char *name,
 				  const uint8_t secret_id[8],
 				  const struct auth_secret **secret_out);
+
+/* The name of the domain with that id; NULL: it is no tenant's and no row has a right on it. */
+const char *tenants_domain_name(const struct tenants *tenants, const uint8_t domain[16]);
 
 /* Rights of the tenant on the domain with that id, 0: none. Zeros are its own domain. */
 uint8_t tenant_rights(const struct tenant *tenant, const uint8_t domain[16]);

@@ -12,7 +12,8 @@
  * the medium (expired, corrupt at its last read, in a segment forgotten but not yet used again) and
  * would come back at the next restart.
  *
- * A namespace: its sequence goes into the table of the super (super.h); lookups compare.
+ * A namespace: its sequence goes into the table of the super (super.h); lookups compare, and a walk
+ * takes its blocks out of the index (quota.c).
  *
  * The tombstone cannot be written: the drop ends with -EIO; the block is a miss until a restart.
  * The super cannot be written: -EIO, and the shard goes offline.
@@ -156,6 +157,8 @@ int shard_drop_start(struct shard *shard, struct shard_drop *drop)
 		if (rc < 0)
 			return rc;
 	}
+	if (drop->is_namespace)
+		quota_sweep(shard);
 	list_del(&state->node);
 	state->drop = drop;
 	drop->shard = shard;

@@ -617,14 +617,14 @@ uint32_t index_candidates(const struct index *index, const struct hash128 *hash,
 	return count;
 }
 
-static void walk_bucket(struct index *index, struct bucket *bucket,
+static void walk_bucket(struct index *index, struct bucket *bucket, bool keeps_stale,
 			bool (*visit)(void *ctx, const struct index_entry *entry), void *ctx)
 {
 	for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
 		const struct packed *packed = slot_at(index, bucket, slot);
 		struct index_entry entry;
 
-		if (tag_at(bucket, slot) == 0)
+		if (tag_at(bucket, slot) == 0 || (keeps_stale && !is_live(index, packed)))
 			continue;
 		entry = unpack(packed);
 		if (!is_live(index, packed) || !visit(ctx, &entry))
@@ -639,12 +639,14 @@ uint64_t index_walk_part(struct index *index, uint64_t bucket, uint64_t count,
 
 	CHECK_OBJ(index, INDEX_MAGIC);
 	for (; bucket < end; bucket++)
-		walk_bucket(index, &index->buckets[bucket], visit, ctx);
+		walk_bucket(index, &index->buckets[bucket], true, visit, ctx);
 	return end == index->bucket_count ? 0 : end;
 }
 
 void index_walk(struct index *index, bool (*visit)(void *ctx, const struct index_entry *entry),
 		void *ctx)
 {
-	(void)index_walk_part(index, 0, UINT64_MAX / 2, visit, ctx); /* all of them */
+	CHECK_OBJ(index, INDEX_MAGIC);
+	for (uint64_t bucket = 0; bucket < index->bucket_count; bucket++)
+		walk_bucket(index, &index->buckets[bucket], false, visit, ctx);
 }

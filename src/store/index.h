@@ -130,7 +130,8 @@ uint64_t index_room(const struct index *index);
 void index_walk(struct index *index, bool (*visit)(void *ctx, const struct index_entry *entry),
 		void *ctx);
 
-/* The same for count buckets from bucket on; where to go on, 0 at the end. */
+/* The same for count buckets from bucket on, but what is stale stays remembered; where to go on, 0
+ * at the end. */
 uint64_t index_walk_part(struct index *index, uint64_t bucket, uint64_t count,
 			 bool (*visit)(void *ctx, const struct index_entry *entry), void *ctx);
 

@@ -13,6 +13,11 @@
  *   2. That was not enough (they are leased, not yet written, or still being filled): his puts are
  *      refused, -ERR_QUOTA, for DRY_NS, then it is tried again.
  *
+ * A namespace is dropped: its blocks miss at once, but would count until somebody looks each of
+ * them up or their segment is reclaimed. A walk takes them out, so that their payers have the room,
+ * and what the shard says of itself is what can be found. One walk at a time: the other waits for
+ * it.
+ *
  * Near his quota his blocks are not written again by reclaim, unless they are leased.
  */
 #include <string.h>
@@ -136,6 +141,26 @@ static void turn_choose(struct shard *shard)
 	quota->need -= MIN(quota->need, low > 0 ? bytes_up_to(shard, low - 1) : 0);
 }
 
+static void sweep_begin(struct shard *shard)
+{
+	struct quota *quota = &shard->quota;
+
+	quota->is_sweep_due = false;
+	quota->state = QUOTA_SWEEPING;
+	quota->bucket = 0;
+	shard->env->ops->defer(shard->env, &quota->task);
+}
+
+/* The walk is over; who waited for it tries again. */
+static void walk_end(struct shard *shard)
+{
+	shard->quota.state = QUOTA_IDLE;
+	if (shard->quota.is_sweep_due)
+		sweep_begin(shard);
+	shard->is_room_wanted = true;
+	shard_room(shard);
+}
+
 static void shed_end(struct shard *shard)
 {
 	struct quota *quota = &shard->quota;
@@ -143,16 +168,38 @@ static void shed_end(struct shard *shard)
 
 	if (quota->won < quota->excess)
 		payer->dry_ns = env_now_ns(shard->env) + DRY_NS;
-	quota->state = QUOTA_IDLE;
-	shard->is_room_wanted = true; /* whoever waited for this */
-	shard_room(shard);
+	walk_end(shard);
+}
+
+static bool sweep_visit(void *ctx, const struct index_entry *entry)
+{
+	struct shard *shard = ctx;
+
+	if ((entry->flags & INDEX_TOMBSTONE) == 0 && entry->domain != NAMES_NONE &&
+	    entry->ns != NAMES_NONE &&
+	    entry->sequence < super_drop_sequence(&shard->super,
+						  names_get(shard->domains, entry->domain),
+						  names_get(shard->namespaces, entry->ns)))
+		shard_index_drop(shard, entry);
+	return true;
+}
+
+void quota_sweep(struct shard *shard)
+{
+	shard->quota.is_sweep_due = true;
+	if (shard->quota.state == QUOTA_IDLE)
+		sweep_begin(shard);
 }
 
 static void quota_run(struct env_task *task)
 {
 	struct shard *shard = CONTAINER_OF(task, struct shard, quota.task);
 	struct quota *quota = &shard->quota;
-	bool is_adding = quota->state == QUOTA_ADDING;
+	bool (*const visits[])(void *ctx, const struct index_entry *entry) = {
+		[QUOTA_ADDING] = add_visit,
+		[QUOTA_FORGETTING] = forget_visit,
+		[QUOTA_SWEEPING] = sweep_visit,
+	};
 
 	CHECK_OBJ(shard, SHARD_MAGIC);
 	if (shard->is_closing || shard->is_offline) {
@@ -160,9 +207,13 @@ static void quota_run(struct env_task *task)
 		return;
 	}
 	quota->bucket = index_walk_part(shard->index, quota->bucket, WALK_STEP,
-					is_adding ? add_visit : forget_visit, shard);
-	if (quota->bucket == 0 && !is_adding) {
+					visits[quota->state], shard);
+	if (quota->bucket == 0 && quota->state == QUOTA_FORGETTING) {
 		shed_end(shard);
+		return;
+	}
+	if (quota->bucket == 0 && quota->state == QUOTA_SWEEPING) {
+		walk_end(shard);
 		return;
 	}
 	if (quota->bucket == 0) {

@@ -198,6 +198,13 @@ void shard_index_forget(struct shard *shard, const struct index_entry *entry)
 	shard->stats.forgotten++;
 }
 
+void shard_index_drop(struct shard *shard, const struct index_entry *entry)
+{
+	index_forget(shard->index, &entry->hash, entry->sequence);
+	live_remove(shard, entry);
+	shard->stats.dropped++;
+}
+
 bool shard_index_remove_at(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
 			   const struct shard_place *place)
 {

@@ -16,6 +16,7 @@
  *   drop.c      tombstones and dropped namespaces
  *   lease.c     blocks that are kept
  *   quota.c     bytes by payer, and who has too many
+ *   census.c    blocks by namespace, when somebody asks
  *   governor.c  the budget of writes, and who is admitted when it runs short
  *   recovery.c  what a restart believes; scan.c: of a segment without a footer
  *   memory.c    memory mode: the same without a medium
@@ -302,7 +303,7 @@ struct payer {
 	uint64_t dry_ns;  /* until then nothing more of his can be forgotten */
 };
 
-enum quota_state { QUOTA_IDLE = 0, QUOTA_ADDING, QUOTA_FORGETTING };
+enum quota_state { QUOTA_IDLE = 0, QUOTA_ADDING, QUOTA_FORGETTING, QUOTA_SWEEPING };
 
 struct quota {
 	struct payer *payers; /* by interned id; 0: those beyond */
@@ -315,6 +316,7 @@ struct quota {
 	uint64_t *sums;  /* his bytes by segment */
 	uint64_t turn;   /* of the youngest segment that gives something */
 	uint64_t bucket; /* of the index */
+	bool is_sweep_due;
 	struct env_task task;
 };
 
@@ -445,6 +447,8 @@ bool shard_index_move(struct shard *shard, const struct hash128 *hash, uint64_t 
 
 /* An entry that was just found leaves the index by policy; counted. */
 void shard_index_forget(struct shard *shard, const struct index_entry *entry);
+/* The same for a block of a namespace that was dropped. */
+void shard_index_drop(struct shard *shard, const struct index_entry *entry);
 
 /* Remove the entry of hash when it has this sequence and stands there. */
 bool shard_index_remove_at(struct shard *shard, const struct hash128 *hash, uint64_t sequence,
@@ -656,6 +660,8 @@ void quota_fill(struct shard *shard, const struct shard_put *put);
 void quota_filled(struct shard *shard, const struct shard_put *put);
 
 /* 0: it may begin. -EAGAIN: his oldest blocks are being forgotten; -ERR_QUOTA: it helps nothing. */
+/* A namespace was dropped: its blocks leave the index, from the loop. */
+void quota_sweep(struct shard *shard);
 int quota_admit(struct shard *shard, const struct shard_put *put) MUST_USE;
 bool quota_is_near(const struct shard *shard, uint16_t name);
 

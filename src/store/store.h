@@ -473,4 +473,29 @@ struct shard_drop {
  * full, nothing was done. */
 int shard_drop_start(struct shard *shard, struct shard_drop *drop) MUST_USE;
 
+/* --- census: who has how much here --- */
+
+/* Blocks of a namespace that are here, and their payload. Both names zero: of those that found no
+ * row of their own. */
+struct census_row {
+	uint8_t domain[16];
+	uint8_t ns[16];
+	uint64_t blocks;
+	uint64_t bytes;
+	char domain_name[64]; /* the caller's, zeroed before */
+};
+
+struct census {
+	struct census_row *rows; /* row_max (at least 2), zeroed before the first call */
+	uint32_t row_max;
+	uint64_t seed;               /* by chance: names are their clients' choice */
+	const struct store_id *only; /* NULL, or the only namespace that counts: in rows[0] */
+};
+
+/* Add what stands in some part of the index, from bucket on. Returns where to go on, 0: it was the
+ * last part. A shard that is offline has nothing. */
+uint64_t shard_census(struct shard *shard, struct census *census, uint64_t bucket) MUST_USE;
+/* After the last shard: the rows, from the first on; how many. */
+uint32_t census_end(struct census *census);
+
 #endif

@@ -126,6 +126,10 @@ class Server:
                  for name in ("VmRSS", "RssShmem")}
         return sizes["VmRSS"] - sizes["RssShmem"]
 
+    def admin(self):
+        """Where its admin endpoint is."""
+        return re.search(r"^admin\s+http://([^/]+)/", self.output(), re.M)[1]
+
     def counter(self, name):
         text = self.run("stat", "--url", self.url()).stdout
         return int(re.search(rf"^{name} (\d+)", text, re.M)[1])

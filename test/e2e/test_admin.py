@@ -32,7 +32,7 @@ def run(*arguments, **options):
 
 def endpoint(server):
     """HOST:PORT of a started server's endpoint."""
-    return re.search(r"^admin\s+http://([^/]+)/", server.output(), re.M)[1]
+    return server.admin()
 
 
 def ask(server, path, method="GET", body=None, token=None):
@@ -221,19 +221,25 @@ def test_drop_of_a_namespace_and_of_a_key(server):
         client.namespace("e2e")
         done = admin(server, "drop", "--domain", "default", "--namespace-text", "e2e", "--key",
                      keys[1].hex())
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 and "dropped: 1 block\n" in done.stdout, done
         assert client.probe(keys) == [True, False, True]
         assert admin(server, "drop", "--domain", "default", "--namespace-text", "e2e",
                      token=False).returncode == 1
         assert client.probe(keys) == [True, False, True]
-        assert admin(server, "drop", "--domain", "nobody", "--namespace-text", "e2e").returncode == 0
+        done = admin(server, "drop", "--domain", "nobody", "--namespace-text", "e2e")
+        assert done.returncode == 1 and "no tenant and no shared domain" in done.stderr, done
+        done = admin(server, "drop", "--domain", "default", "--namespace-text", "e2f")
+        assert done.returncode == 0 and "no block of it was here" in done.stdout, done
         assert client.probe(keys) == [True, False, True]
-        assert admin(server, "drop", "--domain", "default", "--namespace-text", "e2e").returncode == 0
+        done = admin(server, "drop", "--domain", "default", "--namespace-text", "e2e")
+        assert done.returncode == 0 and "dropped: 2 blocks, 17.58 KiB" in done.stdout, done
         assert client.probe(keys) == [False, False, False]
         client.namespace("other")
         assert client.probe(keys) == [True, True, True]
-        client.report(1, 1, 1, 1)
-        ns = json.loads(admin(server, "savings", "--json").stdout)["savings"][0]["namespace"]
+        row, = json.loads(admin(server, "savings", "--json").stdout)["savings"]
+        assert (row["tenant"], row["blocks"], row["payload_bytes"]) == ("default", 3, 27000)
+        ns = row["namespace"]
+        assert re.search(rf"default +{ns} +3 ", admin(server, "savings").stdout)
         server.kill()
         server.start()
         assert admin(server, "drop", "--domain", "default", "--namespace", ns).returncode == 0

@@ -10,6 +10,8 @@ import stat
 import subprocess
 import time
 
+import pytest
+
 from harness import BINARY, Server, TOP
 
 
@@ -332,10 +334,50 @@ def test_start_tells_its_memory_and_stops_on_a_signal(server):
     server.stop()
 
 
+@pytest.mark.parametrize("supervise", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_takes_long_is_given_up_at_once(server, number, supervise):
+    """Its secrets never come: it would wait for ever, and is told to end before it is ready."""
+    os.rename(server.folder / "secrets", server.folder / "kept")
+    os.mkfifo(server.folder / "secrets", 0o600)
+    watch = [] if supervise else ["--no-supervise"]
+    log = server.folder / "early.log"
+    with open(log, "w", encoding="utf-8") as out, subprocess.Popen(
+            [BINARY, "start", "--dir", server.folder, *watch], stdout=out,
+            stderr=subprocess.STDOUT) as process:
+        try:
+            time.sleep(1)  # by then it stands there; early is told the same
+            begin = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(timeout=10) == 0, log.read_text(encoding="utf-8")
+            assert time.monotonic() - begin < 3
+        finally:
+            process.kill()
+    text = log.read_text(encoding="utf-8")
+    assert "given up before it was ready" in text and "\nready" not in text
+    os.replace(server.folder / "kept", server.folder / "secrets")
+    server.start()
+    server.stop()
+
+
+def test_memory_mode_has_no_buffers(memory_server):
+    """What is printed is what was taken, and what has no meaning is refused."""
+    shown = re.search(r"buffers ([\d.]+) MiB \(([\d.]+) MiB a reactor\)", memory_server.output())
+    reactors = int(re.search(r"^reactors +(\d+)", memory_server.output(), re.M)[1])
+    assert abs(float(shown[1]) / reactors - float(shown[2])) < 0.1, memory_server.output()
+    memory_server.stop()
+    done = run("start", "--dir", memory_server.folder, "--buffers", "256MiB")
+    assert done.returncode == 1 and "memory mode" in done.stderr
+
+
 def test_stat_as_text_and_json(memory_server):
     assert memory_server.counter("ctxkv_sessions") >= 1
     values = json.loads(run("stat", "--json", "--url", memory_server.url()).stdout)
     assert values["ctxkv_sessions"] >= 1
+    address = f"127.0.0.1:{memory_server.port}"
+    assert values["address"] == address and values["servers"] == 1
+    text = run("stat", "--url", memory_server.url()).stdout
+    assert text.startswith(f"# of {address}\n")
 
 
 def test_commands_without_a_server_say_so(memory_server):

@@ -3,6 +3,7 @@
 blocks only, and after 60 s others have its places until it is back. docs/operating/several-servers.md.
 """
 import json
+import re
 import subprocess
 import time
 
@@ -94,6 +95,22 @@ def test_a_dead_server_costs_its_blocks_and_others_take_its_places(servers):
         assert check(client, keys) == set(keys)
         assert client.drop(keys[:5]) == [0] * 5
         assert check(client, keys) == set(keys[5:])
+
+
+def test_commands_of_one_server_say_so(servers):
+    """Of several servers: which one `stat` is of, and that a drop is at one of them only."""
+    addresses = [address_of(server) for server in servers[:3]]
+    text = Server.run("stat", "--url", url_of(servers[:3])).stdout
+    told = re.match(r"# of (\S+), 1 of 3 servers; of all: ctxkv admin status --all\n", text)
+    assert told and told[1] in addresses, text
+    values = json.loads(Server.run("stat", "--json", "--url", url_of(servers[:3])).stdout)
+    assert values["address"] in addresses and values["servers"] == 3
+    admins = ",".join(server.admin() for server in servers[:3])
+    drop = ("admin", "drop", "--admin", admins, "--admin-token", servers[0].folder / "admin-token",
+            "--domain", "default", "--namespace-text", "x")
+    done = Server.run(*drop)
+    assert "1 of 3 servers" in done.stderr and "--all" in done.stderr
+    assert done.stdout.count("dropped: ") == 1
 
 
 def test_a_new_server_takes_its_share_and_nothing_else(servers):

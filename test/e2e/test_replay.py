@@ -25,6 +25,32 @@ def test_a_replay_hits_what_is_possible(memory_server):
     assert again["hit_rate"] == 1.0
 
 
+def test_what_a_replay_saves_can_be_read_and_dropped(memory_server):
+    """An operator who reads the table can say what the store saved, and drop what it names."""
+    def savings():
+        done = Server.run("admin", "savings", "--json", "--dir", memory_server.folder, "--admin",
+                          memory_server.admin())
+        return json.loads(done.stdout)["savings"]
+
+    assert savings() == []
+    results = [replay(memory_server, "--scale", 10240, "--requests", 200, "--clients", 3)
+               for _ in range(2)]
+    row, = savings()
+    assert row["tenant"] == "default" and row["reports"] >= 2
+    assert row["blocks"] == results[0]["put_blocks"] - results[0]["put_existed"]
+    assert row["payload_bytes"] == results[0]["put_bytes"]
+    assert row["tokens_loaded"] == sum(r["load_blocks"] * r["block_tokens"] for r in results)
+    assert row["tokens_recomputed"] > 0
+    assert 0 < row["prefill_seconds"] < 2 * results[0]["prefill_without_s"]
+    assert row["gpu_seconds_saved"] > 0 and row["load_seconds"] > 0
+    done = Server.run("admin", "drop", "--dir", memory_server.folder, "--admin",
+                      memory_server.admin(), "--domain", row["tenant"], "--namespace",
+                      row["namespace"])
+    assert f"dropped: {row['blocks']} blocks" in done.stdout
+    assert savings()[0]["blocks"] == 0
+    assert replay(memory_server, "--scale", 10240, "--requests", 1)["hit_rate"] == 0
+
+
 def test_smaller_blocks_hit_the_same(memory_server):
     result = replay(memory_server, "--scale", 10240, "--requests", 100, "--block-tokens", 64)
     assert result["block_tokens"] == 64

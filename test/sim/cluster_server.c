@@ -328,6 +328,7 @@ void server_check_idle(const struct server *server)
 		struct metrics metrics;
 
 		reactor_get_metrics(server->parts[i].reactor, &metrics);
+		metrics.sessions += metrics.sessions_idle;
 		if (metrics.sessions != 0 || metrics.ops != 0 || metrics.buffers_used != 0)
 			sim_fail(server->cluster->sim,
 				 "at rest reactor %u of server %u keeps %llu sessions, %llu "

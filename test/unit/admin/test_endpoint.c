@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../../../src/admin/admin.h"
+#include "../../../src/base/text.h"
 #include "../../../src/cmd/http.h"
 #include "../server/server_rig.h"
 
@@ -120,7 +121,7 @@ static void assert_state(const struct bench *bench, const char *path, unsigned s
 
 /* --- who may --- */
 
-static const char *const reads[] = { "/metrics",     "/v1/health", "/v1/ready",
+static const char *const reads[] = { "/metrics",     "/v1/health", "/v1/ready",  "/v1/savings",
 				     "/v1/sessions", "/v1/status", "/v1/tenants" };
 static const char *const changes[] = { "/v1/drain", "/v1/drop", "/v1/reload" };
 
@@ -455,9 +456,43 @@ static void the_scrape_tells_reactors_shards_tenants_and_savings(void **state)
 
 /* --- what is done --- */
 
-static void drop(const struct bench *bench, const char *body, unsigned status)
+/* Blocks that it hid; none is told with an error. */
+static json_int_t drop(const struct bench *bench, const char *body, unsigned status)
 {
-	assert_int_equal(ask(bench, "POST", "/v1/drop", TOKEN, body, NULL), status);
+	json_t *answer;
+	json_int_t blocks;
+
+	assert_int_equal(ask(bench, "POST", "/v1/drop", TOKEN, body, &answer), status);
+	blocks = json_integer_value(json_object_get(answer, "blocks"));
+	assert_int_equal(json_is_integer(json_object_get(answer, "blocks")), status == 200);
+	json_decref(answer);
+	return blocks;
+}
+
+/* Blocks of the namespace of 16 such bytes, as /v1/savings has it; 0: no row. */
+static json_int_t blocks_of(const struct bench *bench, uint8_t byte, json_int_t *bytes_out)
+{
+	json_int_t blocks = 0;
+	uint8_t ns[16];
+	char hex[33];
+	json_t *answer;
+	json_t *row;
+	size_t i;
+
+	memset(ns, byte, sizeof(ns));
+	text_format_hex(hex, sizeof(hex), ns, sizeof(ns));
+	assert_int_equal(get(bench, "/v1/savings", &answer), 200);
+	json_array_foreach(json_object_get(answer, "savings"), i, row)
+	{
+		if (strcmp(json_string_value(json_object_get(row, "namespace")), hex) != 0)
+			continue;
+		assert_string_equal(json_string_value(json_object_get(row, "tenant")), "alice");
+		assert_int_equal(blocks, 0); /* a row each */
+		blocks = json_integer_value(json_object_get(row, "blocks"));
+		*bytes_out = json_integer_value(json_object_get(row, "payload_bytes"));
+	}
+	json_decref(answer);
+	return blocks;
 }
 
 /* Keys of all three shards: one is dropped, then the namespace; another namespace stays. */
@@ -466,6 +501,7 @@ static void a_drop_reaches_the_reactor_of_its_key_and_all_of_a_namespace(void **
 	struct bench bench;
 	struct raw_client clients[REACTORS];
 	struct wire_key keys[REACTORS];
+	json_int_t bytes = 0;
 	char body[256];
 	char key[65];
 
@@ -483,25 +519,35 @@ static void a_drop_reaches_the_reactor_of_its_key_and_all_of_a_namespace(void **
 	snprintf(body, sizeof(body),
 		 "{\"domain\": \"alice\", \"namespace_id\": \"%s\", \"key\": \"%s\"}",
 		 "11111111111111111111111111111111", key);
-	drop(&bench, body, 200);
+	assert_int_equal(blocks_of(&bench, 0x11, &bytes), REACTORS);
+	assert_int_equal(bytes, REACTORS * 5000);
+	assert_int_equal(drop(&bench, body, 200), 1);
+	assert_int_equal(drop(&bench, body, 200), 0);
 	for (uint16_t i = 0; i < REACTORS; i++) {
 		memset(clients[i].ns, 0x11, 16);
 		assert_int_equal(server_rig_get(&clients[i], &keys[i], 5000),
 				 i == 1 ? -ERR_MISS : 0);
 	}
-	drop(&bench,
-	     "{\"domain\": \"alice\", \"namespace_id\": \"11111111111111111111111111111111\"}",
-	     200);
+	for (int again = 0; again < 2; again++)
+		assert_int_equal(drop(&bench,
+				      "{\"domain\": \"alice\", \"namespace_id\": "
+				      "\"11111111111111111111111111111111\"}",
+				      200),
+				 again == 0 ? REACTORS - 1 : 0);
+	assert_int_equal(blocks_of(&bench, 0x11, &bytes), 0);
+	assert_int_equal(blocks_of(&bench, 0x22, &bytes), REACTORS);
 	for (uint16_t i = 0; i < REACTORS; i++) {
 		assert_int_equal(server_rig_get(&clients[i], &keys[i], 5000), -ERR_MISS);
 		memset(clients[i].ns, 0x22, 16);
 		assert_int_equal(server_rig_get(&clients[i], &keys[i], 5000), 0);
 	}
-	/* Somebody else's namespace of the same name. */
-	drop(&bench,
-	     "{\"domain\": \"bob\", \"namespace_id\": \"22222222222222222222222222222222\"}", 200);
+	/* Nobody has that name. */
+	(void)drop(&bench,
+		   "{\"domain\": \"bob\", \"namespace_id\": "
+		   "\"22222222222222222222222222222222\"}",
+		   404);
 	assert_int_equal(server_rig_get(&clients[0], &keys[0], 5000), 0);
-	drop(&bench, "{\"domain\": \"alice\"}", 400);
+	(void)drop(&bench, "{\"domain\": \"alice\"}", 400);
 	for (uint16_t i = 0; i < REACTORS; i++)
 		raw_client_close(&clients[i]);
 	stop_both(&bench);

@@ -3,6 +3,7 @@
  * Who gets in: one with the secret; nobody else, whatever of a true hello he repeats or cuts. What
  * strangers may take of the server is bounded in number and time.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -238,6 +239,49 @@ static void strangers_are_bounded_in_number_and_time(void **state)
 	rig_stop(&rig);
 }
 
+/* Whatever the first were given, the last has its least, and who ends gives all of it back. */
+static void there_are_as_many_sessions_as_promised(void **state)
+{
+	struct raw_client clients[64];
+	struct raw_client late;
+	struct rig rig;
+
+	rig_init(&rig);
+	rig.opts.session_max = ARRAY_LEN(clients);
+	rig.opts.request_max = 256;
+	rig_start(&rig, false);
+	for (uint32_t round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+			rig_client(&rig, &clients[i]);
+			assert_in_range(clients[i].welcome.request_max, 8, 256);
+		}
+		assert_in_range(clients[0].welcome.request_max, 16, 256);
+		assert_int_equal(rig_metrics(&rig).sessions, ARRAY_LEN(clients));
+		raw_client_open(&late, rig.port, rig_poll, &rig);
+		assert_int_equal(raw_client_hello(&late, "alice", &rig.secret), -ERR_BUSY);
+		raw_client_close(&late);
+		for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+			raw_client_close(&clients[i]);
+		RIG_UNTIL(&rig,
+			  rig_metrics(&rig).sessions_closed == (round + 1) * ARRAY_LEN(clients));
+	}
+	rig_stop(&rig);
+}
+
+/* Have a lease: what a session is kept for when its lanes have ended. */
+static void lease_take(struct raw_client *client)
+{
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	const struct wire_key key = rig_key(1);
+
+	assert_non_null(frame);
+	rig_put(client, 1, 4096, 0, 0);
+	(void)raw_client_lease(client, &key, 1, 0, 60000);
+	assert_true(raw_client_recv(client, frame));
+	assert_int_equal(frame->header.kind, WIRE_BITMAP);
+	free(frame);
+}
+
 static void sessions_are_bounded_and_idle_ones_make_room(void **state)
 {
 	struct rig rig;
@@ -254,28 +298,46 @@ static void sessions_are_bounded_and_idle_ones_make_room(void **state)
 	assert_int_equal(raw_client_hello(&c, "alice", &rig.secret), -ERR_BUSY);
 	raw_client_close(&c);
 
+	lease_take(&a);
 	raw_client_close(&a);
 	RIG_UNTIL(&rig, rig_metrics(&rig).lanes_lost == 1);
-	assert_int_equal(rig_metrics(&rig).sessions, 2); /* it may come back */
+	assert_int_equal(rig_metrics(&rig).sessions, 1);
+	assert_int_equal(rig_metrics(&rig).sessions_idle, 1); /* others may read under its lease */
 	rig_client(&rig, &c);
 	assert_int_equal(rig_metrics(&rig).sessions, 2);
+	assert_int_equal(rig_metrics(&rig).sessions_idle, 0);
 	raw_client_close(&b);
 	raw_client_close(&c);
 	rig_stop(&rig);
 }
 
-static void a_session_without_lanes_ends_in_time(void **state)
+static void a_session_ends_with_its_last_lane_or_in_time_with_its_leases(void **state)
 {
-	struct rig rig;
-	struct raw_client client;
+	for (int has_lease = 0; has_lease < 2; has_lease++) {
+		struct rig rig;
+		struct raw_client client;
+		struct raw_client second;
 
-	rig_init(&rig);
-	rig.opts.idle_ns = 100 * NS_PER_MS;
-	rig_start(&rig, false);
-	rig_client(&rig, &client);
-	raw_client_close(&client);
-	RIG_UNTIL(&rig, rig_metrics(&rig).sessions == 0);
-	rig_stop(&rig);
+		rig_init(&rig);
+		if (has_lease)
+			rig.opts.idle_ns = 100 * NS_PER_MS;
+		rig_start(&rig, false);
+		rig_client(&rig, &client);
+		raw_client_open(&second, rig.port, rig_poll, &rig);
+		assert_int_equal(raw_client_join(&second, &client, "alice", 1), 0);
+		if (has_lease)
+			lease_take(&client);
+		raw_client_close(&client);
+		RIG_UNTIL(&rig, rig_metrics(&rig).lanes_lost == 1);
+		assert_int_equal(rig_metrics(&rig).sessions, 1);
+		raw_client_close(&second);
+		RIG_UNTIL(&rig, rig_metrics(&rig).lanes_lost == 2);
+		assert_int_equal(rig_metrics(&rig).sessions, 0);
+		assert_int_equal(rig_metrics(&rig).sessions_idle, has_lease);
+		RIG_UNTIL(&rig, rig_metrics(&rig).sessions_closed == 1);
+		assert_int_equal(rig_metrics(&rig).leases, 0);
+		rig_stop(&rig);
+	}
 }
 
 int main(void)
@@ -291,7 +353,8 @@ int main(void)
 		cmocka_unit_test(a_wrong_or_repeated_mac_ends_the_lane),
 		cmocka_unit_test(strangers_are_bounded_in_number_and_time),
 		cmocka_unit_test(sessions_are_bounded_and_idle_ones_make_room),
-		cmocka_unit_test(a_session_without_lanes_ends_in_time),
+		cmocka_unit_test(there_are_as_many_sessions_as_promised),
+		cmocka_unit_test(a_session_ends_with_its_last_lane_or_in_time_with_its_leases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

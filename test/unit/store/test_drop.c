@@ -6,6 +6,7 @@
 #include "../../lib/t.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../lib/store_bench.h"
 
@@ -167,6 +168,95 @@ static void put_until(struct store_bench *bench, uint64_t number, uint32_t expir
 	assert_int_equal(bench_put_end(bench, put), 0);
 }
 
+static uint32_t census_of(struct store_bench *bench, struct census *census)
+{
+	uint64_t bucket = 0;
+
+	memset(census->rows, 0, census->row_max * sizeof(*census->rows));
+	do
+		bucket = shard_census(bench->shard, census, bucket);
+	while (bucket != 0);
+	return census->only != NULL ? 1 : census_end(census);
+}
+
+static const struct census_row *census_find(const struct census *census, uint32_t count,
+					    uint64_t number)
+{
+	struct store_id id;
+
+	bench_id(number, &id);
+	for (uint32_t i = 0; i < count; i++) {
+		if (memcmp(census->rows[i].domain, id.domain, 16) == 0 &&
+		    memcmp(census->rows[i].ns, id.ns, 16) == 0)
+			return &census->rows[i];
+	}
+	return NULL;
+}
+
+/* What can be found is counted, by namespace: not what was dropped, alone or with all of its
+ * namespace, whether the index still has it or not. */
+static void a_census_counts_what_can_be_found(void **state)
+{
+	struct census_row rows[16];
+	struct census census = { .rows = rows, .row_max = ARRAY_LEN(rows), .seed = 7 };
+	struct store_bench bench;
+	struct store_id id;
+
+	opened(&bench);
+	for (uint32_t i = 0; i < 5; i++) {
+		assert_int_equal(bench_put(&bench, i, 5000, true), 0);
+		assert_int_equal(bench_put(&bench, NS + i, 7000, true), 0);
+		assert_int_equal(bench_put(&bench, 2 * NS + i, 100, true), 0);
+	}
+	assert_int_equal(bench_drop(&bench, 2, false), 0);
+	assert_int_equal(bench_drop(&bench, NS, true), 0);
+	assert_int_equal(bench_put(&bench, NS + 3, 7000, true), 0); /* after the drop */
+	for (uint32_t restart = 0; restart < 2; restart++) {
+		assert_int_equal(census_of(&bench, &census), 3);
+		assert_int_equal(census_find(&census, 3, 0)->blocks, 4);
+		assert_int_equal(census_find(&census, 3, 0)->bytes, 4 * 5000);
+		assert_int_equal(census_find(&census, 3, NS)->blocks, 1);
+		assert_int_equal(census_find(&census, 3, 2 * NS)->blocks, 5);
+		bench_id(2 * NS, &id);
+		census.only = &id;
+		assert_int_equal(census_of(&bench, &census), 1);
+		assert_int_equal(rows[0].blocks, 5);
+		assert_int_equal(rows[0].bytes, 500);
+		census.only = NULL;
+		restarted(&bench, restart == 0);
+	}
+	/* What was dropped has left the index, too, without anybody having looked for it. */
+	assert_int_equal(bench_stats(&bench).block_count, 10);
+	assert_int_equal(bench_stats(&bench).block_bytes, 4 * 5000 + 7000 + 5 * 100);
+	/* Without a row for each the sum is right still. */
+	census.row_max = 2;
+	assert_int_equal(census_of(&bench, &census), 2);
+	assert_int_equal(rows[0].blocks + rows[1].blocks, 10);
+	assert_int_equal(rows[0].ns[0] | rows[0].domain[0], 0);
+	closed(&bench);
+}
+
+/* Dropped at once, though nobody asks for them: the payer has the room, the shard says so. */
+static void a_dropped_namespace_leaves_the_index(void **state)
+{
+	struct store_bench bench;
+
+	opened(&bench);
+	for (uint32_t i = 0; i < 50; i++) {
+		assert_int_equal(bench_put(&bench, i, 5000, true), 0);
+		assert_int_equal(bench_put(&bench, NS + i, 5000, true), 0);
+	}
+	assert_int_equal(bench_drop(&bench, 0, true), 0);
+	assert_int_equal(bench_drop(&bench, 5 * NS, true), 0); /* while the first is swept */
+	for (int turn = 0; turn < 1000 && bench_stats(&bench).block_count > 50; turn++)
+		(void)bench.env->ops->poll(bench.env, 0);
+	assert_int_equal(bench_stats(&bench).block_count, 50);
+	assert_int_equal(bench_stats(&bench).dropped, 50);
+	for (uint32_t i = 0; i < 50; i++)
+		assert_true(bench_has(&bench, NS + i));
+	closed(&bench);
+}
+
 /* All that could be known of blocks, asked one by one and together: the answers are the same. */
 static void looking_up_many_is_looking_up_each(void **state)
 {
@@ -223,6 +313,8 @@ int main(void)
 		cmocka_unit_test(a_drop_buries_what_only_the_medium_knows),
 		cmocka_unit_test(a_dropped_namespace_stays_dropped),
 		cmocka_unit_test(the_table_of_namespaces_is_bounded),
+		cmocka_unit_test(a_census_counts_what_can_be_found),
+		cmocka_unit_test(a_dropped_namespace_leaves_the_index),
 		cmocka_unit_test(looking_up_many_is_looking_up_each),
 	};
 
