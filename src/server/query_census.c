@@ -44,7 +44,7 @@ static void census_run(struct env_task *task)
 		census_finish(query);
 		return;
 	}
-	if (reactor->slots[slot].shard != NULL)
+	if (slot_is_open(&reactor->slots[slot]))
 		query->state.census.bucket =
 			shard_census(reactor->slots[slot].shard, &query->state.census.census,
 				     query->state.census.bucket);

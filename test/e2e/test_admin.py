@@ -166,7 +166,9 @@ def test_status_sessions_and_tenants(server):
         assert status["configuration"]["verify"] == "medium"
         assert status["media"][0]["path"] == str(server.media[0])
         sessions = json.loads(admin(server, "sessions", "--json").stdout)["sessions"]
-        assert sessions[0]["tenant"] == "default" and sessions[0]["transport"] == "tcp"
+        # What it came by has ended when it moved to shared memory.
+        assert [(row["tenant"], row["transport"]) for row in sessions] == [("default", "shm")]
+        assert status["session_count"] == 1 and status["transports"] == {"shm": 1}
         assert "127.0.0.1" in admin(server, "sessions").stdout
         tenants = json.loads(admin(server, "tenants", "--json").stdout)["tenants"]
         assert tenants[0]["name"] == "default" and tenants[0]["sessions"] >= 1
