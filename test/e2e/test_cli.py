@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -151,6 +152,11 @@ def test_a_setup_that_fails_leaves_nothing(server, tmp_path):
         done = run("setup", *words, "--dir", "x/y/conf", cwd=place)
         assert done.returncode != 0 and says in done.stderr, (words, done.stderr)
         assert not list(place.iterdir()), words
+    # While the media are written: as on a file system that is full.
+    done = run("setup", "a.store", "--size", "600MiB", "--dir", "x/y/conf", cwd=place, restore_signals=False,
+               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20)))
+    assert done.returncode == 1 and "cannot be given its size" in done.stderr, done.stderr
+    assert not list(place.iterdir())
     done = run("setup", "a.store", "--size", "600MiB", "--sparse", "--dir", "conf", cwd=place)
     assert done.returncode == 0, done.stderr
     assert set(files_of(place)) == {"a.store", "conf/admin-token", "conf/client.url", "conf/secrets",
