@@ -272,6 +272,7 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 			 -ERR_PEER);
 	assert_int_equal(memory[0].bytes[0], 1);
 	assert_int_equal(mapping_count(memory[0].fd), 1); /* the client's own */
+	assert_int_equal(shm_of(pair.server.group.lanes[0])->listener->mapping_count, 1);
 	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 1), 0);
 	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 2, SIZE, 0 }, bytes), 0);
 	assert_true(is_all(memory[1].bytes, SIZE, 9));
