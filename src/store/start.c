@@ -461,6 +461,7 @@ void shard_forget_all(struct shard *shard)
 	env->ops->undefer(env, &shard->flush.task);
 	env->ops->undefer(env, &shard->reclaim.task);
 	env->ops->undefer(env, &shard->quota.task);
+	env->ops->undefer(env, &shard->check_task);
 	env->ops->undefer(env, &shard->task);
 	env->ops->undefer(env, &shard->super.task);
 	shard->super.is_writing = false;

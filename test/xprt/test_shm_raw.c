@@ -32,23 +32,19 @@ struct peer {
 	struct ring rx;
 };
 
-static uint32_t open_fds(void)
+/* What is closed behind the loop's back is closed soon. */
+static uint32_t open_fds(struct pair *pair)
 {
-	DIR *dir = opendir("/proc/self/fd");
 	uint32_t count = 0;
+	DIR *dir;
 
+	for (uint32_t i = 0; i < 5000 && pair->env->ops->fd_waiting(pair->env) > 0; i++)
+		usleep(1000);
+	dir = opendir("/proc/self/fd");
 	while (readdir(dir) != NULL)
 		count++;
 	closedir(dir);
 	return count;
-}
-
-/* What is closed behind the loop's back is closed soon. */
-static void check_open_fds(uint32_t count)
-{
-	for (uint32_t i = 0; i < 5000 && open_fds() != count; i++)
-		usleep(1000);
-	assert_int_equal(open_fds(), count);
 }
 
 static int memory_fd_make(size_t size, int seals)
@@ -253,7 +249,7 @@ static void memory_that_is_none_is_refused(void **state)
 	pair_init(&pair, pair_shm);
 	for (int what = NONE; what < MEMORY_COUNT; what++) {
 		struct wire_preface preface = preface_make(0);
-		uint32_t before = open_fds();
+		uint32_t before = open_fds(&pair);
 		struct peer peer;
 		int fds[32];
 		uint32_t count;
@@ -267,7 +263,7 @@ static void memory_that_is_none_is_refused(void **state)
 		assert_int_equal(pair.server.opened, 0);
 		assert_int_equal(pair.server.closed, 0);
 		peer_close(&peer);
-		check_open_fds(before);
+		assert_int_equal(open_fds(&pair), before);
 	}
 	pair_connect(&pair, 1); /* the door is as it was */
 	pair_fini(&pair);
@@ -646,7 +642,7 @@ static void notes_that_do_not_belong_end_the_lane(void **state)
 		int fds[32];
 
 		pair_init(&pair, pair_shm);
-		before = open_fds();
+		before = open_fds(&pair);
 		peer_connect(&peer, &pair, 0);
 		for (uint32_t k = 0; k < cases[i].fd_count; k++)
 			fds[k] = memory_fd_make(PAGE_SIZE, 0);
@@ -655,7 +651,7 @@ static void notes_that_do_not_belong_end_the_lane(void **state)
 			close(fds[k]);
 		PAIR_UNTIL(&pair, pair.server.closed == 1);
 		peer_close(&peer);
-		check_open_fds(before);
+		assert_int_equal(open_fds(&pair), before);
 		pair_fini(&pair);
 	}
 }
@@ -717,10 +713,10 @@ static void a_region_is_noted_again_until_it_is_declared(void **state)
 	pair_settle(&pair);
 	assert_int_equal(pair.server.closed, 0);
 	assert_int_equal(xprt_shm.region_add(&pair.server.group, &declare), 0);
-	before = open_fds();
+	before = open_fds(&pair);
 	peer_note(&peer, note, &fd, 1);
 	PAIR_UNTIL(&pair, pair.server.closed == 1);
-	assert_int_equal(open_fds(), before - 1); /* the server's socket */
+	assert_int_equal(open_fds(&pair), before - 1); /* the server's socket */
 	close(fd);
 	peer_close(&peer);
 	pair_fini(&pair);
