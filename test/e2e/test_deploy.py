@@ -185,7 +185,7 @@ def test_the_unit_allows_every_call_that_a_server_makes(server, tmp_path):
     allowed = syscall_set("@default")
     for minus, names in re.findall(r"^SystemCallFilter=(~?)(.+)$", text, re.M):
         for name in names.split():
-            calls = syscall_set(name)
+            calls = syscall_set(name) if name.startswith("@") else {name}
             allowed = allowed - calls if minus else allowed | calls
     assert {"io_uring_setup", "io_uring_enter", "io_uring_register"} <= allowed
     trace, log = tmp_path / "trace", tmp_path / "log"
