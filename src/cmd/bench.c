@@ -429,6 +429,7 @@ static int store_measure(struct bench *bench)
 	if (rc < 0)
 		return rc;
 	rc = bench_all(bench);
+	bench_room_tell(&bench->room, &bench->load);
 	if (is_dropped && bench_room_drop(&bench->load) < 0)
 		rc = -1;
 	return rc;

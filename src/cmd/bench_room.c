@@ -8,6 +8,8 @@
  *   3. Each cell takes what it writes at least: a working set, --fill, what comes at a given rate.
  *   4. Where that fits, puts share what is left: their rounds end early when it is used up.
  *      Where it does not fit, bench ends before it has put anything.
+ *   5. At the end the server says whether it has forgotten blocks all the same: others put, too,
+ * and a tenant with a quota makes room for bench itself.
  *
  * The log forgets its oldest segment first, whatever is alive in it. So a drop wins no room, and
  * bytes count that are written, not those that stay. Three quarters of the free room are taken:
@@ -51,8 +53,14 @@ int bench_room_drop(const struct bench_load *load)
 static uint64_t number_of(const char *text, const char *name)
 {
 	const char *line = strstr(text, name);
+	uint64_t value = 0;
+	char word[32];
 
-	return line != NULL ? strtoull(line + strlen(name), NULL, 10) : 0;
+	if (line == NULL)
+		return 0;
+	line += strlen(name);
+	snprintf(word, sizeof(word), "%.*s", (int)strcspn(line, "\n"), line);
+	return text_parse_u64(word, &value) < 0 ? 0 : value;
 }
 
 /* A drop is answered before its walk through the index is over: until the count stands still. */
@@ -73,6 +81,13 @@ static int text_settle(struct ctxkv_client *client, uint64_t timeout_ns, char *t
 	return 0;
 }
 
+static uint64_t forgotten_of(const char *text)
+{
+	return number_of(text, "\nctxkv_store_forgotten_total ") +
+	       number_of(text, "\nctxkv_store_forgotten_index_total ") +
+	       number_of(text, "\nctxkv_store_forgotten_quota_total ");
+}
+
 /* capacity: of all reactors. */
 static void room_of(const char *text, uint64_t capacity, struct bench_room *room)
 {
@@ -85,6 +100,7 @@ static void room_of(const char *text, uint64_t capacity, struct bench_room *room
 	double share = (double)MAX(capacity, own) / (double)own;
 
 	room->held = blocks;
+	room->forgotten = forgotten_of(text);
 	room->is_bounded = blocks > 0 || number_of(text, "\nreactors ") > 1;
 	room->segment_size = own / segments;
 	room->segments = (uint64_t)((double)free * share);
@@ -116,6 +132,21 @@ int bench_room_find(const struct bench_load *load, struct bench_room *room_out)
 	return rc < 0 ? cmd_fail(rc, "the server did not tell what it holds: %s",
 				 ctxkv_strerror(rc))
 		      : 0;
+}
+
+void bench_room_tell(const struct bench_room *room, const struct bench_load *load)
+{
+	char *text = room->is_bounded ? calloc(1, STAT_SIZE) : NULL;
+
+	if (text != NULL &&
+	    ctxkv_server_stat(bench_load_client(load, 0), load->options->timeout, text,
+			      STAT_SIZE) >= 0 &&
+	    forgotten_of(text) > room->forgotten)
+		cmd_fail(0,
+			 "meanwhile this store forgot %" PRIu64 " blocks, for others' puts or as "
+			 "a tenant had used up its quota",
+			 forgotten_of(text) - room->forgotten);
+	free(text);
 }
 
 /* --- what cells take --- */
@@ -166,7 +197,8 @@ int bench_room_check(struct bench_room *room)
 	if (room->put_segments > room->segments || room->put_entries > room->entries)
 		return cmd_fail(
 			-ENOSPC,
-			"this store holds %" PRIu64 " blocks, and what bench writes (%s in %" PRIu64
+			"this store holds at least %" PRIu64
+			" blocks, and what bench writes (%s in %" PRIu64
 			" blocks at least) may push them out: it has free room for %s, %" PRIu64
 			" blocks. A smaller --working-set or fewer --sizes write less; --evict "
 			"goes on",

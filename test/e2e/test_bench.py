@@ -185,6 +185,19 @@ def test_blocks_of_others_are_not_pushed_out(used_server):
     assert not are_whole(used_server, blocks)
 
 
+def test_what_a_quota_makes_room_for_is_told(tmp_path):
+    server = Server(tmp_path, memory="576MiB")
+    secrets = server.folder / "secrets"
+    secrets.write_text(secrets.read_text(encoding="utf-8").rstrip() + " quota=64MiB\n", encoding="utf-8")
+    try:
+        server.start()
+        blocks = others(server, 40)
+        done = bench(server, *BOTH, check=False)
+        assert "forgot" in done.stderr and not are_whole(server, blocks)
+    finally:
+        server.end()
+
+
 def test_nothing_of_bench_stays(used_server):
     bench(used_server, *BOTH)
     assert blocks_of(used_server, 0) == 0
