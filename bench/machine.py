@@ -143,8 +143,7 @@ def figure_latency(run):
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     server = start(run, "latency", ["--memory", f"{4 * entries // 700_000 + 3}GiB", "--segment-size", "64MiB"],
                    "--verify", "none", "--spin", "50us", "--index-entries", 2 * entries)
-    server.command("bench", "--url", server.url, "--ops", "fill", "--sizes", "4KiB", "--fill", entries,
-                   "--working-set", "256MiB", "--batch", 256)
+    server.bench("--ops", "fill", "--sizes", "4KiB", "--fill", entries, "--working-set", "256MiB", "--batch", 256)
     for transport in run.transport:
         for row in cells(run, server, transport, "--ops", "probe,get", "--sizes", "4KiB", "--batch", 1, "--lanes", 1,
                          "--floor-only", "pingpong", working_set="256MiB"):
@@ -322,8 +321,7 @@ def figure_near_full(run):
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     store = run.folder / "near-full.store"
     server = start(run, "near-full", [store, "--size", "3GiB"], "--buffers", "256MiB")
-    server.command("bench", "--url", server.url, "--ops", "fill", "--sizes", "2MiB", "--fill", 1700, "--working-set",
-                   "256MiB")
+    server.bench("--ops", "fill", "--sizes", "2MiB", "--fill", 1700, "--working-set", "256MiB")
     for keys, transport in enumerate(run.transport, 1):
         times = beside_puts(run, server, "--caller-driven", "--sizes", "2MiB", "--write-rate", "256MiB", keys=keys,
                             transport=transport, working_set="256MiB")

@@ -16,6 +16,7 @@ import time
 
 import pairs
 
+BENCH_OURS = ("--evict", "--keep")  # the store is the figure's
 INTERVAL = "a ratio is the median of those of the rounds, with its 95 % interval (order statistics)."
 
 
@@ -38,11 +39,17 @@ class Server:
         if text not in self.commands:
             self.commands.append(text)
 
-    def command(self, *arguments, timeout=900):
+    def bench(self, *arguments, timeout=900):
+        """Into a store of our own: its blocks stay for who comes next, and may push out older ones. Rows with
+        failures are the figure's to judge."""
+        return self.command("bench", "--url", self.url, *arguments, *BENCH_OURS, timeout=timeout,
+                            has_rows="--json" in arguments)
+
+    def command(self, *arguments, timeout=900, has_rows=False):
         self.note(*arguments)
         done = subprocess.run([self.binary, *map(str, arguments)], capture_output=True, text=True,
                               timeout=timeout, check=False)
-        if done.returncode != 0:
+        if done.returncode != 0 and not (has_rows and done.returncode == 1 and done.stdout.endswith("]\n")):
             sys.exit(f"ctxkv {' '.join(map(str, arguments))}: {done.returncode}\n"
                      f"{done.stdout}{done.stderr}")
         return done.stdout
@@ -97,8 +104,8 @@ def us(ns):
 
 def bench_rows(run, server, *arguments, transport="tcp", working_set=None, duration=None, rounds=None):
     """Rows of ctxkv bench."""
-    return json.loads(server.command(
-        "bench", "--url", server.url, "--transport", transport, "--rounds", rounds or run.rounds, "--duration",
+    return json.loads(server.bench(
+        "--transport", transport, "--rounds", rounds or run.rounds, "--duration",
         duration or run.duration, "--json", "--working-set", working_set or run.working_set, *arguments))
 
 

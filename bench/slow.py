@@ -15,7 +15,7 @@ import subprocess
 import time
 
 import pairs
-from server import INTERVAL, Server, bench_rows, gib, median, us, verdict
+from server import BENCH_OURS, INTERVAL, Server, bench_rows, gib, median, us, verdict
 
 GROUPS = pathlib.Path("/sys/fs/cgroup")
 SLOW = 32 << 20  # bytes a second
@@ -76,7 +76,7 @@ def slow_group(device):
 def reader_of(run, server, transport, words):
     """Many gets in flight, all the time, of what lies on the slow medium."""
     arguments = ["bench", "--url", server.url, "--transport", transport, *words, "--working-set", SET, "--shard", "2",
-                 "--batch", "8", "--duration", "60s", "--rounds", "1"]
+                 "--batch", "8", "--duration", "60s", "--rounds", "1", *BENCH_OURS]
     server.note(*arguments, "&")
     with subprocess.Popen([run.binary, *arguments], stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as process:

@@ -10,6 +10,9 @@
  * for all of them, as many cells as it has room for form a group, and the groups come one after the
  * other. So do operations, as puts push out what gets ask for, and sizes of mixed: their writer
  * (bench_writer.c) puts at a steady rate from the first round to the last.
+ *
+ * All blocks are in a namespace of bench's own, which is dropped at the end; others' are not pushed
+ * out, unless that is wanted (bench_room.c).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,6 +23,7 @@
 
 #include "../base/text.h"
 #include "bench_cell.h"
+#include "bench_room.h"
 #include "bench_writer.h"
 #include "cmd.h"
 #include "proc_cpu.h"
@@ -35,6 +39,9 @@ struct bench {
 	uint64_t capacity;
 	uint64_t groups; /* measured so far */
 	struct bench_way way;
+	struct bench_room room;
+	bool are_sizes_given;
+	bool has_failed; /* some operation, or a block had other bytes */
 };
 
 /* --- groups of cells --- */
@@ -48,6 +55,8 @@ static void group_print(struct bench *bench, struct bench_cell **cells, uint64_t
 		cells[i]->row.rounds = rounds;
 		cells[i]->row.group = bench->groups;
 		bench_print_row(bench->options, &cells[i]->row);
+		if (cells[i]->row.failures > 0 || cells[i]->row.wrong > 0)
+			bench->has_failed = true;
 	}
 	bench->groups++;
 }
@@ -88,6 +97,8 @@ static int group_measure(struct bench *bench, struct bench_cell **cells, uint64_
 	if (is_mixed) {
 		cells[0]->row.write_rate = bench_writer_stop(&writer);
 		cells[0]->row.failures += writer.failures;
+		if (cells[0]->row.error == 0)
+			cells[0]->row.error = writer.error;
 	}
 	group_print(bench, cells, count, rounds);
 	return 0;
@@ -130,21 +141,39 @@ static int cells_measure(struct bench *bench, struct bench_cell **cells, uint64_
 	return rc;
 }
 
-/* A cell for each size that the store takes. Lookups: one, as sizes make no difference to them. */
+/* Lookups: one, as sizes make no difference to them. */
+static uint64_t sizes_of(enum bench_kind kind, uint64_t size_count)
+{
+	return bench_is_lookup(kind) ? 1 : size_count;
+}
+
+/* Who has asked for it has not got what he asked for. */
+static void size_refuse(struct bench *bench, enum bench_kind kind, uint64_t size)
+{
+	char buf[32];
+
+	text_format_size(buf, sizeof(buf), size);
+	if (bench->are_sizes_given) {
+		bench->has_failed = true;
+		cmd_fail(-CTXKV_ETOO_LARGE, "%s: %s is larger than this store's largest block",
+			 bench_kind_name(kind), buf);
+	} else if (!bench->options->json) {
+		printf("%-11s %8s larger than this store's largest block\n", bench_kind_name(kind),
+		       buf);
+	}
+}
+
+/* A cell for each size that the store takes. */
 static int op_measure(struct bench *bench, enum bench_kind kind, const uint64_t *sizes,
 		      uint64_t size_count)
 {
 	struct bench_cell *cells[SIZES_MAX];
 	uint64_t count = 0;
-	char buf[32];
 	int rc = 0;
 
-	for (uint64_t i = 0; i < (bench_is_lookup(kind) ? 1 : size_count) && rc == 0; i++) {
+	for (uint64_t i = 0; i < sizes_of(kind, size_count) && rc == 0; i++) {
 		if (sizes[i] > bench->block_max) {
-			if (!bench->options->json)
-				printf("%-11s %8s larger than this store's largest block\n",
-				       bench_kind_name(kind),
-				       text_format_size(buf, sizeof(buf), sizes[i]));
+			size_refuse(bench, kind, sizes[i]);
 			continue;
 		}
 		cells[count] = calloc(1, sizeof(**cells));
@@ -153,6 +182,7 @@ static int op_measure(struct bench *bench, enum bench_kind kind, const uint64_t 
 			continue;
 		}
 		cells[count]->kind = kind;
+		cells[count]->put_max = bench_room_put_max(&bench->room, &bench->load, sizes[i]);
 		cells[count++]->size = sizes[i];
 	}
 	if (rc == 0)
@@ -219,6 +249,17 @@ static int kinds_parse(const struct options *options, enum bench_kind *kinds, ui
 	return 0;
 }
 
+/* 0: what all cells write has room. */
+static int room_take(struct bench *bench, const enum bench_kind *kinds, uint64_t kind_count,
+		     const uint64_t *sizes, uint64_t size_count)
+{
+	for (uint64_t i = 0; i < kind_count; i++)
+		for (uint64_t j = 0; j < sizes_of(kinds[i], size_count); j++)
+			if (sizes[j] <= bench->block_max)
+				bench_room_take(&bench->room, &bench->load, kinds[i], sizes[j]);
+	return bench_room_check(&bench->room);
+}
+
 static int bench_all(struct bench *bench)
 {
 	enum bench_kind kinds[OPS_MAX];
@@ -230,6 +271,8 @@ static int bench_all(struct bench *bench)
 	if (sizes_parse(bench->options->sizes, sizes, &count) < 0)
 		return cmd_fail(-EINVAL, "--sizes takes sizes up to 64MiB such as 64KiB,2MiB");
 	rc = kinds_parse(bench->options, kinds, &kind_count);
+	if (rc == 0)
+		rc = room_take(bench, kinds, kind_count, sizes, count);
 	if (rc < 0)
 		return rc;
 	bench_print_begin(bench->options, &bench->way);
@@ -374,19 +417,37 @@ static int options_check(const struct options *options, const struct opt_set *se
 	return 0;
 }
 
+/* From the first look at the store to the last. */
+static int store_measure(struct bench *bench)
+{
+	/* --keys is to find what earlier runs have put, and to be found. */
+	bool is_dropped = !bench->options->keep && bench->options->keys == 0;
+	int rc = is_dropped ? bench_room_drop(&bench->load) : 0;
+
+	if (rc == 0)
+		rc = bench_room_find(&bench->load, &bench->room);
+	if (rc < 0)
+		return rc;
+	rc = bench_all(bench);
+	bench_room_tell(&bench->room, &bench->load);
+	if (is_dropped && bench_room_drop(&bench->load) < 0)
+		rc = -1;
+	return rc;
+}
+
 int cmd_bench(struct options *options, const struct opt_set *set)
 {
-	struct bench bench = { .options = options };
+	struct bench bench = { .options = options, .are_sizes_given = is_given(set, "sizes") };
 	int rc = -1;
 
 	if (options_check(options, set) < 0)
 		return EXIT_USAGE;
 	cmd_catch_signals();
-	ctxkv_namespace("bench", &bench.load.ns);
+	ctxkv_namespace("ctxkv bench", &bench.load.ns);
 	if (clients_open(&bench) == 0 && memory_take(&bench) == 0)
-		rc = bench_all(&bench);
+		rc = store_measure(&bench);
 	bench_load_close(&bench.load);
 	if (cmd_is_interrupted())
 		return EXIT_INTERRUPTED;
-	return rc < 0 ? EXIT_FAILED : EXIT_DONE;
+	return rc < 0 || bench.has_failed ? EXIT_FAILED : EXIT_DONE;
 }

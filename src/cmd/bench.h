@@ -60,6 +60,7 @@ struct bench_row {
 	uint64_t server_cpu_ns; /* --cpu-of: of that process, while ours was measured */
 	uint64_t late_ns;       /* --rate: none began later than so long after it was due */
 	uint64_t failures;      /* no answer, or not stored */
+	int error;              /* the first of them; 0: none, or it was never begun */
 	uint64_t wrong;         /* blocks with other bytes than were put */
 	double write_rate;      /* MIXED: bytes a second that were put meanwhile */
 };

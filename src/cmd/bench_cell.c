@@ -153,6 +153,13 @@ static uint64_t server_cpu_ns(const struct options *options)
 	return ns;
 }
 
+static void failures_note(struct bench_row *row, const struct bench_load_result *result)
+{
+	row->failures += result->failures;
+	if (row->error == 0)
+		row->error = result->error;
+}
+
 static void ours_measure(struct bench_load *load, struct bench_row *row, uint64_t round,
 			 uint64_t duration_ns)
 {
@@ -168,7 +175,7 @@ static void ours_measure(struct bench_load *load, struct bench_row *row, uint64_
 		row->ours.rounds[round].server_cpu_s_per_gib =
 			bench_cpu_s_per_gib(end_ns - begin_ns, result.moved.bytes);
 	}
-	row->failures += result.failures;
+	failures_note(row, &result);
 	row->late_ns = MAX(row->late_ns, result.late_ns);
 	if (row->kind == BENCH_GET)
 		row->wrong += bench_load_count_wrong(load);
@@ -183,6 +190,7 @@ void bench_cell_round(struct bench_load *load, struct bench_cell *cell, uint64_t
 		bench_load_keep(load, cell->is_there);
 	cell->row.blocks = load->walk.block_count;
 	load->pass = cell->set_pass;
+	load->put_max = cell->put_max;
 	if (round % 2 == 0)
 		floors_measure(load, &cell->row, round, duration_ns);
 	ours_measure(load, &cell->row, round, duration_ns);
@@ -192,12 +200,15 @@ void bench_cell_round(struct bench_load *load, struct bench_cell *cell, uint64_t
 
 int bench_cell_prepare(struct bench_load *load, struct bench_cell *cell)
 {
+	struct bench_load_result result = { 0 };
+
 	/* What is measured of mixed are the gets. */
 	cell->row.kind = cell->kind == BENCH_MIXED ? BENCH_GET : cell->kind;
 	cell->row.size = cell->size;
 	bench_load_walk(load, cell->size, false);
 	if (bench_needs_set(cell->kind))
-		cell->row.is_set_found = bench_load_take_set(load);
+		cell->row.is_set_found = bench_load_take_set(load, &result);
+	failures_note(&cell->row, &result);
 	cell->set_pass = load->pass;
 	if (load->options->shard == 0)
 		return 0;
@@ -223,7 +234,7 @@ int bench_cell_fill(struct bench_load *load, struct bench_cell *cell)
 		return rc;
 	bench_load_run(load, BENCH_FILL, 0, &result);
 	series_note(&cell->row.ours, 0, false, &result.moved);
-	cell->row.failures = result.failures;
+	failures_note(&cell->row, &result);
 	cell->row.rounds = 1;
 	return 0;
 }

@@ -9,6 +9,7 @@ struct bench_cell {
 	enum bench_kind kind;
 	uint64_t size;
 	uint64_t set_pass; /* what gets and lookups ask for */
+	uint64_t put_max;  /* blocks of a client in a round; 0: no bound */
 	bool *is_there;    /* --shard: which blocks of the set lie there; else NULL */
 	struct bench_row row;
 };

@@ -44,8 +44,10 @@ struct bench_client {
 	uint64_t count;
 	uint64_t next; /* blocks begun in this measurement */
 	uint64_t only; /* so many blocks, however long it takes; 0: until the time is up */
+	uint64_t most; /* likewise, or until the time is up; 0: no bound */
 	uint64_t done;
 	uint64_t failures;
+	int error; /* the first */
 	uint64_t late_ns;
 	struct histogram latency;
 };
@@ -93,6 +95,8 @@ static bool is_over(const struct bench_client *client)
 		return true;
 	if (client->only > 0)
 		return client->next >= client->only;
+	if (client->most > 0 && client->next >= client->most)
+		return true;
 	if (!client->load->is_paced)
 		return clock_ns() >= client->load->until_ns;
 	return pace_due_ns(&client->pace, client->next) >= client->load->until_ns ||
@@ -135,6 +139,15 @@ static int events_wait(const struct bench_client *client)
 	return ns > 0 ? ctxkv_wait(client->handle, ns) : 0;
 }
 
+static void answer_note(struct bench_client *client, const struct slot *slot)
+{
+	int rc = slot->op.status < 0 ? slot->op.status : slot->items[0].status;
+
+	client->failures += rc < 0;
+	if (rc < 0 && client->error == 0)
+		client->error = rc;
+}
+
 static void slots_collect(struct bench_client *client)
 {
 	struct ctxkv_event events[64];
@@ -151,7 +164,7 @@ static void slots_collect(struct bench_client *client)
 			continue;
 		histogram_add(&client->latency, clock_ns() - slot->begin_ns);
 		client->done++;
-		client->failures += slot->op.status < 0 || slot->items[0].status < 0;
+		answer_note(client, slot);
 		client->idle[client->idle_count++] = slot;
 	}
 }
@@ -199,10 +212,12 @@ static void client_start(struct bench_load *load, uint64_t index, uint64_t only)
 	client->next = 0;
 	client->done = 0;
 	client->failures = 0;
+	client->error = 0;
 	client->late_ns = 0;
 	client->pace = (struct pace) { load->begin_ns + NS_PER_MS, options->rate, index,
 				       options->clients };
 	client->only = only;
+	client->most = only == 0 && is_put(load->kind) ? load->put_max : 0;
 	memset(&client->latency, 0, sizeof(client->latency));
 	client->is_running = pthread_create(&client->thread, NULL, client_main, client) == 0;
 	if (!client->is_running)
@@ -222,6 +237,8 @@ static void client_collect(struct bench_load *load, struct bench_client *client,
 		load->pass_next = MAX(load->pass_next, load->pass + passes);
 	result->moved.operations += client->done;
 	result->failures += client->failures;
+	if (result->error == 0)
+		result->error = client->error;
 	result->late_ns = MAX(result->late_ns, client->late_ns);
 	histogram_merge(&result->moved.latency, &client->latency);
 }
@@ -265,26 +282,26 @@ static bool is_put_before(const struct bench_load *load)
 	       item.is_here == 1;
 }
 
-static void set_put(struct bench_load *load)
+static void set_put(struct bench_load *load, struct bench_load_result *result_out)
 {
 	const struct floor_walk *walk = &load->walk;
-	struct bench_load_result result;
 
 	for (uint64_t i = 0; i < walk->block_count; i++) {
 		struct ctxkv_key key = content_key(load->run + load->pass_next, i);
 
 		content_fill(walk->source + i * walk->stride, walk->block_size, &key);
 	}
-	bench_load_run(load, BENCH_PUT, 0, &result);
+	bench_load_run(load, BENCH_PUT, 0, result_out);
 }
 
-bool bench_load_take_set(struct bench_load *load)
+bool bench_load_take_set(struct bench_load *load, struct bench_load_result *result_out)
 {
 	uint64_t pass = load->pass_next;
 	bool is_found = is_put_before(load);
 
+	*result_out = (struct bench_load_result) { 0 };
 	if (!is_found)
-		set_put(load);
+		set_put(load, result_out);
 	load->pass = pass;
 	load->pass_next = pass + 1; /* as of a run that has put them, or has not */
 	return is_found;

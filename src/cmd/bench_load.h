@@ -25,6 +25,7 @@ struct bench_load {
 	enum bench_kind kind;
 	struct floor_walk walk; /* all clients' blocks */
 	uint64_t pass;          /* what puts begin with, and gets and lookups ask for */
+	uint64_t put_max;       /* blocks that a client puts until the time is up; 0: no bound */
 	uint64_t begin_ns;
 	uint64_t until_ns;
 	bool is_paced;
@@ -33,6 +34,7 @@ struct bench_load {
 struct bench_load_result {
 	struct floor_result moved; /* as of a floor; lookups move no bytes */
 	uint64_t failures;
+	int error; /* the first of one of the clients */
 	uint64_t late_ns;
 };
 
@@ -58,8 +60,8 @@ void bench_load_keep(struct bench_load *load, const bool *is_there);
 void bench_load_run(struct bench_load *load, enum bench_kind kind, uint64_t duration_ns,
 		    struct bench_load_result *result_out);
 /* Put the working set, with bytes that can be checked, unless an earlier run with the same --keys
- * has, which is what it returns: load->pass is what to ask for. */
-bool bench_load_take_set(struct bench_load *load);
+ * has, which is what it returns: load->pass is what to ask for, result_out what failed. */
+bool bench_load_take_set(struct bench_load *load, struct bench_load_result *result_out);
 /* Of the blocks that the gets just run have brought, a sample; how many have other bytes than were
  * put. */
 uint64_t bench_load_count_wrong(const struct bench_load *load);

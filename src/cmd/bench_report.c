@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../../include/ctxkv.h"
 #include "../base/text.h"
 #include "bench.h"
 
@@ -98,6 +99,14 @@ static void print_more(const struct options *options, const struct bench_row *ro
 		       text_format_duration(buf[2], 32, row->late_ns));
 }
 
+/* Of the first failure; "": there is none. */
+static const char *error_text(const struct bench_row *row)
+{
+	if (row->failures == 0)
+		return "";
+	return row->error != 0 ? ctxkv_strerror(row->error) : "not begun in time";
+}
+
 static void print_text(const struct options *options, const struct bench_row *row)
 {
 	double rate = spread_of(row, &row->ours, NULL).median;
@@ -119,7 +128,9 @@ static void print_text(const struct options *options, const struct bench_row *ro
 	print_floor(row, &row->drive);
 	print_more(options, row);
 	if (row->failures > 0 || row->wrong > 0)
-		printf("  %" PRIu64 " failed, %" PRIu64 " wrong", row->failures, row->wrong);
+		printf("  %" PRIu64 " failed%s%s%s, %" PRIu64 " wrong", row->failures,
+		       row->failures > 0 ? " (the first: " : "", error_text(row),
+		       row->failures > 0 ? ")" : "", row->wrong);
 	if (row->kind == BENCH_MIXED)
 		printf("  beside %.2f GiB/s written", row->write_rate / (double)GiB);
 	putchar('\n');
@@ -222,6 +233,8 @@ static void print_json(const struct options *options, const struct bench_row *ro
 		rate.min, "max", rate.max, "operations", (json_int_t)row->ours.operations,
 		"failures", (json_int_t)row->failures, "wrong", (json_int_t)row->wrong);
 
+	if (row->failures > 0)
+		json_object_set_new(object, "error", json_string(error_text(row)));
 	json_latency(object, &row->ours.latency);
 	json_rounds(object, row, &row->ours);
 	json_cpu(object, options, row);

@@ -55,6 +55,19 @@ static uint32_t writer_submit(struct bench_writer *writer, struct writer_slot *s
 	return busy;
 }
 
+static void answer_note(struct bench_writer *writer, const struct writer_slot *slot)
+{
+	int rc = slot->op.status < 0 ? slot->op.status : slot->item.status;
+
+	if (rc == 0) {
+		writer->stored++;
+		return;
+	}
+	writer->failures++;
+	if (writer->error == 0)
+		writer->error = rc;
+}
+
 static void writer_collect(struct bench_writer *writer)
 {
 	struct ctxkv_event events[WRITER_BATCH];
@@ -69,10 +82,7 @@ static void writer_collect(struct bench_writer *writer)
 		if ((events[i].what & CTXKV_RELEASE) == 0)
 			continue;
 		slot->is_busy = false;
-		if (slot->item.status == 0)
-			writer->stored++;
-		else
-			writer->failures++;
+		answer_note(writer, slot);
 	}
 }
 

@@ -23,6 +23,7 @@ struct bench_writer {
 	uint64_t next;
 	uint64_t stored;
 	uint64_t failures;
+	int error; /* the first */
 	uint64_t begin_ns;
 	uint64_t end_ns;
 };

@@ -57,8 +57,10 @@ const struct cmd cmd_table[] = {
 	  .actions = "status|sessions|tenants|savings|health|drain|drop|reload",
 	  .run = cmd_admin },
 	{ .name = "bench",
-	  .text = "measure put, get and probe beside what the bare machine does",
-	  .examples = { "ctxkv bench", "ctxkv bench --sizes 2MiB,16MiB --lanes 4" },
+	  .text = "measure put, get and probe beside what the bare machine does, and leave a "
+		  "store's blocks alone",
+	  .examples = { "ctxkv bench", "ctxkv bench --sizes 2MiB,16MiB --lanes 4",
+			"ctxkv bench --evict" },
 	  .where = IN_BENCH,
 	  .run = cmd_bench },
 	{ .name = "replay",

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """ctxkv bench: CPU time beside that of the floors, cells that take turns, runs that find their blocks
-again, an open loop, and what it refuses."""
+again, an open loop, what it refuses, and what it does to a store that is in use."""
 import json
+import re
+import signal
+import subprocess
+import time
 
-from harness import Server
+import pytest
+
+from harness import BINARY, Client, Server, block_of, key_of
 
 
 def bench(server, *more, check=True):
@@ -63,10 +69,11 @@ def test_an_open_loop_begins_what_is_due(memory_server):
 
 def test_an_open_loop_that_the_server_cannot_follow_says_so(memory_server):
     get, = json.loads(bench(memory_server, "--ops", "get", "--sizes", "2MiB", "--rate", 100000, "--rounds", 1,
-                            "--json").stdout)
+                            "--json", check=False).stdout)
     # Each of 300 ms is answered, or has failed and waited for a second at least.
     assert get["operations"] + get["failures"] >= 29000
     assert get["failures"] > 0 and get["p999_ns"] > 1e9
+    assert get["error"] == "not begun in time"
 
 
 def test_a_later_run_finds_the_blocks_of_its_keys(memory_server):
@@ -116,3 +123,121 @@ def test_a_shard_alone_is_read(tmp_path):
         assert done.returncode == 1 and "--shard 3" in done.stderr
     finally:
         server.end()
+
+
+# --- a store that is in use ---
+
+SIZE = 1 << 20
+BOTH = ("--ops", "put,get,probe", "--sizes", "64KiB,2MiB", "--no-floors")
+
+
+def others(server, count):
+    """Blocks of somebody else."""
+    blocks = {key_of("others", i): block_of(key_of("others", i), SIZE) for i in range(count)}
+    with Client(server.url()) as client:
+        for key, block in blocks.items():
+            assert client.put({key: block})[0][0] == 0
+    return blocks
+
+
+def are_whole(server, blocks):
+    with Client(server.url()) as client:
+        return all(client.get([key], SIZE) == [block] for key, block in blocks.items())
+
+
+def blocks_of(server, count):
+    """Blocks in the store, as soon as there are so many: a drop is answered before it has counted them."""
+    end = time.monotonic() + 5
+    while server.counter("ctxkv_store_blocks") != count and time.monotonic() < end:
+        time.sleep(0.01)
+    return server.counter("ctxkv_store_blocks")
+
+
+@pytest.fixture(params=["memory", "medium"])
+def used_server(request, tmp_path):
+    server = (Server(tmp_path, memory="576MiB") if request.param == "memory" else
+              Server(tmp_path, size="576MiB"))
+    server.start()
+    yield server
+    server.end()
+
+
+def test_blocks_of_others_are_not_pushed_out(used_server):
+    blocks = others(used_server, 200)
+    # It has room beside them: puts end before they need more.
+    rows = json.loads(bench(used_server, *BOTH, "--duration", "900ms", "--json").stdout)
+    assert len(rows) == 5 and all(row["operations"] > 0 and row["failures"] == 0 for row in rows)
+    assert used_server.counter("ctxkv_store_forgotten_total") == 0
+    assert blocks_of(used_server, 200) == 200 and are_whole(used_server, blocks)
+
+    # It has not.
+    before = used_server.counter("ctxkv_store_put_bytes_total")
+    for words in (BOTH, ("--ops", "fill", "--sizes", "1MiB", "--fill", 500),
+                  ("--ops", "mixed", "--sizes", "1MiB", "--write-rate", "2GiB")):
+        done = bench(used_server, *words, "--working-set", "128MiB", check=False)
+        assert done.returncode == 1 and "--evict" in done.stderr and "200 blocks" in done.stderr
+        assert done.stdout == ""
+    assert used_server.counter("ctxkv_store_put_bytes_total") == before
+    assert are_whole(used_server, blocks)
+
+    # Who wants it gets it.
+    bench(used_server, *BOTH, "--working-set", "128MiB", "--duration", "900ms", "--evict")
+    assert not are_whole(used_server, blocks)
+
+
+def test_what_a_quota_makes_room_for_is_told(tmp_path):
+    server = Server(tmp_path, memory="576MiB")
+    secrets = server.folder / "secrets"
+    secrets.write_text(secrets.read_text(encoding="utf-8").rstrip() + " quota=64MiB\n", encoding="utf-8")
+    try:
+        server.start()
+        blocks = others(server, 40)
+        done = bench(server, *BOTH, check=False)
+        assert "forgot" in done.stderr and not are_whole(server, blocks)
+    finally:
+        server.end()
+
+
+def test_nothing_of_bench_stays(used_server):
+    bench(used_server, *BOTH)
+    assert blocks_of(used_server, 0) == 0
+    bench(used_server, *BOTH, "--keep")
+    assert used_server.counter("ctxkv_store_blocks") > 0
+    # What an earlier run has left is not others'.
+    bench(used_server, *BOTH)
+    assert blocks_of(used_server, 0) == 0
+
+
+def test_nothing_of_bench_stays_after_an_interrupt(used_server):
+    blocks = others(used_server, 3)
+    words = ["bench", "--url", used_server.url(), "--ops", "get", "--sizes", "64KiB", "--working-set", "16MiB",
+             "--duration", "60s", "--no-floors"]
+    with subprocess.Popen([BINARY, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert blocks_of(used_server, 3 + 256) == 3 + 256
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert blocks_of(used_server, 3) == 3 and are_whole(used_server, blocks)
+
+
+def test_what_fails_is_in_the_exit_code(memory_server):
+    done = bench(memory_server, "--ops", "put", "--sizes", "4KiB,64MiB", "--no-floors", check=False)
+    assert done.returncode == 1 and "64 MiB is larger" in done.stderr and "4 KiB" in done.stdout
+    # Nobody has asked for it.
+    done = bench(memory_server, "--ops", "probe,put", "--no-floors")
+    assert "64 MiB larger" in done.stdout
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_a_server_that_dies_is_in_the_exit_code(memory_server, is_json):
+    words = ["bench", "--url", memory_server.url(), "--ops", "get", "--sizes", "64KiB", "--working-set", "16MiB",
+             "--duration", "3s", "--rounds", "3", "--no-floors", "--timeout", "1s", *["--json"] * is_json]
+    with subprocess.Popen([BINARY, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert blocks_of(memory_server, 256) == 256
+        memory_server.kill()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "stay in the store" in err
+    if is_json:
+        row, = json.loads(out)
+        assert row["failures"] > 0 and row["error"]
+    else:
+        assert re.search(r"[1-9]\d* failed \(the first: [a-z ]+\), 0 wrong", out), out
