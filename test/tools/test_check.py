@@ -6,6 +6,7 @@ Each test plants one thing in a tree of its own. usage: test_check.py, from anyw
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,44 @@ class CheckTest(unittest.TestCase):
         self.write("src/tbl/metrics.def", "")
         self.write("src/tbl/errors.def", 'ERR(B, 2001, M, "t")\nERR(A, 2002, M, "t")\nERR(C, 2002, M, "t")\n')
         self.assert_found("src/tbl/errors.def:4", "value")
+
+    def plant(self, name: str, target: str, before: str, after: str) -> None:
+        """A mutant that changes the second of three lines."""
+        self.write(
+            f"test/mutants/{name}.patch",
+            f"What: it breaks.\nDies in: sim\n\n--- a/{target}\n+++ b/{target}\n"
+            f"@@ -2,3 +2,3 @@\n int first;\n-{before}\n+{after}\n int last;\n",
+            head="",
+        )
+
+    @unittest.skipUnless(shutil.which("patch"), "no patch here")
+    def test_a_planted_bug_that_applies_is_clean_and_is_not_left(self) -> None:
+        self.write("src/store/a.c", "int first;\nint good;\nint last;\n")
+        self.plant("breaks", "src/store/a.c", "int good;", "int bad;")
+        self.assert_clean()
+        self.write("src/store/a.c", "\n\n\nint first;\nint good;\nint last;\n")  # it moved
+        self.assert_clean()
+        self.assertIn("good", (self.tree / "src/store/a.c").read_text())
+        self.assertEqual([path.name for path in (self.tree / "src/store").iterdir()
+                          if path.suffix in (".orig", ".rej")], [])  # fmt: skip
+
+    @unittest.skipUnless(shutil.which("patch"), "no patch here")
+    def test_a_planted_bug_that_does_not_apply_is_found(self) -> None:
+        for what, code in (
+            ("the line is another", "int first;\nint better;\nint last;\n"),
+            ("what stands around it is another", "int start;\nint good;\nint last;\n"),
+            ("it is the code already", "int first;\nint bad;\nint last;\n"),
+        ):
+            with self.subTest(what):
+                self.write("src/store/a.c", code)
+                self.plant("breaks", "src/store/a.c", "int good;", "int bad;")
+                self.assert_found("test/mutants/breaks.patch:1", "does not apply", "tools/mutants")
+        self.write("src/store/a.c", "int first;\nint good;\nint last;\n")
+        self.assert_clean()
+        self.plant("gone", "src/store/b.c", "int good;", "int bad;")
+        self.assert_found("test/mutants/gone.patch:1")
+        self.write("test/mutants/gone.patch", "What: no patch at all.\n", head="")
+        self.assert_found("test/mutants/gone.patch:1")
 
     def test_files_say_their_licence(self) -> None:
         self.write("src/store/a.c", "int x;\n", head="")
