@@ -29,10 +29,21 @@ struct env_sock {
 			*/
 };
 
+/* Of one medium, for env/uring. */
+struct blk_queue {
+	struct list node;    /* of the ring's media */
+	struct list reads;   /* env_io.node: no entry of the ring yet */
+	struct list listed;  /* likewise, all but reads */
+	uint32_t count;      /* in the ring and with the kernel, … */
+	uint32_t read_count; /* … reads of them, … */
+	uint64_t read_bytes; /* … and the bytes of those */
+};
+
 struct env_blk {
 	int fd;
 	int32_t file_slot; /* env/uring: 1 + its registered file; 0: none */
 	struct env_blk_info info;
+	struct blk_queue queue;
 };
 
 /* First in, first out, linked by env_priv. Zeroed is empty. */
