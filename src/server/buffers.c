@@ -97,25 +97,39 @@ static bool want_take(struct buffers *pool, struct buffers_want *want)
 	return true;
 }
 
-/* Within its own, or, while nobody waits for the share, no more than is left for others. */
-static bool quota_fits(const struct buffers_want *want)
+/* One in any case; within its own; or, while nobody waits for the share, no more than is left for
+ * others. */
+static bool quota_fits(const struct buffers_quota *quota, const struct buffers_want *want)
 {
 	const struct buffers *pool = want->pool;
-	uint64_t sum;
+	uint64_t sum = quota->used + want->held;
 
-	if (want->quota == NULL)
-		return true;
-	sum = want->quota->used + want->held;
-	return sum <= want->quota->max || (list_is_empty(&pool->waiters) &&
-					   sum + want->held <= pool->buddy.size - pool->buddy.used);
+	return quota->used == 0 || sum <= quota->max ||
+	       (list_is_empty(&pool->waiters) &&
+		sum + want->held <= pool->buddy.size - pool->buddy.used);
 }
 
-/* The quota lets it through: it stands in the share's queue from now on. */
+/* Through the quotas that it has yet to pass; false: it waits at one. */
+static bool want_pass(struct buffers_want *want)
+{
+	for (; want->passed < BUFFERS_QUOTAS; want->passed++) {
+		struct buffers_quota *quota = want->quotas[want->passed];
+
+		if (quota == NULL)
+			continue;
+		if (!list_is_empty(&quota->waiters) || !quota_fits(quota, want)) {
+			want->state = BUFFERS_HELD_UP;
+			list_add_tail(&quota->waiters, &want->node);
+			return false;
+		}
+		quota->used += want->held;
+	}
+	return true;
+}
+
+/* It stands in the share's queue from now on. */
 static void want_enter(struct buffers_want *want)
 {
-	if (want->quota != NULL)
-		want->quota->used += want->held;
-	list_del(&want->node);
 	list_add_tail(&want->pool->waiters, &want->node);
 	want->state = BUFFERS_QUEUED;
 }
@@ -140,46 +154,47 @@ static void quota_give(struct buffers_quota *quota, uint64_t held)
 	for (;;) {
 		struct buffers_want *want = list_head(&quota->waiters, struct buffers_want, node);
 
-		if (want == NULL || !quota_fits(want))
+		if (want == NULL || !quota_fits(quota, want))
 			return;
-		want_enter(want);
+		list_del(&want->node);
+		quota->used += want->held;
+		want->passed++;
+		if (want_pass(want))
+			want_enter(want);
 	}
 }
 
-int buffers_reserve(struct buffers *pool, struct buffers_quota *quota, struct buffers_want *want,
-		    uint64_t size)
+static void want_init(struct buffers_want *want, struct buffers *pool, uint64_t size)
 {
 	ASSERT(want->state == BUFFERS_NONE);
-	ASSERT(want->granted != NULL);
 	want->pool = pool;
-	want->quota = quota;
+	want->quotas[0] = NULL;
+	want->quotas[1] = NULL;
+	want->passed = 0;
 	want->size = size;
 	want->held = buffers_held_size(size);
+}
+
+int buffers_reserve(struct buffers *pool, struct buffers_quota *of_session,
+		    struct buffers_quota *of_medium, struct buffers_want *want, uint64_t size)
+{
+	want_init(want, pool, size);
+	want->quotas[0] = of_session;
+	want->quotas[1] = of_medium;
+	ASSERT(want->granted != NULL);
 	ASSERT(want->held <= pool->buddy.size);
-	ASSERT(quota == NULL || want->held <= quota->max);
-	if (!quota_fits(want) || (quota != NULL && !list_is_empty(&quota->waiters))) {
-		want->state = BUFFERS_HELD_UP;
-		list_add_tail(&quota->waiters, &want->node);
-		pool->waits++;
-		return -EAGAIN;
+	if (want_pass(want)) {
+		if (list_is_empty(&pool->waiters) && want_take(pool, want))
+			return 0;
+		want_enter(want);
 	}
-	if (list_is_empty(&pool->waiters) && want_take(pool, want)) {
-		if (quota != NULL)
-			quota->used += want->held;
-		return 0;
-	}
-	want_enter(want);
 	pool->waits++;
 	return -EAGAIN;
 }
 
 int buffers_try(struct buffers *pool, struct buffers_want *want, uint64_t size)
 {
-	ASSERT(want->state == BUFFERS_NONE);
-	want->pool = pool;
-	want->quota = NULL;
-	want->size = size;
-	want->held = buffers_held_size(size);
+	want_init(want, pool, size);
 	return list_is_empty(&pool->waiters) && want_take(pool, want) ? 0 : -EAGAIN;
 }
 
@@ -197,17 +212,20 @@ void buffers_free(struct buffers_want *want)
 	want->state = BUFFERS_NONE;
 	want->iov_count = 0;
 	list_del(&want->node);
-	if (want->quota != NULL && state != BUFFERS_HELD_UP)
-		quota_give(want->quota, want->held);
-	want->quota = NULL;
+	for (uint32_t i = 0; i < want->passed; i++) {
+		if (want->quotas[i] != NULL)
+			quota_give(want->quotas[i], want->held);
+		want->quotas[i] = NULL;
+	}
+	want->passed = 0;
 	pool_grant(pool);
 }
 
 void buffers_forget_quota(struct buffers_want *want)
 {
-	if (want->quota == NULL)
+	if (want->state == BUFFERS_NONE || want->quotas[0] == NULL)
 		return;
 	ASSERT(want->state == BUFFERS_HELD);
-	want->quota->used -= want->held;
-	want->quota = NULL;
+	want->quotas[0]->used -= want->held;
+	want->quotas[0] = NULL;
 }

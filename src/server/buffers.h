@@ -8,9 +8,10 @@
  *   cache     the rest (cache.h), which takes over whole pieces of the others for free ones
  *
  * A block's buffers are reserved all at once, in order of arrival: who waits has nothing that
- * another waits for, so nobody waits for ever. A session has its quota of a share, and more as long
- * as it leaves as much free as it holds and nobody waits; what exceeds that waits apart, behind the
- * session's own releases, and holds up nobody else.
+ * another waits for, so nobody waits for ever. A session has its quota of a share for each medium,
+ * and so has each medium for all sessions; and more as long as as much is left free as is held by
+ * it and nobody waits. What exceeds that waits apart, behind its own releases, and holds up nobody
+ * else: neither does a session that asks for much, nor a medium that is slow.
  *
  * Owner: the reactor. Failure: -EAGAIN and the want is queued; granted() tells, from buffers_free()
  * of another. Callers only note it there.
@@ -44,29 +45,39 @@ struct buffers {
 	struct list waiters; /* of buffers_want, in order of arrival */
 };
 
-/* What one session may hold of one share. */
+/* What a session, or a medium, may hold of one share. */
 struct buffers_quota {
 	uint64_t used; /* bytes, with those that are QUEUED */
-	uint64_t max;  /* in any case */
+	uint64_t max;  /* in any case; and one want, however large */
 	struct list waiters;
 };
 
 enum buffers_state {
 	BUFFERS_NONE = 0,
-	BUFFERS_HELD_UP, /* waits for its session's quota */
-	BUFFERS_QUEUED,  /* counts against the quota, waits for the share */
+	BUFFERS_HELD_UP, /* waits for a quota, counts against those before it */
+	BUFFERS_QUEUED,  /* counts against its quotas, waits for the share */
 	BUFFERS_HELD,
 };
+
+/* Of the shares that blocks flow through. */
+struct flow_quotas {
+	struct buffers_quota receive;
+	struct buffers_quota read;
+};
+
+/* Both, or NULL: its session's (NULL also when that is gone), its medium's. */
+#define BUFFERS_QUOTAS 2
 
 /* Buffers of one block. Zeroed is none; iov has room for buffers_piece_count(size) pieces. */
 struct buffers_want {
 	struct list node;
 	enum buffers_state state;
 	struct buffers *pool;
-	struct buffers_quota *quota; /* NULL: none (its session is gone) */
-	uint64_t size;               /* bytes wanted */
-	uint64_t held;               /* bytes of the pieces, as they are rounded */
-	struct iovec *iov;           /* sums up to size once held */
+	struct buffers_quota *quotas[BUFFERS_QUOTAS];
+	uint32_t passed;   /* of them: it counts against so many */
+	uint64_t size;     /* bytes wanted */
+	uint64_t held;     /* bytes of the pieces, as they are rounded */
+	struct iovec *iov; /* sums up to size once held */
 	uint32_t iov_count;
 	void (*granted)(struct buffers_want *want);
 };
@@ -87,7 +98,8 @@ uint64_t buffers_held_size(uint64_t size);
 uint32_t buffers_piece_count(uint64_t size);
 
 /* 0: want->iov holds size bytes. -EAGAIN: want waits for granted(). */
-int buffers_reserve(struct buffers *pool, struct buffers_quota *quota, struct buffers_want *want,
+int buffers_reserve(struct buffers *pool, struct buffers_quota *of_session,
+		    struct buffers_quota *of_medium, struct buffers_want *want,
 		    uint64_t size) MUST_USE;
 /* The same, but -EAGAIN does not queue. */
 int buffers_try(struct buffers *pool, struct buffers_want *want, uint64_t size) MUST_USE;

@@ -242,8 +242,8 @@ static void get_reserve(struct op *op)
 
 	get->is_direct = false;
 	span = shard_read_span(op->slot->shard, &get->ref, get->offset, op->size);
-	rc = buffers_reserve(&op->reactor->read_buffers, &op->session->read_quota, &op->buffers,
-			     span);
+	rc = buffers_reserve(&op->reactor->read_buffers, &op_quotas(op)->read,
+			     &op->slot->quotas.read, &op->buffers, span);
 	op_state_set(op, rc == 0 ? OP_WAIT_READ : OP_WAIT_BUFFERS);
 	if (rc == -EAGAIN) {
 		op->reactor->metrics.again_buffers++;

@@ -303,6 +303,11 @@ void op_offer_moves(struct op *op)
 	session_wake(op->session);
 }
 
+struct flow_quotas *op_quotas(const struct op *op)
+{
+	return &op->session->quotas[op->slot - op->reactor->slots];
+}
+
 void op_buffers_free(struct op *op)
 {
 	uint32_t credit = op->credit;

@@ -193,6 +193,8 @@ bool op_is_late(const struct op *op);
 /* 0; -ERR_CHANGED: its shard is another reactor's, the client has to learn that anew;
  * -ERR_OFFLINE: the medium of its shard is missing. */
 int op_check_shard(const struct op *op);
+/* What its session may hold of buffers for its medium. */
+struct flow_quotas *op_quotas(const struct op *op);
 /* Give back its buffers, and the credit that stood for them. */
 void op_buffers_free(struct op *op);
 void op_state_set(struct op *op, enum op_state state);

@@ -195,8 +195,8 @@ static void put_fill(struct op *op)
 		op_state_set(op, OP_WAIT_COMMIT);
 		return;
 	}
-	rc = buffers_reserve(&op->reactor->receive_buffers, &op->session->receive_quota,
-			     &op->buffers, op->size);
+	rc = buffers_reserve(&op->reactor->receive_buffers, &op_quotas(op)->receive,
+			     &op->slot->quotas.receive, &op->buffers, op->size);
 	op_state_set(op, OP_WAIT_BUFFERS);
 	if (rc == -EAGAIN) {
 		op->reactor->metrics.again_buffers++;

@@ -328,6 +328,7 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	sum += opts->shard_count * sizeof(struct shard_slot);
 	sum += plan.conn_count * sizeof(struct conn);
 	sum += opts->session_max * sizeof(struct session);
+	sum += (uint64_t)opts->session_max * opts->shard_count * sizeof(struct flow_quotas);
 	sum += plan.request_count * sizeof(struct request);
 	sum += plan.move_count * sizeof(struct op_move);
 	sum += opts->operation_max * plan.op_size;
@@ -377,6 +378,18 @@ void slot_set_shard(struct shard_slot *slot, struct shard *shard)
 	shard_on_room(shard, &slot->room_task);
 }
 
+/* An even part of what flows; alone it has all, whatever waits. */
+static void slot_quotas_init(struct reactor *reactor, struct flow_quotas *quotas)
+{
+	uint32_t count = reactor->opts.shard_count;
+	bool is_alone = count == 1;
+
+	buffers_quota_init(&quotas->receive,
+			   is_alone ? UINT64_MAX : reactor->receive_buffers.buddy.size / count);
+	buffers_quota_init(&quotas->read,
+			   is_alone ? UINT64_MAX : reactor->read_buffers.buddy.size / count);
+}
+
 static void slot_init(struct reactor *reactor, struct shard_slot *slot, uint32_t index)
 {
 	slot->reactor = reactor;
@@ -385,6 +398,7 @@ static void slot_init(struct reactor *reactor, struct shard_slot *slot, uint32_t
 	list_init(&slot->room_waiters);
 	list_init(&slot->write_waiters);
 	list_init(&slot->read_waiters);
+	slot_quotas_init(reactor, &slot->quotas);
 	reactor->slot_of[index] = slot;
 	slot_set_shard(slot, reactor->opts.shards[slot - reactor->slots]);
 }
@@ -420,8 +434,11 @@ static void pools_init(struct reactor *reactor, const struct plan *plan)
 {
 	for (uint32_t i = 0; i < plan->conn_count; i++)
 		pool_add(&reactor->conns, &reactor->conn_memory[i].node);
-	for (uint32_t i = 0; i < reactor->opts.session_max; i++)
+	for (uint32_t i = 0; i < reactor->opts.session_max; i++) {
+		reactor->session_memory[i].quotas =
+			reactor->session_quotas + (size_t)i * reactor->opts.shard_count;
 		pool_add(&reactor->sessions_pool, &reactor->session_memory[i].node);
+	}
 	for (uint32_t i = 0; i < plan->request_count; i++)
 		pool_add(&reactor->requests, &reactor->request_memory[i].node);
 	for (uint32_t i = 0; i < plan->move_count; i++) {
@@ -441,6 +458,7 @@ static void memory_free(struct reactor *reactor)
 	env->ops->free(env, reactor->slots);
 	env->ops->free(env, reactor->conn_memory);
 	env->ops->free(env, reactor->session_memory);
+	env->ops->free(env, reactor->session_quotas);
 	env->ops->free(env, reactor->request_memory);
 	env->ops->free(env, reactor->move_memory);
 	env->ops->free(env, reactor->op_memory);
@@ -461,6 +479,8 @@ static int memory_take(struct reactor *reactor, const struct plan *plan)
 		{ (void **)&reactor->slots, opts->shard_count * sizeof(struct shard_slot) },
 		{ (void **)&reactor->conn_memory, plan->conn_count * sizeof(struct conn) },
 		{ (void **)&reactor->session_memory, opts->session_max * sizeof(struct session) },
+		{ (void **)&reactor->session_quotas,
+		  (uint64_t)opts->session_max * opts->shard_count * sizeof(struct flow_quotas) },
 		{ (void **)&reactor->request_memory, plan->request_count * sizeof(struct request) },
 		{ (void **)&reactor->move_memory, plan->move_count * sizeof(struct op_move) },
 		{ (void **)&reactor->op_memory, opts->operation_max * plan->op_size },

@@ -25,6 +25,7 @@ struct shard_slot {
 	struct list room_waiters;  /* puts */
 	struct list read_waiters;  /* gets */
 	struct list write_waiters; /* gets of blocks that are written from clients' memory */
+	struct flow_quotas quotas;
 };
 
 /* A pool: a free list and how deep it went. */
@@ -67,6 +68,7 @@ struct reactor {
 
 	/* Pools and their memory. */
 	struct pool conns;
+	struct flow_quotas *session_quotas; /* shard_count of each session */
 	struct pool sessions_pool;
 	struct pool requests;
 	struct pool moves;

@@ -28,9 +28,27 @@ static void session_idle_cb(struct env_timer *timer);
 
 /* --- making one --- */
 
+/* A quarter of a share each, and the largest block; of each medium an even part. */
+static void quotas_init(struct session *session)
+{
+	const struct reactor *reactor = session->reactor;
+	uint64_t most = buffers_held_size(reactor->block_max);
+	uint32_t count = reactor->opts.shard_count;
+
+	for (uint32_t i = 0; i < count; i++) {
+		buffers_quota_init(&session->quotas[i].receive,
+				   (reactor->receive_buffers.buddy.size / 4 + most) / count);
+		buffers_quota_init(&session->quotas[i].read,
+				   (reactor->read_buffers.buddy.size / 4 + most) / count);
+	}
+}
+
 static void session_init(struct session *session, struct reactor *reactor)
 {
+	struct flow_quotas *quotas = session->quotas;
+
 	memset(session, 0, sizeof(*session));
+	session->quotas = quotas;
 	session->magic = SESSION_MAGIC;
 	session->reactor = reactor;
 	list_init(&session->node);
@@ -43,11 +61,7 @@ static void session_init(struct session *session, struct reactor *reactor)
 	session->idle_timer.fire = session_idle_cb;
 	xprt_group_init(&session->group, session);
 	moves_init(session);
-	/* A quarter of a share each, but the largest block in any case. */
-	buffers_quota_init(&session->receive_quota, reactor->receive_buffers.buddy.size / 4 +
-							    buffers_held_size(reactor->block_max));
-	buffers_quota_init(&session->read_quota, reactor->read_buffers.buddy.size / 4 +
-							 buffers_held_size(reactor->block_max));
+	quotas_init(session);
 }
 
 /* How many a session may have in flight: the least that is kept for each, and a fair part of those

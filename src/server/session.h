@@ -95,8 +95,7 @@ struct session {
 	uint64_t moved;               /* bytes of finished moves */
 	uint64_t moved_seen;          /* progress of all moves when the stall timer last looked */
 	struct env_timer stall_timer; /* set while moves are under way */
-	struct buffers_quota receive_quota;
-	struct buffers_quota read_quota;
+	struct flow_quotas *quotas;   /* of each slot of the reactor */
 };
 
 struct request {

@@ -141,7 +141,6 @@ int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env
 
 	if (blk == NULL)
 		return -ENOMEM;
-	(void)env;
 	rc = open_patient(path, flags, &blk->info.is_direct);
 	if (rc < 0)
 		goto err_free;
@@ -154,6 +153,7 @@ int posix_blk_open(struct env *env, const char *path, uint32_t flags, struct env
 	rc = info_fill(blk->fd, &blk->info);
 	if (rc < 0)
 		goto err_close;
+	pool_medium_add(posix_of(env), blk);
 	*blk_out = blk;
 	return 0;
 
@@ -166,7 +166,7 @@ err_free:
 
 void posix_blk_close(struct env *env, struct env_blk *blk)
 {
-	(void)env;
+	pool_medium_remove(posix_of(env), blk);
 	close(blk->fd);
 	free(blk);
 }

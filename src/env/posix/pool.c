@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads that do what blocks: block I/O and name resolution. Work waits in a list under a lock; a
+ * Threads that do what blocks: block I/O and name resolution. Work waits in lists under a lock; a
  * thread takes one, does it without the lock, and puts it on the list of what is done. The first on
  * that list signals the loop's eventfd; the loop takes the whole list at once. Threads begin as
  * work comes, up to the limit. I/O goes before resolution, which a server does not do and a client
  * does instead of I/O.
+ *
+ * Each medium has a list of its own, the media take turns, and as many threads as the limit says
+ * are there for each: those that wait in one that is slow are nobody else's.
  *
  * A thread that cannot be made (a container's limit) is no loss while there are others; without
  * any, the work fails with -EAGAIN. Destroying the env waits for the I/O that threads are in, so
@@ -119,6 +122,67 @@ static void resolve_execute(struct env_resolve *resolve, const char *name)
 		freeaddrinfo(found);
 }
 
+/* --- media --- */
+
+/* Threads that may be in one medium's I/O at once. */
+static uint32_t medium_share(const struct pool *pool)
+{
+	uint32_t part = (uint32_t)ARRAY_LEN(pool->threads) / MAX(pool->medium_count, 1);
+
+	return MIN(pool->thread_max, MAX(part, 1));
+}
+
+static uint32_t thread_limit(const struct pool *pool)
+{
+	return MIN(MAX(pool->thread_max, medium_share(pool) * pool->medium_count),
+		   (uint32_t)ARRAY_LEN(pool->threads));
+}
+
+/* With the lock held: see whether a thread may take its next. */
+static void medium_place(struct pool *pool, struct blk_work *work)
+{
+	if (list_is_empty(&work->node) && !list_is_empty(&work->todo) &&
+	    work->thread_count < medium_share(pool))
+		list_add_tail(&pool->ready, &work->node);
+}
+
+/* With the lock held. */
+static struct env_io *io_take(struct pool *pool)
+{
+	struct blk_work *work = list_head(&pool->ready, struct blk_work, node);
+	struct env_io *io;
+
+	if (work == NULL)
+		return NULL;
+	io = list_head(&work->todo, struct env_io, node);
+	list_del(&io->node);
+	list_del(&work->node);
+	work->thread_count++;
+	medium_place(pool, work);
+	return io;
+}
+
+void pool_medium_add(struct posix *posix, struct env_blk *blk)
+{
+	list_init(&blk->work.node);
+	list_init(&blk->work.todo);
+	pthread_mutex_lock(&posix->pool.lock);
+	posix->pool.medium_count++;
+	pthread_mutex_unlock(&posix->pool.lock);
+}
+
+void pool_medium_remove(struct posix *posix, struct env_blk *blk)
+{
+	if (posix->pid != getpid())
+		return; /* as in pool_fini() */
+	pthread_mutex_lock(&posix->pool.lock);
+	list_del(&blk->work.node);
+	posix->pool.medium_count--;
+	pthread_mutex_unlock(&posix->pool.lock);
+}
+
+/* --- work --- */
+
 /* With the lock held. */
 static void done_signal(struct posix *posix)
 {
@@ -157,7 +221,7 @@ static bool work_take(struct pool_thread *thread)
 {
 	struct posix *posix = thread->posix;
 	struct pool *pool = &posix->pool;
-	struct env_io *io = list_head(&pool->todo, struct env_io, node);
+	struct env_io *io = io_take(pool);
 	struct env_resolve *resolve = io == NULL ? resolve_take(&pool->resolve_todo) : NULL;
 
 	if (io == NULL && resolve == NULL)
@@ -165,10 +229,11 @@ static bool work_take(struct pool_thread *thread)
 	ASSERT(pool->todo_count > 0);
 	pool->todo_count--;
 	if (io != NULL) {
-		list_del(&io->node);
 		pthread_mutex_unlock(&pool->lock);
 		io->result = blk_execute(io);
 		pthread_mutex_lock(&pool->lock);
+		io->blk->work.thread_count--;
+		medium_place(pool, &io->blk->work);
 		list_add_tail(&pool->done, &io->node);
 	} else {
 		work_resolve(thread, resolve);
@@ -236,7 +301,7 @@ static bool thread_want(struct posix *posix)
 
 	if (pool->idle_count > 0)
 		pthread_cond_signal(&pool->wanted);
-	if (pool->todo_count + 1 > pool->idle_count && pool->thread_count < pool->thread_max)
+	if (pool->todo_count + 1 > pool->idle_count && pool->thread_count < thread_limit(pool))
 		thread_begin(posix);
 	if (pool->thread_count == 0)
 		return false;
@@ -253,7 +318,8 @@ void pool_submit(struct posix *posix, struct env_io *io)
 	posix->io_in_flight++;
 	pthread_mutex_lock(&pool->lock);
 	if (thread_want(posix)) {
-		list_add_tail(&pool->todo, &io->node);
+		list_add_tail(&io->blk->work.todo, &io->node);
+		medium_place(pool, &io->blk->work);
 	} else {
 		io->result = -EAGAIN;
 		list_add_tail(&pool->done, &io->node);
@@ -311,7 +377,7 @@ int pool_init(struct posix *posix, uint32_t thread_max)
 	if (thread_max > ARRAY_LEN(pool->threads))
 		return -EINVAL;
 	pool->thread_max = thread_max;
-	list_init(&pool->todo);
+	list_init(&pool->ready);
 	list_init(&pool->done);
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->wanted, NULL);

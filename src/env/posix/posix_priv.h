@@ -29,10 +29,29 @@ struct env_sock {
 			*/
 };
 
+/* Of one medium, for env/uring. */
+struct blk_queue {
+	struct list node;    /* of the ring's media */
+	struct list reads;   /* env_io.node: no entry of the ring yet */
+	struct list listed;  /* likewise, all but reads */
+	uint32_t count;      /* in the ring and with the kernel, … */
+	uint32_t read_count; /* … reads of them, … */
+	uint64_t read_bytes; /* … and the bytes of those */
+};
+
+/* Likewise for the pool; under its lock. */
+struct blk_work {
+	struct list node;      /* of pool.ready: a thread may take its next */
+	struct list todo;      /* env_io.node */
+	uint32_t thread_count; /* in its I/O */
+};
+
 struct env_blk {
 	int fd;
 	int32_t file_slot; /* env/uring: 1 + its registered file; 0: none */
 	struct env_blk_info info;
+	struct blk_queue queue;
+	struct blk_work work;
 };
 
 /* First in, first out, linked by env_priv. Zeroed is empty. */
@@ -47,12 +66,13 @@ struct pool {
 	bool has_cpus;
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wanted;
-	struct list todo; /* env_io.node */
-	struct list done;
+	struct list ready; /* blk_work.node */
+	struct list done;  /* env_io.node */
 	struct resolve_queue resolve_todo;
 	struct resolve_queue resolve_done;
-	uint32_t todo_count; /* of both kinds, not yet taken by a thread */
-	uint32_t thread_max;
+	uint32_t todo_count;   /* of both kinds, not yet taken by a thread */
+	uint32_t thread_max;   /* for each medium, or for all else */
+	uint32_t medium_count; /* that are open */
 	uint32_t thread_count;
 	uint32_t idle_count; /* threads that wait, also those signalled but not yet awake */
 	bool is_stopping;
@@ -138,6 +158,8 @@ void posix_poller_remove(struct env *env, struct env_poller *poller);
 /* pool.c: ANY of these by the loop's thread. */
 int pool_init(struct posix *posix, uint32_t thread_max) MUST_USE;
 void pool_fini(struct posix *posix);
+void pool_medium_add(struct posix *posix, struct env_blk *blk);
+void pool_medium_remove(struct posix *posix, struct env_blk *blk);
 void pool_submit(struct posix *posix, struct env_io *io);
 void pool_resolve(struct env *env, struct env_resolve *resolve);
 void pool_collect(struct posix *posix); /* runs what is done */

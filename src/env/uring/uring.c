@@ -13,6 +13,9 @@
  * (memory.c); others name their pieces. Files are registered when they are opened. Both are for
  * speed only: where the kernel does not allow it, I/O goes without.
  *
+ * Each medium has its own lists, its own bound of reads with the kernel and an even part of the
+ * ring: one that answers late, or never, holds up nothing of another's.
+ *
  * Failure. What the ring does not do whole (a short read or write, -EAGAIN, -EINTR) a thread of the
  * pool does again from its beginning: the bytes are the same, and it goes on until they are all
  * moved. Real errors are results. When the kernel takes nothing now (-EAGAIN, -EBUSY), the entries
@@ -39,11 +42,11 @@
 
 #define RING_DEPTH 256
 /*
- * Bytes of reads with the kernel at once. Drives serve all they are given side by side: with 16 MiB
- * of it the pieces of eight blocks ended together, late, and nothing was sent meanwhile (1 MiB gets
- * from a file: 1.6 instead of 3.0 GiB/s). This covers 1 ms of a drive of 4 GiB/s. A few commands
- * may be more: they are large, and one is no queue. Nobody waits for a piece of a write: their
- * users' own limits do.
+ * Bytes of reads of one medium with the kernel at once. Drives serve all they are given side by
+ * side: with 16 MiB of it the pieces of eight blocks ended together, late, and nothing was sent
+ * meanwhile (1 MiB gets from a file: 1.6 instead of 3.0 GiB/s). This covers 1 ms of a drive of 4
+ * GiB/s. A few commands may be more: they are large, and one is no queue. Nobody waits for a piece
+ * of a write: their users' own limits do.
  */
 #define RING_READ_MAX (4 * MiB)
 #define RING_READ_FEW 8
@@ -61,14 +64,12 @@ struct uring {
 	struct env_ops ops;
 	struct io_uring ring;
 	struct posix_source source; /* of the ring's descriptor in the epoll set */
-	struct list reads;          /* env_io.node: no entry of the ring yet */
-	struct list listed;         /* likewise, all but reads */
-	struct list entered;        /* have an entry that the kernel has not taken */
+	struct list media;          /* blk_queue.node: all that are open */
+	uint32_t medium_count;
+	struct list entered; /* have an entry that the kernel has not taken */
 	uint32_t in_kernel;
-	uint32_t read_count; /* reads in the ring and with the kernel, … */
-	uint64_t read_bytes; /* … and their bytes */
-	uint64_t bytes;      /* likewise of reads and writes */
-	bool is_refused;     /* the kernel took the ring away: all goes to the pool */
+	uint64_t bytes;  /* of reads and writes in the ring and with the kernel */
+	bool is_refused; /* the kernel took the ring away: all goes to the pool */
 	bool has_files;
 	bool file_used[FILE_SLOTS];
 	struct ring_memory memory;
@@ -114,14 +115,33 @@ static void file_register(struct uring *uring, struct env_blk *blk)
 	blk->file_slot = (int32_t)slot + 1;
 }
 
+static void queue_begin(struct uring *uring, struct blk_queue *queue)
+{
+	list_init(&queue->node);
+	list_init(&queue->reads);
+	list_init(&queue->listed);
+	list_add_tail(&uring->media, &queue->node);
+	uring->medium_count++;
+}
+
+/* What is still listed is never done: the env is about to go. */
+static void queue_end(struct uring *uring, struct blk_queue *queue)
+{
+	list_del(&queue->node);
+	uring->medium_count--;
+}
+
 static int uring_blk_open(struct env *env, const char *path, uint32_t flags,
 			  struct env_blk **blk_out)
 {
+	struct uring *uring = uring_of(env);
 	int rc = posix_blk_open(env, path, flags, blk_out);
 
-	if (rc == 0)
-		file_register(uring_of(env), *blk_out);
-	return rc;
+	if (rc < 0)
+		return rc;
+	file_register(uring, *blk_out);
+	queue_begin(uring, &(*blk_out)->queue);
+	return 0;
 }
 
 static void uring_blk_close(struct env *env, struct env_blk *blk)
@@ -137,6 +157,7 @@ static void uring_blk_close(struct env *env, struct env_blk *blk)
 		if (io_uring_register_files_update(&uring->ring, slot, &none, 1) == 1)
 			uring->file_used[slot] = false;
 	}
+	queue_end(uring, &blk->queue);
 	posix_blk_close(env, blk);
 }
 
@@ -174,37 +195,67 @@ static void entry_fill(const struct uring *uring, struct io_uring_sqe *sqe, stru
 	io_uring_sqe_set_data(sqe, io);
 }
 
-/* Reads go first, as far as they may. */
-static struct env_io *listed_next(const struct uring *uring)
+/* Entries that one medium may have: with others beside it, an even part; a few in any case. */
+static uint32_t queue_share(const struct uring *uring)
 {
-	struct env_io *read = list_head(&uring->reads, struct env_io, node);
-
-	if (read != NULL &&
-	    (uring->read_count < RING_READ_FEW || uring->read_bytes + read->size <= RING_READ_MAX))
-		return read;
-	return list_head(&uring->listed, struct env_io, node);
+	return MAX(RING_DEPTH / MAX(uring->medium_count, 1), RING_READ_FEW);
 }
 
-/* An entry for each that is listed, as far as there is room. */
-static void entries_fill(struct uring *uring)
+/* Reads go first, as far as they may. */
+static struct env_io *queue_next(const struct blk_queue *queue)
+{
+	struct env_io *read = list_head(&queue->reads, struct env_io, node);
+
+	if (read != NULL &&
+	    (queue->read_count < RING_READ_FEW || queue->read_bytes + read->size <= RING_READ_MAX))
+		return read;
+	return list_head(&queue->listed, struct env_io, node);
+}
+
+static void queue_count(struct blk_queue *queue, const struct env_io *io)
+{
+	queue->count++;
+	if (io->kind != ENV_READ)
+		return;
+	queue->read_count++;
+	queue->read_bytes += io->size;
+}
+
+static void queue_discount(struct blk_queue *queue, const struct env_io *io)
+{
+	ASSERT(queue->count > 0);
+	queue->count--;
+	if (io->kind != ENV_READ)
+		return;
+	ASSERT(queue->read_bytes >= io->size);
+	queue->read_count--;
+	queue->read_bytes -= io->size;
+}
+
+/* An entry for each of a medium's that is listed, as far as its share and room go. */
+static void queue_fill(struct uring *uring, struct blk_queue *queue)
 {
 	struct env_io *io;
-	uint32_t room = RING_DEPTH - uring->in_kernel - io_uring_sq_ready(&uring->ring);
 
-	for (; room > 0 && (io = listed_next(uring)) != NULL; room--) {
+	while (queue->count < queue_share(uring) &&
+	       uring->in_kernel + io_uring_sq_ready(&uring->ring) < RING_DEPTH &&
+	       (io = queue_next(queue)) != NULL) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 
 		if (sqe == NULL)
 			return;
 		entry_fill(uring, sqe, io);
 		uring->bytes += io->size;
-		if (io->kind == ENV_READ) {
-			uring->read_count++;
-			uring->read_bytes += io->size;
-		}
+		queue_count(queue, io);
 		list_del(&io->node);
 		list_add_tail(&uring->entered, &io->node);
 	}
+}
+
+static void entries_fill(struct uring *uring)
+{
+	list_for_each (pos, &uring->media)
+		queue_fill(uring, list_entry(pos, struct blk_queue, node));
 }
 
 /* The kernel has taken count entries, in order. */
@@ -226,8 +277,12 @@ static void ring_refuse(struct uring *uring, int rc)
 
 	log_error("io_uring was taken away: %s; threads go on", err_str(rc));
 	uring->is_refused = true;
-	list_splice_tail(&uring->entered, &uring->reads);
-	list_splice_tail(&uring->entered, &uring->listed);
+	list_for_each (pos, &uring->media) {
+		struct blk_queue *queue = list_entry(pos, struct blk_queue, node);
+
+		list_splice_tail(&uring->entered, &queue->reads);
+		list_splice_tail(&uring->entered, &queue->listed);
+	}
 	while ((io = list_head(&uring->entered, struct env_io, node)) != NULL) {
 		list_del(&io->node);
 		pool_submit(&uring->posix, io);
@@ -259,12 +314,13 @@ static bool ring_submit(struct uring *uring)
 static void uring_blk_submit(struct env *env, struct env_io *io)
 {
 	struct uring *uring = uring_of(env);
+	struct blk_queue *queue = &io->blk->queue;
 
 	ASSERT_SLOW(blk_io_is_valid(io));
 	if (uring->is_refused || io->kind == ENV_DISCARD || io->size > IO_MAX)
 		pool_submit(&uring->posix, io);
 	else
-		list_add_tail(io->kind == ENV_READ ? &uring->reads : &uring->listed, &io->node);
+		list_add_tail(io->kind == ENV_READ ? &queue->reads : &queue->listed, &io->node);
 	if (io->kind == ENV_WRITE && io->size >= WRITE_NOW)
 		(void)ring_submit(uring); /* not taken: the loop tries again */
 }
@@ -282,11 +338,7 @@ static void io_landed(struct uring *uring, struct env_io *io, int32_t result, st
 	ASSERT(uring->bytes >= io->size);
 	uring->in_kernel--;
 	uring->bytes -= io->size;
-	if (io->kind == ENV_READ) {
-		ASSERT(uring->read_bytes >= io->size);
-		uring->read_bytes -= io->size;
-		uring->read_count--;
-	}
+	queue_discount(&io->blk->queue, io);
 	if (is_whole(io, result) || (result < 0 && result != -EAGAIN && result != -EINTR)) {
 		io->result = result;
 		list_add_tail(done, &io->node);
@@ -428,8 +480,7 @@ static void ring_settle(struct uring *uring)
 
 static void uring_init(struct uring *uring)
 {
-	list_init(&uring->reads);
-	list_init(&uring->listed);
+	list_init(&uring->media);
 	list_init(&uring->entered);
 	uring->source.ready = ring_ready;
 	uring->ops = posix_ops;

@@ -19,6 +19,7 @@
 #define THREADS  4
 #define LIMIT_NS (5 * NS_PER_S)
 #define IO_COUNT 64
+#define MEDIA    3
 
 /* --- what pool.c calls --- */
 
@@ -27,21 +28,35 @@ static struct gate {
 	pthread_cond_t moved;
 	int inside;
 	int inside_max;
+	int inside_of[MEDIA]; /* likewise, of each medium */
+	int inside_of_max[MEDIA];
 	bool is_open;
-} gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, false };
+} gate = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
+static struct env_blk media[MEDIA];
 
 static atomic_int signals; /* written by threads under the pool's lock, read by the test */
 static atomic_bool has_threads = true;
 
+/* With the lock held. */
+static void gate_count(const struct env_io *io, int difference)
+{
+	int *of = &gate.inside_of[io->blk - media];
+	int *of_max = &gate.inside_of_max[io->blk - media];
+
+	gate.inside += difference;
+	gate.inside_max = MAX(gate.inside_max, gate.inside);
+	*of += difference;
+	*of_max = MAX(*of_max, *of);
+}
+
 int64_t blk_execute(struct env_io *io)
 {
 	pthread_mutex_lock(&gate.lock);
-	gate.inside++;
-	gate.inside_max = MAX(gate.inside_max, gate.inside);
+	gate_count(io, 1);
 	pthread_cond_broadcast(&gate.moved);
 	while (!gate.is_open)
 		pthread_cond_wait(&gate.moved, &gate.lock);
-	gate.inside--;
+	gate_count(io, -1);
 	pthread_mutex_unlock(&gate.lock);
 	return (int64_t)io->size;
 }
@@ -78,6 +93,14 @@ static void io_done(struct env_io *io)
 	done_count++;
 }
 
+static void media_open(struct posix *posix, uint32_t count)
+{
+	for (uint32_t i = posix->pool.medium_count; i < count; i++) {
+		media[i] = (struct env_blk) { 0 };
+		pool_medium_add(posix, &media[i]);
+	}
+}
+
 static int begin(void **state)
 {
 	struct posix *posix = calloc(1, sizeof(*posix));
@@ -87,9 +110,12 @@ static int begin(void **state)
 	atomic_store(&has_threads, true);
 	atomic_store(&signals, 0);
 	gate.inside = gate.inside_max = 0;
+	memset(gate.inside_of, 0, sizeof(gate.inside_of));
+	memset(gate.inside_of_max, 0, sizeof(gate.inside_of_max));
 	gate.is_open = false;
 	done_count = 0;
 	assert_int_equal(pool_init(posix, THREADS), 0);
+	media_open(posix, 1);
 	*state = posix;
 	return 0;
 }
@@ -103,12 +129,17 @@ static int end(void **state)
 	return 0;
 }
 
-static void submit(struct posix *posix, int first, int count)
+static void submit_to(struct posix *posix, struct env_blk *blk, int first, int count)
 {
 	for (int i = first; i < first + count; i++) {
-		ios[i] = (struct env_io) { .done = io_done, .size = (uint64_t)i };
+		ios[i] = (struct env_io) { .done = io_done, .blk = blk, .size = (uint64_t)i };
 		pool_submit(posix, &ios[i]);
 	}
+}
+
+static void submit(struct posix *posix, int first, int count)
+{
+	submit_to(posix, &media[0], first, count);
 }
 
 /* Wait until so many are inside blk_execute() together. */
@@ -165,6 +196,30 @@ static void a_burst_runs_on_all_threads_at_once(void **state)
 	assert_int_equal(posix->pool.todo_count, 0);
 	for (int i = 0; i < IO_COUNT; i++)
 		assert_int_equal(ios[i].result, i);
+}
+
+/* The threads that are in a medium that does not answer are none of another's. */
+static void a_medium_does_not_wait_for_another(void **state)
+{
+	struct posix *posix = *state;
+
+	media_open(posix, MEDIA);
+	submit_to(posix, &media[0], 0, 20);
+	assert_true(wait_inside(THREADS));
+	submit_to(posix, &media[1], 20, 20);
+	assert_true(wait_inside(2 * THREADS));
+	submit_to(posix, &media[2], 40, 1);
+	assert_true(wait_inside(2 * THREADS + 1));
+	gate_set(true);
+	assert_true(collect_until(posix, 41));
+	assert_int_equal(gate.inside_max, 2 * THREADS + 1);
+	for (int i = 0; i < 41; i++)
+		assert_int_equal(ios[i].result, i);
+	for (int i = 0; i < MEDIA; i++) {
+		assert_int_equal(gate.inside_of_max[i], i == 2 ? 1 : THREADS);
+		pool_medium_remove(posix, &media[i]);
+	}
+	assert_int_equal(posix->pool.medium_count, 0);
 }
 
 /* One idle thread must not get a whole burst for itself. */
@@ -312,7 +367,7 @@ int __wrap_getaddrinfo(const char *host, const char *service, const struct addri
 		       struct addrinfo **found_out)
 {
 	if (strcmp(host, "slow") == 0)
-		(void)blk_execute(&(struct env_io) { 0 }); /* waits for the gate */
+		(void)blk_execute(&(struct env_io) { .blk = media }); /* waits for the gate */
 	if (strcmp(host, "both") != 0 && strcmp(host, "slow") != 0)
 		return __real_getaddrinfo(host, service, hints, found_out);
 	loopback4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -413,6 +468,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_burst_runs_on_all_threads_at_once),
+		T(a_medium_does_not_wait_for_another),
 		T(a_burst_runs_at_once_also_when_one_thread_is_idle),
 		T(one_at_a_time_needs_one_thread),
 		T(many_that_are_done_signal_once),

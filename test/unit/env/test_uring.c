@@ -286,6 +286,71 @@ static void reads_with_the_kernel_are_bounded(void **state)
 	}
 }
 
+/* A second medium, with one page; end() of the bench knows nothing of it. */
+static struct env_blk *second_open(struct bench *bench, char path[64])
+{
+	struct env_blk *blk;
+	int fd;
+
+	snprintf(path, 64, "/var/tmp/ctxkv-uring-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(bench->env->ops->blk_open(bench->env, path, 0, &blk), 0);
+	assert_int_equal(bench->env->ops->blk_resize(bench->env, blk, SIZE, false), 0);
+	return blk;
+}
+
+/* The first medium's reads, size bytes each, wait for each other; one of the second does not. */
+static void check_beside(struct bench *bench, struct env_blk *second, size_t size, unsigned first)
+{
+	int count = IO_COUNT - 2;
+
+	kernel.in_kernel_max = 0;
+	done_count = 0;
+	for (int i = 0; i < count; i++) {
+		bench->iovs[i][0] = (struct iovec) { bench->memory + (size_t)(i % 4) * MiB, size };
+		bench->ios[i] = (struct env_io) { .done = io_done,
+						  .blk = bench->blk,
+						  .kind = ENV_READ,
+						  .offset = (uint64_t)(i % 4) * MiB,
+						  .size = size,
+						  .iov = bench->iovs[i],
+						  .iov_count = 1 };
+		bench->env->ops->blk_submit(bench->env, &bench->ios[i]);
+	}
+	for (int i = count; i < IO_COUNT; i++) {
+		bench->iovs[i][0] = (struct iovec) { bench->memory + 6 * MiB, PAGE_SIZE };
+		bench->ios[i] = (struct env_io) { .done = io_done,
+						  .blk = second,
+						  .kind = i == count ? ENV_READ : ENV_WRITE,
+						  .size = PAGE_SIZE,
+						  .iov = bench->iovs[i],
+						  .iov_count = 1 };
+		bench->env->ops->blk_submit(bench->env, &bench->ios[i]);
+	}
+	assert_int_equal(bench->env->ops->poll(bench->env, LIMIT_NS), 0);
+	assert_int_equal(kernel.in_kernel_max, first + 2);
+	poll_until_done(bench, IO_COUNT);
+	assert_int_equal(kernel.in_kernel, 0);
+}
+
+/* However much is asked of one medium, and however slow it is. */
+static void a_medium_does_not_wait_for_another(void **state)
+{
+	struct bench *bench = *state;
+	char path[64];
+	struct env_blk *second = second_open(bench, path);
+
+	check_beside(bench, second, MiB, 8);
+	check_beside(bench, second, 64 * KiB, 64);
+	check_beside(bench, second, PAGE_SIZE, 128); /* half of the ring */
+	bench->env->ops->blk_close(bench->env, second);
+	check_reads(bench, IO_COUNT);
+	assert_in_range(kernel.in_kernel_max, 129, 256); /* alone it has all */
+	unlink(path);
+}
+
 static void no_more_is_with_the_kernel_than_results_have_room(void **state)
 {
 	check_reads(*state, IO_COUNT);
@@ -637,6 +702,7 @@ int main(void)
 		T(commands_of_a_turn_go_in_one_call),
 		T(a_busy_drive_is_known),
 		T(reads_with_the_kernel_are_bounded),
+		T(a_medium_does_not_wait_for_another),
 		T(no_more_is_with_the_kernel_than_results_have_room),
 		T(declared_memory_goes_by_registered_buffers),
 		T(memory_that_cannot_be_registered_works_without),

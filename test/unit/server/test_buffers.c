@@ -64,7 +64,7 @@ static void pieces_sum_up_to_what_is_wanted(void **state)
 		uint64_t sum = 0;
 
 		want_init(&test);
-		assert_int_equal(buffers_reserve(&pool, NULL, &test.want, sizes[i]), 0);
+		assert_int_equal(buffers_reserve(&pool, NULL, NULL, &test.want, sizes[i]), 0);
 		assert_int_equal(test.want.iov_count, buffers_piece_count(sizes[i]));
 		for (uint32_t j = 0; j < test.want.iov_count; j++) {
 			sum += test.iov[j].iov_len;
@@ -89,9 +89,9 @@ static void who_waits_is_served_in_order(void **state)
 	pool_begin(&fake, &pool, 4 * MiB);
 	for (size_t i = 0; i < 4; i++)
 		want_init(&tests[i]);
-	assert_int_equal(buffers_reserve(&pool, NULL, &tests[0].want, 3 * MiB), 0);
-	assert_int_equal(buffers_reserve(&pool, NULL, &tests[1].want, 2 * MiB), -EAGAIN);
-	assert_int_equal(buffers_reserve(&pool, NULL, &tests[2].want, 4096), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &tests[0].want, 3 * MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &tests[1].want, 2 * MiB), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &tests[2].want, 4096), -EAGAIN);
 	assert_int_equal(buffers_try(&pool, &tests[3].want, 4096), -EAGAIN);
 	assert_int_equal(pool.buddy.used, 3 * MiB); /* nothing of the second is held */
 	buffers_free(&tests[0].want);
@@ -112,9 +112,9 @@ static void who_leaves_the_queue_lets_others_pass(void **state)
 	pool_begin(&fake, &pool, 4 * MiB);
 	for (size_t i = 0; i < 3; i++)
 		want_init(&tests[i]);
-	assert_int_equal(buffers_reserve(&pool, NULL, &tests[0].want, 3 * MiB), 0);
-	assert_int_equal(buffers_reserve(&pool, NULL, &tests[1].want, 2 * MiB), -EAGAIN);
-	assert_int_equal(buffers_reserve(&pool, NULL, &tests[2].want, 4096), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &tests[0].want, 3 * MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &tests[1].want, 2 * MiB), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &tests[2].want, 4096), -EAGAIN);
 	buffers_free(&tests[1].want);
 	assert_int_equal(tests[1].order, 0);
 	assert_int_equal(tests[2].order, 1);
@@ -134,10 +134,10 @@ static void small_pieces_do_not_starve_a_large_want(void **state)
 	pool_begin(&fake, &pool, 4 * MiB);
 	for (size_t i = 0; i < 1024; i++) {
 		want_init(&small[i]);
-		assert_int_equal(buffers_reserve(&pool, NULL, &small[i].want, 1), 0);
+		assert_int_equal(buffers_reserve(&pool, NULL, NULL, &small[i].want, 1), 0);
 	}
 	want_init(&large);
-	assert_int_equal(buffers_reserve(&pool, NULL, &large.want, 4 * MiB), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, NULL, NULL, &large.want, 4 * MiB), -EAGAIN);
 	for (size_t i = 0; i < 1024; i += 2)
 		buffers_free(&small[i].want);
 	assert_int_equal(large.order, 0);
@@ -163,16 +163,16 @@ static void a_quota_holds_up_only_its_own(void **state)
 	buffers_quota_init(&modest, 2 * MiB);
 	for (size_t i = 0; i < 4; i++)
 		want_init(&tests[i]);
-	assert_int_equal(buffers_reserve(&pool, &greedy, &tests[0].want, 2 * MiB), 0);
-	assert_int_equal(buffers_reserve(&pool, &greedy, &tests[1].want, 4096), -EAGAIN);
-	assert_int_equal(buffers_reserve(&pool, &modest, &tests[2].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &greedy, NULL, &tests[0].want, 2 * MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &greedy, NULL, &tests[1].want, 4096), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, &modest, NULL, &tests[2].want, MiB), 0);
 	assert_int_equal(tests[1].order, 0);
 	buffers_free(&tests[0].want);
 	assert_int_equal(tests[1].order, 1);
 	assert_int_equal(greedy.used, 4096);
 
 	/* One whose session goes gives back to the share only. */
-	assert_int_equal(buffers_reserve(&pool, &greedy, &tests[3].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &greedy, NULL, &tests[3].want, MiB), 0);
 	buffers_forget_quota(&tests[3].want);
 	buffers_forget_quota(&tests[1].want);
 	assert_int_equal(greedy.used, 0);
@@ -180,6 +180,70 @@ static void a_quota_holds_up_only_its_own(void **state)
 	buffers_free(&tests[1].want);
 	buffers_free(&tests[2].want);
 	assert_int_equal(modest.used, 0);
+	pool_end(&fake, &pool);
+}
+
+/* Also where one session asks for both, with a quota for each. */
+static void a_medium_holds_up_only_its_own(void **state)
+{
+	struct env_fake fake;
+	struct buffers pool;
+	struct buffers_quota session[2];
+	struct buffers_quota slow;
+	struct buffers_quota sound;
+	struct test_want tests[6];
+
+	pool_begin(&fake, &pool, 4 * MiB);
+	buffers_quota_init(&session[0], 4 * MiB);
+	buffers_quota_init(&session[1], 4 * MiB);
+	buffers_quota_init(&slow, 2 * MiB);
+	buffers_quota_init(&sound, 2 * MiB);
+	for (size_t i = 0; i < ARRAY_LEN(tests); i++)
+		want_init(&tests[i]);
+	assert_int_equal(buffers_reserve(&pool, &session[0], &slow, &tests[0].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, NULL, &slow, &tests[1].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &session[0], &slow, &tests[2].want, MiB), -EAGAIN);
+	assert_int_equal(buffers_reserve(&pool, NULL, &slow, &tests[3].want, 4096), -EAGAIN);
+	assert_int_equal(session[0].used, 2 * MiB);
+	assert_int_equal(slow.used, 2 * MiB);
+	/* All the while there is room for the other's; its next waits for its first only. */
+	assert_int_equal(buffers_reserve(&pool, &session[1], &sound, &tests[4].want, 2 * MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &session[1], &sound, &tests[5].want, MiB), -EAGAIN);
+	buffers_free(&tests[4].want);
+	assert_int_equal(tests[5].order, 1);
+	assert_int_equal(tests[2].order, 0);
+
+	/* In order of arrival; who gives up waiting counts nowhere any more. */
+	buffers_free(&tests[1].want);
+	assert_int_equal(tests[2].order, 2);
+	assert_int_equal(tests[3].order, 0);
+	buffers_free(&tests[3].want);
+	buffers_free(&tests[0].want);
+	assert_int_equal(tests[3].order, 0);
+	assert_int_equal(slow.used, MiB);
+	buffers_free(&tests[2].want);
+	buffers_free(&tests[5].want);
+	assert_int_equal(session[0].used + session[1].used + slow.used + sound.used, 0);
+	pool_end(&fake, &pool);
+}
+
+/* More than its quota, when it holds nothing: else it would wait for ever. */
+static void the_largest_block_passes_any_quota(void **state)
+{
+	struct env_fake fake;
+	struct buffers pool;
+	struct buffers_quota slow;
+	struct test_want tests[2];
+
+	pool_begin(&fake, &pool, 4 * MiB);
+	buffers_quota_init(&slow, MiB);
+	want_init(&tests[0]);
+	want_init(&tests[1]);
+	assert_int_equal(buffers_reserve(&pool, NULL, &slow, &tests[0].want, 4 * MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, NULL, &slow, &tests[1].want, 4 * MiB), -EAGAIN);
+	buffers_free(&tests[0].want);
+	assert_int_equal(tests[1].order, 1);
+	buffers_free(&tests[1].want);
 	pool_end(&fake, &pool);
 }
 
@@ -198,10 +262,10 @@ static void who_is_alone_has_more_than_its_quota(void **state)
 		want_init(&tests[i]);
 	/* As much as it leaves, not a piece more. */
 	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(buffers_reserve(&pool, &greedy, &tests[i].want, MiB), 0);
-	assert_int_equal(buffers_reserve(&pool, &greedy, &tests[4].want, MiB), -EAGAIN);
+		assert_int_equal(buffers_reserve(&pool, &greedy, NULL, &tests[i].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &greedy, NULL, &tests[4].want, MiB), -EAGAIN);
 	/* With another there it is less: what it gives back it does not get again. */
-	assert_int_equal(buffers_reserve(&pool, &modest, &tests[5].want, MiB), 0);
+	assert_int_equal(buffers_reserve(&pool, &modest, NULL, &tests[5].want, MiB), 0);
 	buffers_free(&tests[0].want);
 	assert_int_equal(tests[4].order, 0);
 	buffers_free(&tests[1].want);
@@ -304,6 +368,8 @@ int main(void)
 		cmocka_unit_test(who_leaves_the_queue_lets_others_pass),
 		cmocka_unit_test(small_pieces_do_not_starve_a_large_want),
 		cmocka_unit_test(a_quota_holds_up_only_its_own),
+		cmocka_unit_test(a_medium_holds_up_only_its_own),
+		cmocka_unit_test(the_largest_block_passes_any_quota),
 		cmocka_unit_test(who_is_alone_has_more_than_its_quota),
 		cmocka_unit_test(creation_survives_each_fault),
 		cmocka_unit_test(slices_are_those_of_the_bytes),
