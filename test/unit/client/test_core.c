@@ -470,10 +470,22 @@ static void a_direct_release_waits_for_the_server(void **state)
 	end();
 }
 
+/* It answers something else, and so much time passes. */
+static void server_speaks(void)
+{
+	struct test_op probe;
+
+	sent_clear();
+	submit(&probe, CTXKV_OP_PROBE, 1, 0);
+	assert_int_equal(w.sent_count, 1);
+	answer_bits(&w.sent[0], 0, 0, 0);
+	assert_int_equal(told(&probe), BOTH);
+	pass_ns(80 * NS_PER_MS);
+}
+
 /* What is with its drive it cannot take back: it does not answer the CANCEL, but others. */
 static void a_server_that_speaks_is_not_given_up(void **state)
 {
-	struct test_op probe;
 	struct test_op get;
 
 	begin(&fake_direct, 1);
@@ -482,12 +494,7 @@ static void a_server_that_speaks_is_not_given_up(void **state)
 	pass_ns(10 * NS_PER_S);
 	assert_int_equal(told(&get), CTXKV_RESULT);
 	for (uint64_t passed_ns = 0; passed_ns < 59 * NS_PER_S; passed_ns += 80 * NS_PER_MS) {
-		sent_clear();
-		submit(&probe, CTXKV_OP_PROBE, 1, 0);
-		assert_int_equal(w.sent_count, 1);
-		answer_bits(&w.sent[0], 0, 0, 0);
-		assert_int_equal(told(&probe), BOTH);
-		pass_ns(80 * NS_PER_MS);
+		server_speaks();
 		assert_int_equal(w.closes, 0);
 		assert_int_equal(told(&get), CTXKV_RESULT);
 	}
@@ -500,7 +507,6 @@ static void a_server_that_speaks_is_not_given_up(void **state)
 /* There is an end to that. */
 static void a_server_that_only_speaks_is_given_up(void **state)
 {
-	struct test_op probe;
 	struct test_op get;
 
 	begin(&fake_direct, 1);
@@ -508,10 +514,7 @@ static void a_server_that_only_speaks_is_given_up(void **state)
 	submit(&get, CTXKV_OP_GET, 1, 100);
 	pass_ns(10 * NS_PER_S);
 	for (uint32_t i = 0; i < 70 * NS_PER_S / (80 * NS_PER_MS) && w.closes == 0; i++) {
-		sent_clear();
-		submit(&probe, CTXKV_OP_PROBE, 1, 0);
-		answer_bits(&w.sent[0], 0, 0, 0);
-		pass_ns(80 * NS_PER_MS);
+		server_speaks();
 	}
 	assert_int_equal(w.closes, 1);
 	assert_int_equal(told(&get), BOTH);

@@ -62,6 +62,16 @@ static void begin_moved(void)
 	sent_clear();
 }
 
+/* It is up over tcp, lanes[0] and [1]: the door was not there, and is from now on. */
+static void begin_fallen_back(void)
+{
+	begin_door();
+	w.door_error = -ENOENT;
+	hello(0);
+	pass_ns(1);
+	w.door_error = 0;
+}
+
 static void assert_transport(const char *name)
 {
 	struct ctxkv_stat stat;
@@ -179,11 +189,7 @@ static void a_session_in_use_moves_when_nothing_is_under_way(void **state)
 	struct test_op gets[3];
 	struct sent first;
 
-	begin_door();
-	w.door_error = -ENOENT;
-	hello(0);
-	pass_ns(1);
-	w.door_error = 0;
+	begin_fallen_back();
 	submit(&gets[0], CTXKV_OP_GET, 1, 100);
 	first = w.sent[0];
 	pass_ns(1500 * NS_PER_MS);
@@ -207,11 +213,7 @@ static void a_session_with_leases_does_not_move(void **state)
 	struct test_op renew;
 	struct sent first;
 
-	begin_door();
-	w.door_error = -ENOENT;
-	hello(0);
-	pass_ns(1);
-	w.door_error = 0;
+	begin_fallen_back();
 	while (w.lane_count < 3)
 		pass_ns(10 * NS_PER_MS);
 	sent_clear();
@@ -240,11 +242,7 @@ static void a_session_that_stays_busy_goes_on_over_tcp(void **state)
 {
 	struct test_op gets[3];
 
-	begin_door();
-	w.door_error = -ENOENT;
-	hello(0);
-	pass_ns(1);
-	w.door_error = 0;
+	begin_fallen_back();
 	submit(&gets[0], CTXKV_OP_GET, 1, 100);
 	pass_ns(1500 * NS_PER_MS);
 	hello(2);
@@ -538,11 +536,7 @@ static void a_notice_before_the_move_gives_no_credit(void **state)
 	struct test_op get;
 	uint32_t credit;
 
-	begin_door();
-	w.door_error = -ENOENT;
-	hello(0);
-	pass_ns(1);
-	w.door_error = 0;
+	begin_fallen_back();
 	submit(&get, CTXKV_OP_GET, 1, 100);
 	pass_ns(1500 * NS_PER_MS);
 	hello(2);

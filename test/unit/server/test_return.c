@@ -83,26 +83,26 @@ static void restart(struct server_rig *rig)
 	server_rig_start(rig);
 }
 
-static uint64_t offline(struct server_rig *rig)
+/* Of all four reactors. */
+static struct metrics metrics_of(struct server_rig *rig)
 {
+	struct metrics sum = { 0 };
 	struct metrics rows[4];
-	uint64_t sum = 0;
 
 	assert_int_equal(server_get_metrics(rig->server, rows, 4, 10 * NS_PER_S), 4);
 	for (uint32_t i = 0; i < 4; i++)
-		sum += rows[i].store_offline;
+		metrics_add(&sum, &rows[i]);
 	return sum;
+}
+
+static uint64_t offline(struct server_rig *rig)
+{
+	return metrics_of(rig).store_offline;
 }
 
 static uint64_t puts_counted(struct server_rig *rig)
 {
-	struct metrics rows[4];
-	uint64_t sum = 0;
-
-	assert_int_equal(server_get_metrics(rig->server, rows, 4, 10 * NS_PER_S), 4);
-	for (uint32_t i = 0; i < 4; i++)
-		sum += rows[i].store_puts;
-	return sum;
+	return metrics_of(rig).store_puts;
 }
 
 /* Gets of block number of shard 2 fail until its medium is given up. */
