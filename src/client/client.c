@@ -187,14 +187,14 @@ uint64_t client_end_max_ns(const struct client *client)
 
 	for (uint32_t i = 0; i < client->request_slots; i++) {
 		const struct request *request = &client->requests[i];
-		uint64_t stall_ns;
+		uint64_t wait_ns;
 
 		if (!is_holding(request))
 			continue; /* staged memory is ours: it may be left behind */
-		stall_ns = request->fence->stall_ms * NS_PER_MS;
-		stall_ns = (stall_ns > 0 ? stall_ns : END_NO_BOUND_NS) + END_IN_PLACE_NS;
-		stall_ns += request->fence->fence.io_ms * NS_PER_MS;
-		max_ns = MAX(max_ns, stall_ns);
+		wait_ns = request->fence->stall_ms * NS_PER_MS;
+		wait_ns = (wait_ns > 0 ? wait_ns : END_NO_BOUND_NS) + END_IN_PLACE_NS;
+		wait_ns += request->fence->fence.io_ms * NS_PER_MS;
+		max_ns = MAX(max_ns, wait_ns);
 	}
 	return max_ns;
 }

@@ -50,17 +50,21 @@ static void tenant_fill(struct tenant_row *row, const struct reactor *reactor,
 		row->session_count += list_entry(pos, struct session, node)->tenant == tenant;
 }
 
-/* A last row; when there is no room for it, the next time. */
+/* A last row, if there is anything; when there is no room for it, the next time. */
 static void others_add(const struct reactor *reactor, struct reactor_query *query)
 {
-	struct tenant_row *row = query_row(query);
+	uint64_t used = used_by_others(reactor);
+	struct tenant_row *row;
 
+	if (used == 0)
+		return;
+	row = query_row(query);
 	if (row == NULL) {
 		query->cursor = reactor->opts.tenants->count;
 		return;
 	}
 	memcpy(row->name, TENANT_GONE, sizeof(TENANT_GONE));
-	row->used_bytes = used_by_others(reactor);
+	row->used_bytes = used;
 }
 
 /* The cursor is a row of the table. */
@@ -79,7 +83,7 @@ void query_users(struct reactor *reactor, struct reactor_query *query)
 		}
 		tenant_fill(row, reactor, &tenants->rows[at]);
 	}
-	if (query->cursor == 0 && used_by_others(reactor) > 0)
+	if (query->cursor == 0)
 		others_add(reactor, query);
 	query_end(query, 0);
 }

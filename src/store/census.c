@@ -33,11 +33,7 @@ static bool counts(const struct walk *walk, const struct index_entry *entry)
 		return false;
 	if (entry->expiry_s != 0 && entry->expiry_s <= walk->now_s && entry->leases == 0)
 		return false;
-	if (entry->domain == NAMES_NONE || entry->ns == NAMES_NONE)
-		return true;
-	return entry->sequence >= super_drop_sequence(&shard->super,
-						      names_get(shard->domains, entry->domain),
-						      names_get(shard->namespaces, entry->ns));
+	return !shard_was_dropped(shard, entry->domain, entry->ns, entry->sequence);
 }
 
 /* The row of this namespace, made when it is new. */

@@ -175,11 +175,8 @@ static bool sweep_visit(void *ctx, const struct index_entry *entry)
 {
 	struct shard *shard = ctx;
 
-	if ((entry->flags & INDEX_TOMBSTONE) == 0 && entry->domain != NAMES_NONE &&
-	    entry->ns != NAMES_NONE &&
-	    entry->sequence < super_drop_sequence(&shard->super,
-						  names_get(shard->domains, entry->domain),
-						  names_get(shard->namespaces, entry->ns)))
+	if ((entry->flags & INDEX_TOMBSTONE) == 0 &&
+	    shard_was_dropped(shard, entry->domain, entry->ns, entry->sequence))
 		shard_index_drop(shard, entry);
 	return true;
 }

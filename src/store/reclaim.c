@@ -122,21 +122,12 @@ bool reclaim_find(const struct shard *shard, const struct disk_foot_entry *row,
 	       entry_out->segment == segment_index(shard, shard->reclaim.victim);
 }
 
-static bool is_dropped(const struct shard *shard, const struct index_entry *entry)
-{
-	if (entry->domain == NAMES_NONE || entry->ns == NAMES_NONE)
-		return false;
-	return entry->sequence < super_drop_sequence(&shard->super,
-						     names_get(shard->domains, entry->domain),
-						     names_get(shard->namespaces, entry->ns));
-}
-
 static enum reclaim_mark mark_of(const struct shard *shard, const struct index_entry *entry)
 {
 	bool has_expired =
 		entry->expiry_s != 0 && entry->expiry_s <= shard->env->ops->wall_s(shard->env);
 
-	if (is_dropped(shard, entry))
+	if (shard_was_dropped(shard, entry->domain, entry->ns, entry->sequence))
 		return RECLAIM_FORGET;
 	if (entry->leases > 0)
 		return RECLAIM_LEASED;

@@ -59,17 +59,6 @@ int recovery_read(struct recovery *recovery, const struct segment *segment, uint
 	return 0;
 }
 
-/* Its namespace was dropped after it was put. */
-static bool is_dropped(const struct shard *shard, const struct disk_foot_entry *entry)
-{
-	if (shard->super.disk->drop_count == 0 || entry->domain == NAMES_NONE ||
-	    entry->ns == NAMES_NONE)
-		return false;
-	return entry->sequence < super_drop_sequence(&shard->super,
-						     names_get(shard->domains, entry->domain),
-						     names_get(shard->namespaces, entry->ns));
-}
-
 static struct index_entry entry_of(uint32_t segment, const struct disk_foot_entry *entry)
 {
 	uint32_t flags = 0;
@@ -164,7 +153,8 @@ void recovery_apply(struct recovery *recovery, struct segment *segment,
 	recovery->found++;
 	if (segment->foot != NULL && segment->foot->count < shard->segment_pages)
 		foot_add(segment, entry);
-	if (recovery->is_full || is_dropped(shard, entry))
+	if (recovery->is_full ||
+	    shard_was_dropped(shard, entry->domain, entry->ns, entry->sequence))
 		return;
 	if (index_find(shard->index, &mine.hash, &other)) {
 		if (other.sequence == mine.sequence && !copy_counts(recovery, &mine, &other))

@@ -312,6 +312,14 @@ static bool is_dropped(const struct shard *shard, const struct store_id *id, uin
 	return sequence < super_drop_sequence(&shard->super, id->domain, id->ns);
 }
 
+bool shard_was_dropped(const struct shard *shard, uint16_t domain, uint16_t ns, uint64_t sequence)
+{
+	if (shard->super.disk->drop_count == 0 || domain == NAMES_NONE || ns == NAMES_NONE)
+		return false;
+	return sequence < super_drop_sequence(&shard->super, names_get(shard->domains, domain),
+					      names_get(shard->namespaces, ns));
+}
+
 bool shard_was_here(const struct shard *shard, const struct store_id *id)
 {
 	struct hash128 hash = index_hash(shard->super.disk->seed, id);

@@ -449,6 +449,8 @@ bool shard_index_move(struct shard *shard, const struct hash128 *hash, uint64_t 
 void shard_index_forget(struct shard *shard, const struct index_entry *entry);
 /* The same for a block of a namespace that was dropped. */
 void shard_index_drop(struct shard *shard, const struct index_entry *entry);
+/* The namespace of a block, by ids of the shard's names, was dropped after it was put. */
+bool shard_was_dropped(const struct shard *shard, uint16_t domain, uint16_t ns, uint64_t sequence);
 
 /* Remove the entry of hash when it has this sequence and stands there. */
 bool shard_index_remove_at(struct shard *shard, const struct hash128 *hash, uint64_t sequence,

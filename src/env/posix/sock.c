@@ -384,12 +384,10 @@ void posix_sock_close(struct env *env, struct env_sock *sock)
 	bool is_ours = !sock->is_peers || posix_of(env)->pid != getpid();
 	int fd = posix_sock_detach(env, sock);
 
-	if (is_ours || is_empty(fd)) {
+	if (is_ours || is_empty(fd))
 		close(fd);
-		return;
-	}
-	(void)shutdown(fd, SHUT_RDWR); /* the peer, or who would connect, does not wait for that */
-	closer_close(fd);
+	else
+		closer_close(fd);
 }
 
 /* --- bytes --- */

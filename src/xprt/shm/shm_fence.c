@@ -56,28 +56,6 @@ static void server_is_dead(struct shm_lane *lane)
 				    env_now_ns(env) + client->io_ms * NS_PER_MS);
 }
 
-static void process_watch(struct shm_lane *lane);
-
-void shm_fence_look(struct shm_lane *lane)
-{
-	struct shm_client *client = lane->client;
-	struct env *env = lane->lane.env;
-
-	if (client == NULL || list_is_empty(&client->fences))
-		return;
-	list_for_each (node, &client->fences)
-		list_entry(node, struct xprt_fence, node)->io_ms = client->io_ms;
-	if (lane->state == SHM_ENDING)
-		process_watch(lane); /* it may have been told of after the close */
-	if (client->has_end || !client->has_regions)
-		client->is_free = true;
-	if (!client->is_free && lane->state == SHM_ENDING && lane->sock == NULL &&
-	    client->process == NULL)
-		server_is_dead(lane);
-	if (client->is_free)
-		env->ops->defer(env, &client->fence_task);
-}
-
 static void process_ended(struct env_sock *sock, void *ctx, uint32_t events)
 {
 	struct shm_lane *lane = ctx;
@@ -107,6 +85,26 @@ static void process_watch(struct shm_lane *lane)
 		client->process = NULL;
 	else
 		env->ops->sock_watch(env, client->process, ENV_SOCK_IN, process_ended, lane);
+}
+
+void shm_fence_look(struct shm_lane *lane)
+{
+	struct shm_client *client = lane->client;
+	struct env *env = lane->lane.env;
+
+	if (client == NULL || list_is_empty(&client->fences))
+		return;
+	list_for_each (node, &client->fences)
+		list_entry(node, struct xprt_fence, node)->io_ms = client->io_ms;
+	if (lane->state == SHM_ENDING)
+		process_watch(lane); /* it may have been told of after the close */
+	if (client->has_end || !client->has_regions)
+		client->is_free = true;
+	if (!client->is_free && lane->state == SHM_ENDING && lane->sock == NULL &&
+	    client->process == NULL)
+		server_is_dead(lane);
+	if (client->is_free)
+		env->ops->defer(env, &client->fence_task);
 }
 
 void shm_fence_say_end(struct shm_lane *lane)
