@@ -103,24 +103,25 @@ static bool is_over(const struct bench_client *client)
 	       clock_ns() >= give_up_ns(client->load);
 }
 
-/* In an open loop an operation has a time to begin at; else it is now. */
-static uint64_t due_ns(const struct bench_client *client, uint64_t now_ns)
-{
-	return client->load->is_paced ? pace_due_ns(&client->pace, client->next) : now_ns;
-}
-
+/* In an open loop an operation has a time to begin at, and its clock runs from then on; in a closed
+ * one it begins when it is handed over, keys and all. */
 static void slots_submit(struct bench_client *client)
 {
+	bool is_paced = client->load->is_paced;
+
 	while (client->idle_count > 0 && !is_over(client)) {
 		struct slot *slot = client->idle[client->idle_count - 1];
 		struct ctxkv_op *op = &slot->op;
-		uint64_t now_ns = clock_ns();
+		uint64_t now_ns;
 
-		slot->begin_ns = due_ns(client, now_ns);
-		if (slot->begin_ns > now_ns)
+		slot->begin_ns = is_paced ? pace_due_ns(&client->pace, client->next) : 0;
+		if (is_paced && slot->begin_ns > clock_ns())
 			return;
 		slot_fill(client, slot);
 		op->user = slot;
+		now_ns = clock_ns();
+		if (!is_paced)
+			slot->begin_ns = now_ns;
 		if (ctxkv_submit(client->handle, &op, 1) != 1)
 			return;
 		client->late_ns = MAX(client->late_ns, now_ns - slot->begin_ns);
@@ -381,7 +382,6 @@ uint64_t bench_load_block_count(const struct bench_load *load, uint64_t size)
 void bench_load_walk(struct bench_load *load, uint64_t size, bool is_scattered)
 {
 	uint64_t stride = round_up(size, PAGE_SIZE);
-	uint64_t clients = load->options->clients;
 	uint64_t count = bench_load_block_count(load, size);
 
 	if (is_scattered)
