@@ -105,7 +105,7 @@ static void op_reset(struct op *op)
 }
 
 /* A quarter of the pool, but room for the largest request. */
-static uint32_t session_op_max(const struct reactor *reactor)
+uint32_t op_session_max(const struct reactor *reactor)
 {
 	return MAX(reactor->ops.size / 4, MIN(reactor->ops.size, WIRE_ITEM_MAX));
 }
@@ -118,7 +118,7 @@ struct op *op_take(struct request *request, const struct op_kind *kind, uint32_t
 	struct list *node;
 	struct op *op;
 
-	if (session->op_count == session_op_max(reactor))
+	if (session->op_count == op_session_max(reactor))
 		return NULL;
 	node = pool_take(&reactor->ops);
 	if (node == NULL)

@@ -129,7 +129,7 @@ struct op {
 	struct list node;          /* the pool, request->items, or request->ready */
 	struct list session_node;  /* session->ops */
 	struct list run_node;      /* reactor->woken */
-	struct list wait_node;     /* slot->…_waiters or session->movers */
+	struct list wait_node;     /* slot->…_waiters, session->movers or ->behind_waiters */
 	struct list progress_node; /* request->progress */
 	struct list moves;         /* op_move under way */
 	struct store_id id;
@@ -143,8 +143,9 @@ struct op {
 	struct wire_result result;
 	struct buffers_want buffers;
 	uint32_t seg_count;
-	bool is_lent; /* the drive reads or writes the client's memory */
-	void *hold;   /* on that memory, by which mapped was made; NULL: none */
+	bool is_behind; /* PUT: answered, and its block is still being written (behind.c) */
+	bool is_lent;   /* the drive reads or writes the client's memory */
+	void *hold;     /* on that memory, by which mapped was made; NULL: none */
 	const struct xprt_ops *hold_xprt;
 	uint32_t mapped_count;
 	union {
@@ -171,6 +172,8 @@ struct op_move {
  * share. Advance or wake it next. */
 struct op *op_take(struct request *request, const struct op_kind *kind, uint32_t item,
 		   const struct wire_key *key);
+/* How many a session may have at once. */
+uint32_t op_session_max(const struct reactor *reactor);
 void op_advance(struct op *op);
 /* Advance it soon, from the loop. */
 void op_wake(struct op *op);
@@ -186,6 +189,19 @@ bool direct_map(struct op *op);
 int direct_unmap(struct op *op);
 /* Whether its client's memory is mapped at all. */
 bool direct_is_possible(const struct op *op);
+
+/* --- behind.c --- */
+
+/* One more put of the session may be answered before its block is written. */
+bool behind_has_room(const struct session *session);
+/* The op is woken when there may be. */
+void behind_wait(struct op *op);
+/* It is answered, and the store still has it; nothing to do when that is known. */
+void behind_begin(struct op *op);
+/* The store has let go of it. */
+void behind_end(struct op *op);
+
+/* --- op.c --- */
 
 /* For the steps. */
 /* It has so little time left that nothing more is begun. */

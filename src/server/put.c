@@ -21,6 +21,9 @@
  * into buffers of the inline share, which the client's credit stands for. So a follower that
  * inherits the put, or a put that waits for room, still has them.
  *
+ * A buffered put is answered when it is published, as long as the drive keeps up: where too many
+ * blocks of its session are still being written, its answer is held back (behind.c).
+ *
  * Failure: until commit the put is aborted, whoever follows inherits it, and nothing of it is ever
  * seen. Behind commit nothing more is wanted of the client: a put given up there is answered at
  * once and goes on; but not while its bytes are still the client's. A client that takes its memory
@@ -272,18 +275,12 @@ static void put_count_stored(struct op *op)
 		metrics->put_copied += op->size;
 }
 
-static void put_finish(struct op *op)
+/* The result of a put that is done, and succeeded. */
+static void put_result(struct op *op)
 {
 	const struct shard_put *put = &op->u.put.put;
 	struct metrics *metrics = &op->reactor->metrics;
-	int rc = direct_unmap(op);
 
-	if (rc == 0)
-		rc = op->u.put.rc;
-	if (rc < 0) {
-		put_answer(op, rc);
-		return;
-	}
 	if (put->existed_out) {
 		metrics->put_existed++;
 		op->result.flags |= WIRE_RESULT_EXISTED;
@@ -296,7 +293,32 @@ static void put_finish(struct op *op)
 	op->result.block_size = put->size;
 	op->result.record.sequence = put->sequence_out;
 	op->result.record.shard = op->slot->index;
+	op->result.status = 0;
+}
+
+static void put_finish(struct op *op)
+{
+	int rc = direct_unmap(op);
+
+	if (rc == 0)
+		rc = op->u.put.rc;
+	if (rc < 0) {
+		put_answer(op, rc);
+		return;
+	}
+	put_result(op);
 	op_answer(op, 0);
+}
+
+/* Stored, with its block still to be written: is one more of them too many? */
+static bool put_is_held_back(struct op *op)
+{
+	const struct op_put *put = &op->u.put;
+
+	if (!put->is_begun || put->rc < 0 || behind_has_room(op->session))
+		return false;
+	behind_wait(op);
+	return true;
 }
 
 static void put_step(struct op *op)
@@ -334,7 +356,7 @@ static void put_step(struct op *op)
 		put_commit(op);
 		break;
 	case OP_STORING:
-		if (put->is_done && !op->is_lent)
+		if (put->is_done && !op->is_lent && !put_is_held_back(op))
 			put_finish(op);
 		break;
 	default:
@@ -360,6 +382,10 @@ static void put_end(struct op *op)
 {
 	struct op_put *put = &op->u.put;
 
+	if (op->request != NULL && put->is_done && put->rc == 0 && !put->put.is_foreign) {
+		put_result(op); /* only its answer was held back */
+		return;
+	}
 	put_count_failure(op, op->result.status);
 	if (put->is_begun && !put->is_done &&
 	    (put->put.state == SHARD_PUT_FILLING || put->put.state == SHARD_PUT_FOLLOWING))
@@ -382,8 +408,11 @@ static void put_keep(struct op *op)
 
 static bool put_release(struct op *op)
 {
-	if (op->u.put.is_begun)
+	if (op->u.put.is_begun) {
+		behind_begin(op);
 		return false;
+	}
+	behind_end(op);
 	put_keep(op);
 	op_buffers_free(op);
 	return true;

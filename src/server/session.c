@@ -55,6 +55,7 @@ static void session_init(struct session *session, struct reactor *reactor)
 	list_init(&session->replies);
 	list_init(&session->run_node);
 	list_init(&session->ops);
+	list_init(&session->behind_waiters);
 	list_init(&session->leases);
 	for (uint32_t i = 0; i < REQUEST_BUCKETS; i++)
 		list_init(&session->buckets[i]);
@@ -290,6 +291,7 @@ void session_end(struct session *session)
 		op_forget_session(op);
 	}
 	ASSERT(session->op_count == 0);
+	ASSERT(list_is_empty(&session->behind_waiters));
 	leases_end_session(session);
 	reactor->credit_free += session->credit_initial - held;
 	reactor->requests_reserved -= 2 * session->request_max;

@@ -9,58 +9,10 @@
 
 #include "../../../src/store/shard_priv.h"
 #include "../../../src/xprt/loop/loop.h"
-#include "rig.h"
+#include "drive.h"
 
 #define BIG    (2 * MiB)
 #define MEMORY (16 * MiB) /* of the client's region */
-
-/* --- a drive that waits --- */
-
-#define HELD_MAX 64
-
-static struct drive {
-	const struct env_ops *real;
-	struct env_ops ops;
-	bool is_holding;
-	enum env_io_kind holds; /* commands of this kind */
-	struct env_io *held[HELD_MAX];
-	uint32_t count;
-} drive;
-
-static void drive_submit(struct env *env, struct env_io *io)
-{
-	if (!drive.is_holding || io->kind != drive.holds) {
-		drive.real->blk_submit(env, io);
-		return;
-	}
-	assert_true(drive.count < HELD_MAX);
-	drive.held[drive.count++] = io;
-}
-
-static void drive_hold(enum env_io_kind kind)
-{
-	drive.is_holding = true;
-	drive.holds = kind;
-}
-
-/* Let all go: rc 0, they are done; else they fail so. */
-static void drive_go(struct rig *rig, int rc)
-{
-	uint32_t count = drive.count;
-
-	drive.is_holding = false;
-	drive.count = 0;
-	for (uint32_t i = 0; i < count; i++) {
-		struct env_io *io = drive.held[i];
-
-		if (rc == 0) {
-			drive.real->blk_submit(rig->env, io);
-			continue;
-		}
-		io->result = rc;
-		io->done(io);
-	}
-}
 
 /* --- a client with a region --- */
 
@@ -93,9 +45,7 @@ static void side_init(struct side *side, enum store_verify verify)
 	side->rig.has_loop = true;
 	side->rig.goes_on_taking_memory = true; /* both ends are on its env */
 	side->rig.opts.verify = verify;
-	drive = (struct drive) { .real = side->rig.env->ops, .ops = *side->rig.env->ops };
-	drive.ops.blk_submit = drive_submit;
-	side->rig.env->ops = &drive.ops;
+	drive_init(&side->rig);
 	rig_start(&side->rig, true);
 	side->memory = aligned_alloc(PAGE_SIZE, MEMORY);
 	assert_non_null(side->memory);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../../../src/store/shard_priv.h"
-#include "rig.h"
+#include "drive.h"
 
 #define BIG   (4 * MiB)
 #define SMALL 50000
@@ -583,6 +583,141 @@ static void a_stopped_server_is_idle_soon(void **state)
 	rig_stop(&rig);
 }
 
+/* --- a drive that is slow --- */
+
+#define OPS_MAX    64 /* of the server; its only session may have as many, half of them behind */
+#define BEHIND_MAX (OPS_MAX / 2)
+
+struct slow {
+	struct rig rig;
+	struct raw_client client;
+	struct raw_client_put puts[OPS_MAX];
+	uint32_t granted;
+	uint32_t answered;
+	uint32_t failed;
+};
+
+/* Its drive writes nothing until drive_go(). */
+static void slow_init(struct slow *slow)
+{
+	memset(slow, 0, sizeof(*slow));
+	rig_init(&slow->rig);
+	slow->rig.opts.operation_max = OPS_MAX;
+	drive_init(&slow->rig);
+	rig_start(&slow->rig, true);
+	rig_client(&slow->rig, &slow->client);
+	for (uint32_t i = 0; i < OPS_MAX; i++)
+		slow->puts[i] =
+			(struct raw_client_put) { rig_key(i), bytes_make(i, SMALL), SMALL, false };
+	rig_put(&slow->client, OPS_MAX, SMALL, WIRE_REQ_DURABLE, 0); /* it has a segment open */
+	drive_hold(ENV_WRITE);
+}
+
+static void slow_fini(struct slow *slow)
+{
+	for (uint32_t i = 0; i < OPS_MAX; i++)
+		free((void *)(uintptr_t)slow->puts[i].bytes);
+	raw_client_close(&slow->client);
+	rig_stop(&slow->rig);
+}
+
+/* Take the next frame of the request that these are of. */
+static void slow_take(struct slow *slow, const struct raw_client_put *puts)
+{
+	bool is_reply;
+
+	assert_true(raw_client_recv(&slow->client, &frame));
+	is_reply = frame.header.kind == WIRE_REPLY;
+	if (!is_reply) {
+		assert_int_equal(frame.header.kind, WIRE_GRANT);
+		assert_true(raw_client_answer(&slow->client, &frame, puts));
+		slow->granted += frame.header.count;
+		return;
+	}
+	for (uint32_t i = 0; i < frame.header.count; i++)
+		slow->failed += result[i].status != 0;
+	slow->answered += frame.header.count;
+}
+
+static void slow_put(struct slow *slow, uint32_t first, uint32_t count, uint64_t budget_ns)
+{
+	(void)raw_client_put(&slow->client, &slow->puts[first], (uint16_t)count, 0, budget_ns);
+	while (slow->granted < first + count)
+		slow_take(slow, &slow->puts[first]);
+}
+
+static void slow_answered(struct slow *slow, uint32_t first, uint32_t count)
+{
+	while (slow->answered < first + count)
+		slow_take(slow, &slow->puts[first]);
+	assert_int_equal(slow->failed, 0);
+}
+
+/* A client that waits for its answers is never refused, however long the drive takes: what it has
+ * put is there, and answers that would let it put too much wait for the drive. */
+static void a_slow_drive_holds_back_answers_and_refuses_nothing(void **state)
+{
+	struct slow slow;
+
+	slow_init(&slow);
+	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
+	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_put(&slow, BEHIND_MAX, BEHIND_MAX, 10 * NS_PER_S);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).store_puts == 1 + 2 * BEHIND_MAX);
+	rig_run_ns(&slow.rig, 20 * NS_PER_MS);
+	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX);
+	assert_int_equal(rig_metrics(&slow.rig).again_behind, BEHIND_MAX);
+	drive_go(&slow.rig, 0);
+	slow_answered(&slow, BEHIND_MAX, BEHIND_MAX);
+	for (uint32_t i = 0; i < OPS_MAX; i++)
+		check_bytes(&slow.client, &slow.puts[i]);
+	assert_int_equal(rig_metrics(&slow.rig).busy_items, 0);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	assert_int_equal(rig_metrics(&slow.rig).buffers_used, 0);
+	slow_fini(&slow);
+}
+
+/* Stored is stored: a put whose budget ends while only its answer waits has succeeded. */
+static void a_put_whose_answer_is_held_back_has_succeeded(void **state)
+{
+	struct slow slow;
+	uint64_t begin_ns;
+
+	slow_init(&slow);
+	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
+	slow_answered(&slow, 0, BEHIND_MAX);
+	begin_ns = env_now_ns(slow.rig.env);
+	slow_put(&slow, BEHIND_MAX, 4, 300 * NS_PER_MS);
+	slow_answered(&slow, BEHIND_MAX, 4);
+	assert_true(env_now_ns(slow.rig.env) - begin_ns >= 300 * NS_PER_MS);
+	assert_int_equal(rig_metrics(&slow.rig).put_deadline, 0);
+	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + 4);
+	check_bytes(&slow.client, &slow.puts[BEHIND_MAX]);
+	drive_go(&slow.rig, 0);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	slow_fini(&slow);
+}
+
+/* The session of what is behind ends: nothing waits for it, and the drive is done with it in its
+ * own time. */
+static void a_session_ends_while_its_answers_are_held_back(void **state)
+{
+	struct slow slow;
+
+	slow_init(&slow);
+	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
+	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_put(&slow, BEHIND_MAX, 4, 10 * NS_PER_S);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
+	raw_client_close(&slow.client);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).sessions == 0);
+	drive_go(&slow.rig, 0);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	rig_client(&slow.rig, &slow.client);
+	check_bytes(&slow.client, &slow.puts[BEHIND_MAX + 3]);
+	slow_fini(&slow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -601,6 +736,9 @@ int main(void)
 		cmocka_unit_test(a_lost_lane_takes_its_requests_only),
 		cmocka_unit_test(a_draining_server_finishes_and_takes_no_more),
 		cmocka_unit_test(a_stopped_server_is_idle_soon),
+		cmocka_unit_test(a_slow_drive_holds_back_answers_and_refuses_nothing),
+		cmocka_unit_test(a_put_whose_answer_is_held_back_has_succeeded),
+		cmocka_unit_test(a_session_ends_while_its_answers_are_held_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Puts that are answered while the store is still writing their blocks: they are behind.
+ *
+ * Each keeps its op. Were there no bound, a slow drive would let them take all the ops that a
+ * session may have, and its next blocks would be refused although it never had more under way than
+ * its batch. So half of a session's ops, and of the pool, are for what is under way, and no more
+ * than the other half may be behind; the answer to a put that would be one too many is held back
+ * until the store lets go of one before it, or of this one. The block is readable and on its way to
+ * the drive meanwhile: nothing but the client waits, and that is what paces it.
+ *
+ * Failure: the budget is spent, or the client gives up, while the answer is held back: the put is
+ * answered as what it is, stored (put.c). Who lets that happen may have more behind than its half;
+ * what then finds no op is refused (op_take()).
+ */
+#include "reactor_priv.h"
+
+/* The pool's half is shared evenly, so that a drive that stands still for many leaves the rest. */
+static uint32_t behind_max(const struct reactor *reactor)
+{
+	uint32_t of_session = op_session_max(reactor) / 2;
+	uint32_t of_pool = reactor->ops.size / 2 / MAX(reactor->sessions_pool.used, 1u);
+
+	return MIN(of_session, of_pool);
+}
+
+bool behind_has_room(const struct session *session)
+{
+	return session->behind_count < behind_max(session->reactor);
+}
+
+void behind_wait(struct op *op)
+{
+	if (!list_is_empty(&op->wait_node))
+		return;
+	op->reactor->metrics.again_behind++;
+	op_wait_begin(op);
+	list_add_tail(&op->session->behind_waiters, &op->wait_node);
+}
+
+void behind_begin(struct op *op)
+{
+	if (op->is_behind || op->session == NULL)
+		return;
+	op->is_behind = true;
+	op->session->behind_count++;
+	ASSERT(op->session->behind_count <= op->session->op_count);
+}
+
+void behind_end(struct op *op)
+{
+	struct session *session = op->session;
+	struct op *next;
+
+	if (!op->is_behind || session == NULL)
+		return;
+	ASSERT(session->behind_count > 0);
+	op->is_behind = false;
+	session->behind_count--;
+	next = list_head(&session->behind_waiters, struct op, wait_node);
+	if (next != NULL && behind_has_room(session))
+		op_wake(next); /* it leaves the list with its answer */
+}
