@@ -345,6 +345,7 @@ struct ctxkv_stat {
 	uint64_t staging_size;
 	uint64_t staging_used; /* bytes of it taken just now */
 	char fallback[256];    /* why a session that could be faster is not, and what to do; "" */
+	uint64_t retries;      /* times that a block was sent again because a server had no room */
 };
 
 /* Sums over all servers; server is the first one's address. */

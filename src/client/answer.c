@@ -52,7 +52,7 @@ static void get_unstage(struct request *request, struct ctxkv_item *item, uint64
 }
 
 /* The server's word on a unit of a request. The request may end with it. */
-static void unit_finish(struct request *request, uint32_t unit, int status)
+static void unit_over(struct request *request, uint32_t unit)
 {
 	struct client_op *cop = request->cop;
 
@@ -63,7 +63,26 @@ static void unit_finish(struct request *request, uint32_t unit, int status)
 	request->open_count--;
 	if (request->open_count == 0)
 		request_end(request);
+}
+
+static void unit_finish(struct request *request, uint32_t unit, int status)
+{
+	struct client_op *cop = request->cop;
+
+	unit_over(request, unit);
 	op_unit_finish(cop, unit, status);
+}
+
+/* A unit that the server had no room for: true when it is sent again. */
+static bool unit_again(struct request *request, uint32_t unit, uint32_t position)
+{
+	const struct item_state *state = item_state(&request->cop->op->items[unit]);
+
+	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED | ITEM_BUSY)) != 0 ||
+	    !busy_again(request, position))
+		return false;
+	unit_over(request, unit);
+	return true;
 }
 
 static uint32_t item_crc(const struct ctxkv_item *item, uint64_t size)
@@ -129,7 +148,7 @@ static int get_result(struct request *request, uint32_t unit, const struct wire_
 	struct ctxkv_item *item = &request->cop->op->items[unit];
 	struct item_state *state = item_state(item);
 
-	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0)
+	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED | ITEM_BUSY)) != 0)
 		return -ERR_PROTOCOL;
 	if ((result->flags & WIRE_RESULT_PROGRESS) != 0) {
 		get_progress(request, item, result);
@@ -164,7 +183,7 @@ static int put_result(struct request *request, uint32_t unit, const struct wire_
 	struct ctxkv_item *item = &request->cop->op->items[unit];
 	struct item_state *state = item_state(item);
 
-	if ((state->flags & ITEM_DONE) != 0)
+	if ((state->flags & (ITEM_DONE | ITEM_BUSY)) != 0)
 		return -ERR_PROTOCOL;
 	if ((result->flags & WIRE_RESULT_EXISTED) != 0)
 		item->flags |= CTXKV_EXISTED;
@@ -205,6 +224,10 @@ static int unit_result(struct client *client, struct request *request,
 	if (result->item >= MAX(request->count, 1u))
 		return -ERR_PROTOCOL;
 	unit = op_unit_at(cop, request->first + result->item);
+	if (is_transfer(request) && result->status != -ERR_BUSY)
+		busy_passed(request->session);
+	else if (is_transfer(request) && unit_again(request, unit, request->first + result->item))
+		return 0;
 	switch (request->kind) {
 	case WIRE_GET:
 		return get_result(request, unit, result);

@@ -8,6 +8,7 @@
  *   request.c   parts of ops become requests on the wire: credit, slots, cancel
  *   frame.c     how many of them in a frame, and its bytes
  *   answer.c    what comes back: results, bitmaps, texts, and where data lands
+ *   busy.c      what the server had no room for is sent again
  *   lane.c      one connection: connect, hello, join; the transport's upcalls
  *   session.c   the lanes to one reactor together: first connect, reconnect, breaker
  *   door.c      a faster way to the same reactor, that WELCOME offered
@@ -97,6 +98,7 @@ enum item_flag {
 	ITEM_ANSWERED = 1u << 1, /* GET: the result is there; bytes may still be missing */
 	ITEM_CRC = 1u << 2,      /* GET: crc is to be compared */
 	ITEM_HELD = 1u << 3,     /* LEASE: it is held */
+	ITEM_BUSY = 1u << 4,     /* GET, PUT: the server had no room; it is to be sent again */
 };
 
 /* Lives in ctxkv_item.reserved while the op is in flight. */
@@ -169,6 +171,7 @@ struct part {
 	uint64_t lease; /* GET, RENEW: the session's id of it, or 0 */
 	uint32_t next;
 	uint32_t end;
+	bool is_again; /* only those that are BUSY */
 };
 
 /* Positions first … first + count - 1 of an op, or a text, on the wire. */
@@ -256,7 +259,7 @@ struct door {
 	char reason[CLIENT_REASON_SIZE]; /* the same, and what to do; "" */
 };
 
-enum waiting { WAITING_CONTROL = 0, WAITING_PUT, WAITING_COUNT };
+enum waiting { WAITING_AGAIN = 0, WAITING_CONTROL, WAITING_PUT, WAITING_COUNT };
 
 /* To one reactor of one server. */
 struct session {
@@ -286,6 +289,8 @@ struct session {
 	struct env_timer timer;
 	int last_error;
 	struct list waiting[WAITING_COUNT]; /* parts with units to send, in order of arrival */
+	struct env_timer busy_timer;        /* set: those of AGAIN wait for it */
+	uint64_t busy_pause_ns;             /* the last; 0: nothing was refused lately */
 	uint32_t spread_count;              /* while an op is spread: its units here */
 	uint32_t spread_at;
 };
@@ -533,6 +538,16 @@ static inline uint32_t op_unit_at(const struct client_op *cop, uint32_t position
 	return item_state(&cop->op->items[position])->unit;
 }
 
+/* Whether the unit at a position of a part is to be sent. */
+static inline bool part_has(const struct part *part, uint32_t position)
+{
+	uint32_t unit = op_unit_at(part->cop, position);
+
+	if (op_unit_is_done(part->cop, unit))
+		return false;
+	return !part->is_again || (item_state(&part->cop->op->items[unit])->flags & ITEM_BUSY) != 0;
+}
+
 /* op.c */
 void op_submit(struct client_op *cop, struct ctxkv_op *op);
 /* Give a unit its outcome. The last one makes the RESULT. */
@@ -553,6 +568,8 @@ void spread_ops(struct client *client);
 /* To every session that has got something to do. */
 void spread_pump(struct client *client);
 void part_free(struct part *part);
+/* The op's part for what that session had no room for; NULL: no part is free. */
+struct part *part_again(struct client_op *cop, struct session *session);
 /* The units of a part that were not sent get this outcome. */
 void part_lose(struct part *part, int status);
 void spread_init(struct client *client);
@@ -594,6 +611,15 @@ int answer_locate(struct client_lane *lane, enum wire_kind kind, uint64_t id, ui
 		  uint64_t offset, uint32_t size, struct iovec *iov, uint32_t iov_max);
 void answer_landed(struct client_lane *lane, enum wire_kind kind, uint64_t id, uint32_t item,
 		   uint64_t offset, uint32_t size);
+
+/* busy.c */
+/* The server had no room for the unit at that position: it is sent again. False: it is not. */
+bool busy_again(struct request *request, uint32_t position) MUST_USE;
+/* So many of a part, from the next on, were sent. */
+void busy_sent(const struct part *part, uint32_t count);
+/* The server had room for one. */
+void busy_passed(struct session *session);
+void busy_init(struct session *session);
 
 /* server_stat.c */
 void text_finish(struct client *client, struct client_text *text, int rc, const char *bytes,

@@ -204,7 +204,7 @@ static int add_transfers(struct frame *frame, const struct part *part)
 		struct ctxkv_item *item = &cop->op->items[unit];
 		int rc;
 
-		if (op_unit_is_done(cop, unit))
+		if (!part_has(part, at))
 			break;
 		rc = is_put ? add_put(frame, item) : add_get(frame, item);
 		if (rc < 0 && frame->count == 0)
@@ -260,8 +260,7 @@ static void fill_report(struct frame *frame, const struct ctxkv_op *op)
 /* The next open unit of the part. */
 static bool part_skip(struct part *part)
 {
-	while (part->next < part->end &&
-	       op_unit_is_done(part->cop, op_unit_at(part->cop, part->next)))
+	while (part->next < part->end && !part_has(part, part->next))
 		part->next++;
 	return part->next < part->end;
 }

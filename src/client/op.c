@@ -270,6 +270,15 @@ static void op_give_up_requests(struct client_op *cop)
 	cop->is_cancel_due = rc < 0 && cop->request_count > 0;
 }
 
+/* What the server had no room for until the deadline says so. */
+static int unit_failure(const struct client_op *cop, uint32_t unit, int status)
+{
+	bool is_busy =
+		cop->item_count > 0 && (item_state(&cop->op->items[unit])->flags & ITEM_BUSY) != 0;
+
+	return is_busy && status == -ERR_DEADLINE ? -ERR_BUSY : status;
+}
+
 void op_fail(struct client_op *cop, int status)
 {
 	ASSERT(status < 0);
@@ -280,7 +289,7 @@ void op_fail(struct client_op *cop, int status)
 		cop->op->status = status;
 	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
 		if (!op_unit_is_done(cop, unit))
-			unit_set(cop, unit, status);
+			unit_set(cop, unit, unit_failure(cop, unit, status));
 	}
 	op_result(cop);
 }

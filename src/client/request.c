@@ -11,7 +11,8 @@
  * cannot take all.
  *
  * Failure: no slot, credit or room in the lane: the part goes on waiting, nothing was taken;
- * answers, credit and writable() come back here. A send that fails otherwise is followed by the
+ * answers, credit and writable() come back here. What the server had no room for is sent again,
+ * before other puts (busy.c). A send that fails otherwise is followed by the
  * lane's closed().
  */
 #include <string.h>
@@ -312,6 +313,7 @@ static int part_send(struct part *part)
 	request->first = part->next;
 	request->count = frame.count;
 	request->open_count = MAX(frame.count, 1u);
+	busy_sent(part, frame.count);
 	list_add_tail(&cop->requests, &request->node);
 	cop->request_count++;
 	part->next += request->open_count;
@@ -385,8 +387,11 @@ void session_pump(struct session *session)
 		return;
 	pump_cancels(client);
 	pump_texts(session);
-	for (uint32_t i = 0; i < WAITING_COUNT; i++)
-		pump_waiting(&session->waiting[i]);
+	if (!session->busy_timer.is_set)
+		pump_waiting(&session->waiting[WAITING_AGAIN]);
+	pump_waiting(&session->waiting[WAITING_CONTROL]);
+	if (list_is_empty(&session->waiting[WAITING_AGAIN]))
+		pump_waiting(&session->waiting[WAITING_PUT]);
 }
 
 void session_pump_later(struct session *session)

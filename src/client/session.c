@@ -268,6 +268,8 @@ static void session_close(struct session *session)
 
 	session->asked_ns = 0;
 	session->silences = 0;
+	session->busy_pause_ns = 0;
+	client->env->ops->timer_clear(client->env, &session->busy_timer);
 	door_close(session);
 	for (uint32_t i = 0; i < WIRE_LANE_MAX; i++)
 		lane_close(&session->lanes[i]);
@@ -425,6 +427,7 @@ void session_init(struct session *session, struct client *client, uint32_t index
 		list_init(&session->waiting[i]);
 	for (uint16_t i = 0; i < WIRE_LANE_MAX; i++)
 		lane_init(&session->lanes[i], session, i);
+	busy_init(session);
 	lane_init(&session->door.lane, session, 0);
 	session->door.lane.is_door = true;
 	list_add_tail(&client->free_sessions, &session->node);

@@ -34,33 +34,39 @@ void part_free(struct part *part)
 		client->env->ops->defer(client->env, &client->pump_task);
 }
 
-static void part_add(struct client_op *cop, struct session *session, uint64_t lease, uint32_t first,
-		     uint32_t count)
+/* Without units. One is free. */
+static struct part *part_take(struct client_op *cop, struct session *session, enum waiting waiting)
 {
 	struct client *client = cop->client;
 	struct part *part = list_head(&client->free_parts, struct part, node);
-	enum waiting waiting = cop->op->opcode == CTXKV_OP_PUT ? WAITING_PUT : WAITING_CONTROL;
 
 	ASSERT(part != NULL);
-	ASSERT(count > 0);
 	list_del(&part->node);
 	client->free_part_count--;
-	*part = (struct part) {
-		.cop = cop,
-		.session = session,
-		.lease = lease,
-		.next = first,
-		.end = first + count,
-	};
+	*part = (struct part) { .cop = cop, .session = session };
 	list_init(&part->op_node);
 	list_add_tail(&session->waiting[waiting], &part->node);
 	list_add_tail(&cop->parts, &part->op_node);
+	return part;
+}
+
+static void part_add(struct client_op *cop, struct session *session, uint64_t lease, uint32_t first,
+		     uint32_t count)
+{
+	enum waiting waiting = cop->op->opcode == CTXKV_OP_PUT ? WAITING_PUT : WAITING_CONTROL;
+	struct part *part = part_take(cop, session, waiting);
+
+	ASSERT(count > 0);
+	part->lease = lease;
+	part->next = first;
+	part->end = first + count;
 	session_want(session);
 	session_pump_later(session);
 }
 
 void part_lose(struct part *part, int status)
 {
+	const struct part was = *part;
 	struct client_op *cop = part->cop;
 	uint32_t next = part->next;
 	uint32_t end = part->end;
@@ -69,9 +75,37 @@ void part_lose(struct part *part, int status)
 	for (; next < end && !cop->has_result; next++) {
 		uint32_t unit = op_unit_at(cop, next);
 
-		if (!op_unit_is_done(cop, unit))
+		if (part_has(&was, next))
 			op_unit_lose(cop, unit, status);
 	}
+}
+
+/* GET: the session's id of the op's lease. */
+static uint64_t get_lease(const struct client_op *cop, const struct session *session)
+{
+	const struct lease *lease = NULL;
+
+	if (cop->op->opcode == CTXKV_OP_GET)
+		lease = lease_find(cop->client, cop->op->lease);
+	return lease != NULL ? lease_id_at(lease, session) : 0;
+}
+
+struct part *part_again(struct client_op *cop, struct session *session)
+{
+	struct part *part;
+
+	list_for_each (node, &cop->parts) {
+		part = list_entry(node, struct part, op_node);
+		if (part->is_again && part->session == session)
+			return part;
+	}
+	if (cop->client->free_part_count == 0)
+		return NULL;
+	part = part_take(cop, session, WAITING_AGAIN);
+	part->is_again = true;
+	part->lease = get_lease(cop, session);
+	part->next = cop->unit_count;
+	return part;
 }
 
 /* --- by item --- */
@@ -219,16 +253,11 @@ static void order_items(struct client_op *cop, struct groups *groups)
 
 static void place_items(struct client_op *cop, struct groups *groups)
 {
-	struct client *client = cop->client;
-	const struct lease *lease = NULL;
-
-	if (cop->op->opcode == CTXKV_OP_GET)
-		lease = lease_find(client, cop->op->lease);
 	order_items(cop, groups);
 	for (uint32_t i = 0; i < groups->count; i++) {
 		struct session *session = groups->sessions[i];
 
-		part_add(cop, session, lease != NULL ? lease_id_at(lease, session) : 0,
+		part_add(cop, session, get_lease(cop, session),
 			 session->spread_at - session->spread_count, session->spread_count);
 	}
 }

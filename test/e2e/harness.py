@@ -203,7 +203,7 @@ class Stat(ctypes.Structure):
                 ("breaker_opens", ctypes.c_uint64), ("corrupt", ctypes.c_uint64),
                 ("last_error", ctypes.c_int64), ("fallbacks", ctypes.c_uint64),
                 ("staging_size", ctypes.c_uint64), ("staging_used", ctypes.c_uint64),
-                ("fallback", ctypes.c_char * 256)]
+                ("fallback", ctypes.c_char * 256), ("retries", ctypes.c_uint64)]
 
 
 class RegionInfo(ctypes.Structure):

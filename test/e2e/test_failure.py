@@ -67,6 +67,16 @@ def test_a_restarted_server_is_found_again(server):
             time.sleep(0.05)
 
 
+def test_what_there_was_no_room_for_at_first_is_put_and_got_all_the_same(server):
+    server.start("--operations-max", 64)
+    blocks = {key_of("room", i): block_of(key_of("room", i), 4096) for i in range(1000)}
+    with Client(server.url()) as client:
+        assert [result[0] for result in client.put(blocks)] == [0] * len(blocks)
+        assert client.get(list(blocks), 4096) == list(blocks.values())
+        assert client.stat().retries > 0
+    assert server.counter("ctxkv_busy_items_total") > 0
+
+
 def _put_for_ever(url, ready):
     with Client(url) as client:
         for i in range(100_000):

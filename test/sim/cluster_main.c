@@ -124,7 +124,7 @@ static void choose_server(struct cluster *cluster)
 	opts->lane_max = (uint32_t)rng_range(rng, 1, 4);
 	opts->request_max = (uint32_t)rng_log(rng, 2, 64);
 	opts->move_max = (uint32_t)rng_log(rng, 1, 64);
-	opts->operation_max = (uint32_t)rng_log(rng, CLIENT_MAX * OP_ITEM_MAX, 256);
+	opts->operation_max = (uint32_t)rng_log(rng, 4, 256); /* fewer than are asked for */
 	opts->pending_max = 16;
 	opts->lease_max = (uint32_t)rng_log(rng, 4, 64);
 	opts->lease_block_max = (uint32_t)rng_log(rng, 4, 256);
@@ -435,7 +435,8 @@ static void calm_ask(struct cluster *cluster)
 				(uint32_t)rng_below(&cluster->sim->rng, cluster->model.ident_count);
 
 			user_ask(&cluster->users[i], CTXKV_OP_PUT, ident);
-			finish_ops(cluster);
+			if (rng_chance(&cluster->sim->rng, 5000))
+				finish_ops(cluster);
 			user_ask(&cluster->users[i], CTXKV_OP_GET, ident);
 		}
 		finish_ops(cluster);

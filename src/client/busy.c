@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Items that a server had no room for (-ERR_BUSY) are sent again, until the deadline of their op.
+ *
+ * Such an item was not begun: nothing of it is under way, and its request is rid of it. It waits in
+ * a part that is its op's for what is to be sent AGAIN to that session, for a pause that is the
+ * session's: short after a round of answers without a refusal, twice as long after each that began
+ * with one. New puts wait behind it; probes and gets do not.
+ *
+ * Only gets and puts. A drop is refused for what lasts (the table of dropped namespaces is full),
+ * or goes to all reactors, where to ask again is the caller's.
+ *
+ * Failure: no part is free, or the deadline comes first: the outcome is what the server said,
+ * -ERR_BUSY.
+ */
+#include "client_priv.h"
+
+#define PAUSE_MIN NS_PER_MS
+#define PAUSE_MAX (64 * NS_PER_MS)
+
+static void busy_timer(struct env_timer *timer)
+{
+	struct session *session = CONTAINER_OF(timer, struct session, busy_timer);
+
+	CHECK_OBJ(session, SESSION_MAGIC);
+	session_pump_later(session);
+}
+
+/* Clients that were refused together do not come back together. */
+static void busy_pause(struct session *session)
+{
+	struct client *client = session->client;
+	struct env *env = client->env;
+	uint64_t pause_ns = MAX(PAUSE_MIN, MIN(2 * session->busy_pause_ns, PAUSE_MAX));
+
+	if (session->busy_timer.is_set)
+		return;
+	session->busy_pause_ns = pause_ns;
+	env->ops->timer_set(env, &session->busy_timer,
+			    env_now_ns(env) + pause_ns / 2 + client_chance(client) % pause_ns);
+}
+
+bool busy_again(struct request *request, uint32_t position)
+{
+	struct session *session = request->session;
+	struct client_op *cop = request->cop;
+	struct part *part = part_again(cop, session);
+
+	if (part == NULL)
+		return false;
+	part->next = MIN(part->next, position);
+	part->end = MAX(part->end, position + 1);
+	item_state(&cop->op->items[op_unit_at(cop, position)])->flags |= ITEM_BUSY;
+	cop->has_answer = true;
+	cop->op->status = 0;
+	cop->client->stat.retries++;
+	busy_pause(session);
+	return true;
+}
+
+void busy_sent(const struct part *part, uint32_t count)
+{
+	const struct client_op *cop = part->cop;
+
+	for (uint32_t at = part->next; part->is_again && at < part->next + count; at++)
+		item_state(&cop->op->items[op_unit_at(cop, at)])->flags &= (uint16_t)~ITEM_BUSY;
+}
+
+void busy_passed(struct session *session)
+{
+	if (!session->busy_timer.is_set)
+		session->busy_pause_ns = 0;
+}
+
+void busy_init(struct session *session)
+{
+	session->busy_timer.fire = busy_timer;
+}
