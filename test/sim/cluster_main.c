@@ -258,8 +258,16 @@ static void disk_trouble(struct cluster *cluster, struct server *server)
 	struct rng *rng = &cluster->sim->rng;
 	struct sim_disk *disk = server->parts[rng_below(rng, cluster->reactor_count)].disk;
 
-	if (!cluster->is_memory && !disk->is_dead && server->is_up)
+	if (cluster->is_memory || disk->is_dead || !server->is_up)
+		return;
+	if (rng_chance(rng, 5000)) {
 		disk->dies_in = rng_log(rng, 1, 50);
+		return;
+	}
+	disk->slow_until_ns = cluster->sim->now_ns + rng_log(rng, 100 * NS_PER_MS, 20 * NS_PER_S);
+	disk->slow_rate = rng_log(rng, 64 * KiB, 16 * MiB);
+	sim_note(cluster->sim, "disk %s is slow, %" PRIu64 " bytes a second, until %.6f",
+		 disk->path, disk->slow_rate, (double)disk->slow_until_ns / 1e9);
 }
 
 static void trouble(struct cluster *cluster)

@@ -19,6 +19,7 @@
 
 #define SECTOR_SIZE      512u
 #define SECTORS_PER_PAGE (PAGE_SIZE / SECTOR_SIZE)
+#define SLOW_MAX_NS      (5 * NS_PER_S) /* of a command, whatever stands before it */
 
 struct sim_page {
 	uint8_t *stable; /* NULL: zeros */
@@ -505,6 +506,20 @@ static void check_io(const struct env_io *io)
 	ASSERT(sum > 0);
 }
 
+/* A slow one takes its commands one behind the other. */
+static uint64_t slow_delay(struct sim_disk *disk, const struct env_io *io)
+{
+	uint64_t now_ns = disk->sim->now_ns;
+	uint64_t time_ns;
+
+	if (!disk->sim->has_faults || now_ns >= disk->slow_until_ns)
+		return 0;
+	time_ns = MAX(io->size, PAGE_SIZE) * NS_PER_S / disk->slow_rate;
+	disk->slow_free_ns = MAX(disk->slow_free_ns, now_ns) + time_ns;
+	disk->slow_free_ns = MIN(disk->slow_free_ns, now_ns + SLOW_MAX_NS);
+	return disk->slow_free_ns - now_ns;
+}
+
 static uint64_t io_delay(const struct sim_disk *disk)
 {
 	return rng_log(&disk->sim->rng, NS_PER_US,
@@ -532,5 +547,6 @@ void sim_blk_submit(struct env *env, struct env_io *io)
 		list_add_tail(&disk->inflight, &sim_io->node);
 		(void)disk_tick(disk); /* when it dies now, this one is torn with the others */
 	}
-	sim_env_schedule(sim_env_of(env), &sim_io->event, io_delay(disk), io_end);
+	sim_env_schedule(sim_env_of(env), &sim_io->event, io_delay(disk) + slow_delay(disk, io),
+			 io_end);
 }

@@ -13,7 +13,8 @@
  *   power loss    every 512-byte sector not yet flushed is kept or lost by itself; so are writes
  *                 in flight. kill -9: completed writes stay, those in flight whole, in part or not.
  *                 At any event, and at any I/O of a recovery, too (sim_disk.dies_in).
- *   disk          I/O ends out of order after any delay; EIO; discarded pages hold anything.
+ *   disk          I/O ends out of order after any delay; EIO; discarded pages hold anything. One
+ *                 disk is slow for a while beside others that are not.
  *   media         (only runs with verify) lost, misdirected and rotten writes, stale reads. Blocks
  *                 may be lost then, and dropped ones come back: a lost write of a tombstone or of
  *                 the drop table cannot be seen. Bytes that come back are still one version's.
@@ -158,8 +159,11 @@ struct sim_disk {
 	uint64_t page_count;
 	uint32_t *dirty; /* pages with unflushed content */
 	uint32_t dirty_count;
-	struct list inflight; /* struct sim_io */
-	uint64_t epoch;       /* of flushes */
+	struct list inflight;   /* struct sim_io */
+	uint64_t epoch;         /* of flushes */
+	uint64_t slow_until_ns; /* it is slow: so many bytes a second */
+	uint64_t slow_rate;
+	uint64_t slow_free_ns; /* it has done what it was given */
 	struct env_blk *opener;
 	struct sim_disk_faults faults;
 	uint64_t io_count;
