@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figure of one slow medium among two: what reads of the other take.
+"""The figure of one slow medium among two: what reads of the other take, and that puts wait for it.
 
 Both media are loop devices over files in memory. The I/O of the server's control group to one of them is
 bounded by the kernel (blkio.throttle of cgroup v1, io.max of v2), which is what a throttled cloud drive
@@ -22,6 +22,7 @@ SLOW = 32 << 20  # bytes a second
 MEDIUM = 768 << 20
 SET = "512MiB"
 SETTLE = 1.0  # seconds until the slow medium's reader has many in flight
+PUTS = 30000  # blocks of 16 KiB, half of them to the slow medium: many times what may be under way
 
 
 class Missing(Exception):
@@ -48,8 +49,8 @@ def loop_device(path, size):
 
 
 @contextlib.contextmanager
-def slow_group(device):
-    """A group whose reads of the device are bounded; empty again at the end."""
+def slow_group(device, kind="read"):
+    """A group whose reads of the device, or writes to it, are bounded; empty again at the end."""
     number = os.stat(device).st_rdev
     name = f"{os.major(number)}:{os.minor(number)}"
     is_v1 = (GROUPS / "blkio").is_dir()
@@ -60,8 +61,8 @@ def slow_group(device):
         group.mkdir()
     except OSError as error:
         raise Missing(f"a control group that bounds I/O: {error}") from error
-    file, text = (("blkio.throttle.read_bps_device", f"{name} {SLOW}") if is_v1
-                  else ("io.max", f"{name} rbps={SLOW}"))
+    file, text = ((f"blkio.throttle.{kind}_bps_device", f"{name} {SLOW}") if is_v1
+                  else ("io.max", f"{name} {kind[0]}bps={SLOW}"))
     try:
         try:
             (group / file).write_text(text, encoding="ascii")
@@ -70,6 +71,17 @@ def slow_group(device):
         yield group / "cgroup.procs"
     finally:
         group.rmdir()
+
+
+@contextlib.contextmanager
+def slowed(run, server, kind="read"):
+    """The server's I/O of that kind to the slow medium is bounded."""
+    with slow_group(run.slow_device, kind) as procs:
+        procs.write_text(str(server.process.pid), encoding="ascii")
+        try:
+            yield
+        finally:
+            (procs.parent.parent / "cgroup.procs").write_text(str(server.process.pid), encoding="ascii")
 
 
 @contextlib.contextmanager
@@ -93,20 +105,25 @@ def alone_and_beside(run, server, transport, keys):
     words = ("--ops", "get", "--sizes", "2MiB", "--keys", str(keys), "--no-floors", "--random")
     gets = {"alone": [], "beside": []}
     bench_rows(run, server, *words, transport=transport, working_set=SET, rounds=1, duration="1s")  # puts them
-    with slow_group(run.slow_device) as procs:
-        procs.write_text(str(server.process.pid), encoding="ascii")
-        try:
-            for turn in range(run.rounds):
-                for side in ("alone", "beside") if turn % 2 == 0 else ("beside", "alone"):
-                    with (reader_of(run, server, transport, words) if side == "beside"
-                          else contextlib.nullcontext()) as reader:
-                        gets[side] += bench_rows(run, server, *words, "--shard", 1, "--rate", 200,
-                                                 transport=transport, working_set=SET, rounds=1, duration="1s")
-                        if reader is not None and reader.poll() is not None:
-                            raise ValueError(f"the reader of the slow medium ended: {reader.returncode}")
-        finally:
-            (procs.parent.parent / "cgroup.procs").write_text(str(server.process.pid), encoding="ascii")
+    with slowed(run, server):
+        for turn in range(run.rounds):
+            for side in ("alone", "beside") if turn % 2 == 0 else ("beside", "alone"):
+                with (reader_of(run, server, transport, words) if side == "beside"
+                      else contextlib.nullcontext()) as reader:
+                    gets[side] += bench_rows(run, server, *words, "--shard", 1, "--rate", 200,
+                                             transport=transport, working_set=SET, rounds=1, duration="1s")
+                    if reader is not None and reader.poll() is not None:
+                        raise ValueError(f"the reader of the slow medium ended: {reader.returncode}")
     return gets
+
+
+def puts_row(run, server, transport):
+    """As many puts as the slow medium takes in seconds: all wait, none fails."""
+    with slowed(run, server, "write"):
+        row, = bench_rows(run, server, "--ops", "fill", "--sizes", "16KiB", "--fill", PUTS, "--batch", 256,
+                          "--no-floors", transport=transport, working_set="256MiB", rounds=1)
+    return (f"| {transport} | {PUTS:,} | {PUTS * 16384 / row['bytes_per_s']:.1f} s | {row['p50_ns'] / 1e6:.2f} ms | "
+            f"{row['p99_ns'] / 1e6:.2f} ms | {row['failures']:,} | {verdict(row['failures'] == 0)} |")
 
 
 def slow_row(gets, transport):
@@ -140,8 +157,19 @@ def figure_slow(run):
                             ["--shm-dir", run.folder / "shm", "--buffers", "64MiB", "--verify", "none"])
             server.start()
             stack.callback(server.end)
-            for keys, transport in enumerate(run.transport[:1] if run.is_quick else run.transport, 1):
+            transports = run.transport[:1] if run.is_quick else run.transport
+            for keys, transport in enumerate(transports, 1):
                 yield slow_row(alone_and_beside(run, server, transport, keys), transport)
+            server.end()
+            # Fewer blocks under way than a segment holds, and fewer than there are buffers for.
+            server.options = ["--shm-dir", run.folder / "shm", "--operations-max", "512"]
+            server.start()
+            yield ("\nPuts of 16 KiB to both, 256 in flight, while writes to the second are bounded to "
+                   f"{gib(SLOW)} GiB/s: they wait, and none fails.\n")
+            yield "| over | puts | took | p50 | p99 | failed | |"
+            yield "| --- | --- | --- | --- | --- | --- | --- |"
+            for transport in transports:
+                yield puts_row(run, server, transport)
     except Missing as error:
         yield f"| not measured: {error} | | | | | | |"
 
