@@ -147,8 +147,11 @@ static void hash128_of_64_is_hash128(void **state)
 		uint64_t seed = i % 3 * UINT64_C(0x9e3779b97f4a7c15);
 		struct hash128 hash = hash128(bytes, sizeof(bytes), seed);
 		struct hash128 same = hash128_of_64(bytes, seed);
+		struct hash128_head head = hash128_head_of_32(bytes, seed);
+		struct hash128 joined = hash128_of_tail(&head, bytes + 32);
 
 		assert_true(hash.lo == same.lo && hash.hi == same.hi);
+		assert_true(hash.lo == joined.lo && hash.hi == joined.hi);
 		bytes[i / 8] ^= (uint8_t)(1u << i % 8);
 	}
 }
