@@ -34,51 +34,74 @@ void reactor_count_miss(struct reactor *reactor, struct saving_row *saving,
 	count_misses(reactor, saving, was_here, !was_here);
 }
 
-/* What is looked up together: the index is larger than what is near, and each wait for it the
- * larger part of a lookup. */
+/* The keys of a request, those of one shard together. */
 struct probe {
-	struct store_id id; /* with the key of the one that is looked at */
-	struct shard_look looks[SHARD_LOOK_MAX];
-	uint32_t at[SHARD_LOOK_MAX]; /* of keys */
-	uint32_t count;
+	struct store_id id; /* without a key */
+	struct saving_row *saving;
+	const uint8_t *keys[WIRE_ITEM_MAX];
+	uint16_t at[WIRE_ITEM_MAX];    /* where each stands in the request */
+	uint16_t ends[WIRE_SHARD_MAX]; /* of a shard's */
+	uint8_t shards[WIRE_ITEM_MAX]; /* by place in the request */
+	uint8_t here[WIRE_ITEM_MAX / 8];
 };
 
-static void probe_start(struct probe *probe, struct reactor *reactor, const struct wire_key *keys,
-			uint32_t from, uint32_t to)
-{
-	probe->count = 0;
-	for (uint32_t i = from; i < to; i++) {
-		const struct shard_slot *slot = reactor_slot(reactor, &keys[i]);
-
-		if (!slot_is_open(slot))
-			continue;
-		memcpy(probe->id.key, keys[i].bytes, sizeof(probe->id.key));
-		shard_look_start(slot->shard, &probe->id, &probe->looks[probe->count]);
-		probe->at[probe->count++] = i;
-	}
-	for (uint32_t i = 0; i < probe->count; i++)
-		shard_look_fetch(&probe->looks[i]);
-}
-
-static void probe_finish(struct probe *probe, struct request *request, struct saving_row *saving,
-			 const struct wire_key *keys)
+static void probe_shard(const struct probe *probe, struct request *request, uint32_t from,
+			uint32_t to, const struct shard_slot *slot, uint8_t *here_out)
 {
 	struct reactor *reactor = request->session->reactor;
-	uint32_t counts[] = {
-		[SHARD_LOOK_MISS] = 0, [SHARD_LOOK_FORGOTTEN] = 0, [SHARD_LOOK_HERE] = 0
-	};
+	struct shard_found found;
 
-	for (uint32_t i = 0; i < probe->count; i++) {
-		uint32_t at = probe->at[i];
-		enum shard_looked looked;
+	if (from == to || !slot_is_open(slot))
+		return;
+	shard_find_many(slot->shard, &probe->id, probe->keys + from, to - from, here_out, &found);
+	reactor->metrics.probe_found += found.here;
+	count_misses(reactor, probe->saving, found.forgotten, found.missing);
+}
 
-		memcpy(probe->id.key, keys[at].bytes, sizeof(probe->id.key));
-		looked = shard_look_finish(&probe->looks[i], &probe->id);
-		counts[looked]++;
-		request->bits[at / 8] |= (uint8_t)((looked == SHARD_LOOK_HERE) << at % 8);
+static void probe_sort(struct probe *probe, const struct wire_key *keys, uint32_t count,
+		       uint32_t shard_count)
+{
+	uint16_t at = 0;
+
+	memset(probe->ends, 0, shard_count * sizeof(probe->ends[0]));
+	for (uint32_t i = 0; i < count; i++) {
+		probe->shards[i] = (uint8_t)place_shard(&keys[i], shard_count);
+		probe->ends[probe->shards[i]]++;
 	}
-	reactor->metrics.probe_found += counts[SHARD_LOOK_HERE];
-	count_misses(reactor, saving, counts[SHARD_LOOK_FORGOTTEN], counts[SHARD_LOOK_MISS]);
+	for (uint32_t shard = 0; shard < shard_count; shard++) {
+		uint16_t of_shard = probe->ends[shard];
+
+		probe->ends[shard] = at;
+		at += of_shard;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		uint16_t next = probe->ends[probe->shards[i]]++;
+
+		probe->keys[next] = keys[i].bytes;
+		probe->at[next] = (uint16_t)i;
+	}
+}
+
+static void probe_sorted(struct probe *probe, struct request *request, const struct wire_key *keys,
+			 uint32_t count, uint32_t shard_count)
+{
+	const struct reactor *reactor = request->session->reactor;
+	uint32_t from = 0;
+
+	probe_sort(probe, keys, count, shard_count);
+	for (uint32_t shard = 0; shard < shard_count; from = probe->ends[shard++]) {
+		uint32_t here_count = probe->ends[shard] - from;
+
+		memset(probe->here, 0, (here_count + 7) / 8);
+		probe_shard(probe, request, from, probe->ends[shard], reactor->slot_of[shard],
+			    probe->here);
+		for (uint32_t i = 0; i < here_count; i++) {
+			uint32_t at = probe->at[from + i];
+			uint32_t is_here = probe->here[i / 8] >> i % 8 & 1u;
+
+			request->bits[at / 8] |= (uint8_t)(is_here << at % 8);
+		}
+	}
 }
 
 static void lookup_probe(struct request *request, const struct wire_header *header,
@@ -86,14 +109,18 @@ static void lookup_probe(struct request *request, const struct wire_header *head
 {
 	const struct wire_key *keys = wire_items(header, body);
 	struct reactor *reactor = request->session->reactor;
-	struct saving_row *saving = request_saving(request);
-	struct probe probe;
+	uint32_t shard_count = reactor->opts.table_count;
+	struct probe probe; /* the keys are written before they are read */
 
 	memcpy(probe.id.domain, request->domain, sizeof(probe.id.domain));
 	memcpy(probe.id.ns, request->ns, sizeof(probe.id.ns));
-	for (uint32_t i = 0; i < header->count; i += SHARD_LOOK_MAX) {
-		probe_start(&probe, reactor, keys, i, MIN(i + SHARD_LOOK_MAX, header->count));
-		probe_finish(&probe, request, saving, keys);
+	probe.saving = request_saving(request);
+	if (shard_count == 1) {
+		for (uint32_t i = 0; i < header->count; i++)
+			probe.keys[i] = keys[i].bytes;
+		probe_shard(&probe, request, 0, header->count, reactor->slot_of[0], request->bits);
+	} else {
+		probe_sorted(&probe, request, keys, header->count, shard_count);
 	}
 	reactor->metrics.probe_keys += header->count;
 }

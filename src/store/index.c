@@ -2,8 +2,10 @@
 /*
  * A cuckoo table of buckets. A bucket is a word of nine 7-bit tags and nine packed entries. The
  * words of all buckets stand together (1 MiB for 1 M entries: near the CPU, where the entries are
- * not), the entries apart. The two halves of a hash choose its two buckets (multiply and shift, so
- * that any number of buckets will do), the low bits of one half its tag; tag 0 is an empty slot.
+ * not), the entries apart, and of these what a look wants to see (32 bytes, never in two lines of
+ * the cache) apart from the rest. The two halves of a hash choose its two buckets (multiply and
+ * shift, so that any number of buckets will do), the low bits of one half its tag; tag 0 is an
+ * empty slot.
  *
  * Find       Compares the nine tags of a bucket at once and looks only at entries whose tag
  *            agrees: usually two words of tags and one entry; none where there is none.
@@ -31,15 +33,24 @@
 #define TAG_LANES    UINT64_C(0x0102040810204081) /* 1 in each of nine 7-bit lanes */
 #define WALK_MAX     192u                         /* nodes: two roots and most of three levels */
 
+#define LAST_LANE    (UINT64_C(1) << (BUCKET_SLOTS * TAG_BITS - 1))
+#define LINE_SIZE    64u
+
 /* Fill that inserts reach: BUCKET_SLOTS * 9 / 10 entries a bucket. */
 #define FILL_NUM 9u
 #define FILL_DEN 10u
 
+/* What tells an entry from others and whether it counts. */
 struct packed {
 	uint64_t hash_lo;
 	uint64_t hash_hi;
 	uint64_t sequence_flags; /* 48, 16 */
 	uint64_t where;          /* segment 24, page 20, hits 8, leases 12 */
+};
+_Static_assert(sizeof(struct packed) == 32, "half a line of the cache");
+
+/* The rest of it. */
+struct packed_more {
 	uint32_t expiry_s;
 	uint32_t size;
 	uint32_t crc;
@@ -49,14 +60,13 @@ struct packed {
 	uint16_t ns;
 	uint16_t depth;
 };
-_Static_assert(sizeof(struct packed) == 56, "nine and the tags are a bucket");
-/* What a look needs of it: the less, the fewer of them are in two lines of the cache. */
-#define PACKED_BRIEF (offsetof(struct packed, expiry_s) + sizeof(uint32_t))
+#define PACKED_SIZE (sizeof(struct packed) + sizeof(struct packed_more))
+_Static_assert(PACKED_SIZE == 56, "nine and the tags are a bucket");
 
 struct bucket {
 	uint64_t tags; /* lane i: of slot i */
 };
-#define BUCKET_SIZE (sizeof(struct bucket) + BUCKET_SLOTS * sizeof(struct packed))
+#define BUCKET_SIZE (sizeof(struct bucket) + BUCKET_SLOTS * PACKED_SIZE)
 _Static_assert(BUCKET_SIZE == 512, "at a fill of 0.9, 64 bytes a block");
 _Static_assert(BUCKET_SLOTS *TAG_BITS < 64, "all tags in a word");
 
@@ -66,9 +76,13 @@ struct index {
 	const struct index_segments *segments;
 	struct bucket *buckets;
 	struct packed *slots; /* BUCKET_SLOTS of each bucket */
+	struct packed_more *more;
 	uint64_t bucket_count;
 	uint64_t used; /* slots that are not empty */
 };
+
+/* An entry of nobody. */
+static const struct packed packed_nothing;
 
 /* A bucket on the way of an insert. */
 struct node {
@@ -83,9 +97,19 @@ struct place {
 	uint32_t slot;
 };
 
+static uint64_t number_of(const struct index *index, const struct bucket *bucket, uint32_t slot)
+{
+	return (uint64_t)(bucket - index->buckets) * BUCKET_SLOTS + slot;
+}
+
 static struct packed *slot_at(const struct index *index, const struct bucket *bucket, uint32_t slot)
 {
-	return &index->slots[(uint64_t)(bucket - index->buckets) * BUCKET_SLOTS + slot];
+	return &index->slots[number_of(index, bucket, slot)];
+}
+
+static struct packed_more *more_at(const struct index *index, const struct packed *packed)
+{
+	return &index->more[packed - index->slots];
 }
 
 static uint64_t bucket_count_of(uint64_t entry_count)
@@ -159,16 +183,25 @@ static uint32_t empty_count(const struct bucket *bucket)
 
 static struct packed pack(const struct index_entry *entry)
 {
+	uint32_t flags = entry->flags | (entry->expiry_s != 0 ? INDEX_EXPIRES : 0u);
+
 	ASSERT(entry->sequence < UINT64_C(1) << 48);
 	ASSERT(entry->segment < 1u << 24);
 	ASSERT(entry->page < 1u << 20);
 	ASSERT(entry->leases < 1u << 12);
+	ASSERT((entry->flags & INDEX_EXPIRES) == 0);
 	return (struct packed) {
 		.hash_lo = entry->hash.lo,
 		.hash_hi = entry->hash.hi,
-		.sequence_flags = entry->sequence | (uint64_t)entry->flags << 48,
+		.sequence_flags = entry->sequence | (uint64_t)flags << 48,
 		.where = entry->segment | (uint64_t)entry->page << 24 |
 			 (uint64_t)entry->hits << 44 | (uint64_t)entry->leases << 52,
+	};
+}
+
+static struct packed_more pack_more(const struct index_entry *entry)
+{
+	return (struct packed_more) {
 		.size = entry->size,
 		.crc = entry->crc,
 		.chain = entry->chain,
@@ -190,34 +223,42 @@ static uint32_t packed_segment(const struct packed *packed)
 	return (uint32_t)(packed->where & ((1u << 24) - 1));
 }
 
-static struct index_entry unpack(const struct packed *packed)
+static struct index_entry unpack(const struct index *index, const struct packed *packed)
 {
+	const struct packed_more *more = more_at(index, packed);
+
 	return (struct index_entry) {
 		.hash = { .lo = packed->hash_lo, .hi = packed->hash_hi },
 		.sequence = packed_sequence(packed),
 		.segment = packed_segment(packed),
 		.page = (uint32_t)(packed->where >> 24 & ((1u << 20) - 1)),
-		.size = packed->size,
-		.crc = packed->crc,
-		.chain = packed->chain,
-		.expiry_s = packed->expiry_s,
-		.domain = packed->domain,
-		.payer = packed->payer,
-		.ns = packed->ns,
-		.depth = packed->depth,
-		.flags = (uint16_t)(packed->sequence_flags >> 48),
+		.size = more->size,
+		.crc = more->crc,
+		.chain = more->chain,
+		.expiry_s = more->expiry_s,
+		.domain = more->domain,
+		.payer = more->payer,
+		.ns = more->ns,
+		.depth = more->depth,
+		.flags = (uint16_t)(packed->sequence_flags >> 48) & (uint16_t)~INDEX_EXPIRES,
 		.hits = (uint8_t)(packed->where >> 44),
 		.leases = (uint16_t)(packed->where >> 52),
 	};
 }
 
+static bool has_flag(const struct packed *packed, enum index_flag flag)
+{
+	return (packed->sequence_flags >> 48 & flag) != 0;
+}
+
+/* Without a branch: of many that are looked at, some are stale. */
 static bool is_live(const struct index *index, const struct packed *packed)
 {
 	uint32_t segment = packed_segment(packed);
 
 	ASSERT(segment < index->segments->count);
-	return (packed->sequence_flags & (uint64_t)INDEX_FORGOTTEN << 48) == 0 &&
-	       packed_sequence(packed) >= index->segments->first_sequence[segment];
+	return !has_flag(packed, INDEX_FORGOTTEN) &
+	       (packed_sequence(packed) >= index->segments->first_sequence[segment]);
 }
 
 static bool is_at(const struct index *index, struct place place, const struct hash128 *hash)
@@ -262,9 +303,13 @@ static struct packed *find_live(const struct index *index, const struct hash128 
 	return is_live(index, packed) ? packed : NULL;
 }
 
-static void place_set(struct index *index, struct place place, const struct packed *packed)
+static void place_set(struct index *index, struct place place, const struct packed *packed,
+		      const struct packed_more *more)
 {
-	*slot_at(index, place.bucket, place.slot) = *packed;
+	struct packed *slot = slot_at(index, place.bucket, place.slot);
+
+	*slot = *packed;
+	*more_at(index, slot) = *more;
 	tag_set(place.bucket, place.slot, tag_of(packed->hash_lo));
 }
 
@@ -330,7 +375,7 @@ static struct place walk_move(struct index *index, const struct node *nodes, uin
 
 		buckets_of(index, packed->hash_lo, packed->hash_hi, both);
 		ASSERT(both[0] == nodes[node].bucket || both[1] == nodes[node].bucket);
-		place_set(index, to, packed);
+		place_set(index, to, packed, more_at(index, packed));
 		to = from;
 		node = parent;
 	}
@@ -375,9 +420,27 @@ struct hash128 index_hash(uint64_t seed, const struct store_id *id)
 	return hash128_of_64(id, seed);
 }
 
+struct hash128_head index_hash_head(uint64_t seed, const struct store_id *id)
+{
+	_Static_assert(offsetof(struct store_id, key) == 32, "domain and namespace, then the key");
+	_Static_assert(sizeof(id->key) == 32, "the other half");
+	return hash128_head_of_32(id, seed);
+}
+
+/* The words of tags, and where entries begin: a line of the cache. */
+static uint64_t words_size(uint64_t bucket_count)
+{
+	return round_up(bucket_count * sizeof(struct bucket), LINE_SIZE);
+}
+
+static uint64_t table_size(uint64_t bucket_count)
+{
+	return words_size(bucket_count) + bucket_count * BUCKET_SLOTS * PACKED_SIZE;
+}
+
 uint64_t index_size(uint64_t entry_count)
 {
-	return sizeof(struct index) + bucket_count_of(entry_count) * BUCKET_SIZE;
+	return sizeof(struct index) + table_size(bucket_count_of(entry_count));
 }
 
 int index_create(struct env *env, uint64_t entry_count, const struct index_segments *segments,
@@ -396,10 +459,11 @@ int index_create(struct env *env, uint64_t entry_count, const struct index_segme
 				  .segments = segments,
 				  .bucket_count = bucket_count_of(entry_count) };
 
-	index->buckets = env->ops->map(env, index->bucket_count * BUCKET_SIZE);
+	index->buckets = env->ops->map(env, table_size(index->bucket_count));
 	if (index->buckets == NULL)
 		goto err_free_index;
-	index->slots = (void *)(index->buckets + index->bucket_count);
+	index->slots = (void *)((char *)index->buckets + words_size(index->bucket_count));
+	index->more = (void *)(index->slots + index->bucket_count * BUCKET_SLOTS);
 	for (uint64_t i = 0; i < index->bucket_count; i++)
 		index->buckets[i].tags = 0;
 
@@ -426,7 +490,7 @@ void index_destroy(struct index **index)
 		return;
 	CHECK_OBJ(dead, INDEX_MAGIC);
 	env = dead->env;
-	env->ops->unmap(env, dead->buckets, dead->bucket_count * BUCKET_SIZE);
+	env->ops->unmap(env, dead->buckets, table_size(dead->bucket_count));
 	dead->magic = 0;
 	env->ops->free(env, dead);
 	*index = NULL;
@@ -441,7 +505,7 @@ bool index_find(const struct index *index, const struct hash128 *hash,
 	packed = find_live(index, hash);
 	if (packed == NULL)
 		return false;
-	*entry_out = unpack(packed);
+	*entry_out = unpack(index, packed);
 	return true;
 }
 
@@ -456,59 +520,117 @@ enum index_looked index_look(const struct index *index, const struct hash128 *ha
 	if (place.bucket == NULL)
 		return INDEX_NOTHING;
 	packed = slot_at(index, place.bucket, place.slot);
-	*entry_out = unpack(packed);
+	*entry_out = unpack(index, packed);
 	return is_live(index, packed) ? INDEX_LIVE : INDEX_STALE;
 }
 
-void index_look_start(const struct index *index, uint64_t seed, const struct store_id *id,
-		      struct index_look *look_out)
+void index_look_hash(struct index_look *look, const struct hash128_head *head,
+		     const uint8_t *const *keys, uint32_t count)
 {
-	CHECK_OBJ(index, INDEX_MAGIC);
-	look_out->hash = index_hash(seed, id);
-	buckets_of(index, look_out->hash.lo, look_out->hash.hi, look_out->buckets);
-	__builtin_prefetch(&index->buckets[look_out->buckets[0]]);
-	__builtin_prefetch(&index->buckets[look_out->buckets[1]]);
+	ASSERT(count <= INDEX_LOOK_MAX);
+	for (uint32_t i = 0; i < count; i++)
+		look->hashes[i] = hash128_of_tail(head, keys[i]);
+	look->count = count;
 }
 
-void index_look_fetch(const struct index *index, struct index_look *look)
+void index_look_start(const struct index *index, struct index_look *look)
 {
-	uint64_t tag = tag_of(look->hash.lo);
-
-	look->count = 0;
-	for (uint32_t i = 0; i < 2; i++) {
-		const struct bucket *bucket = &index->buckets[look->buckets[i]];
-		uint64_t match = tag_match(bucket, tag);
-
-		while (match != 0) {
-			const char *entry;
-
-			look->bucket = look->buckets[i];
-			look->slot = match_take(&match);
-			look->count++;
-			entry = (const char *)slot_at(index, bucket, look->slot);
-			__builtin_prefetch(entry);
-			__builtin_prefetch(entry + PACKED_BRIEF - 1); /* perhaps in two lines */
-		}
+	CHECK_OBJ(index, INDEX_MAGIC);
+	for (uint32_t i = 0; i < look->count; i++) {
+		buckets_of(index, look->hashes[i].lo, look->hashes[i].hi, look->buckets[i]);
+		__builtin_prefetch(&index->buckets[look->buckets[i][0]]);
+		__builtin_prefetch(&index->buckets[look->buckets[i][1]]);
 	}
 }
 
-enum index_looked index_look_finish(const struct index *index, const struct index_look *look,
-				    struct index_brief *brief_out)
+/* All bits when it holds. The compiler is not to make a branch of it again. */
+static uint64_t mask_if(bool holds)
 {
-	const struct packed *packed;
-	struct place place;
+	uint64_t mask = 0 - (uint64_t)holds;
 
-	if (look->count == 0)
-		return INDEX_NOTHING;
-	place = (struct place) { &index->buckets[look->bucket], look->slot };
-	if (look->count > 1 || !is_at(index, place, &look->hash))
-		place = find_place(index, &look->hash);
+	__asm__("" : "+r"(mask));
+	return mask;
+}
+
+static uint64_t choose(uint64_t mask, uint64_t if_set, uint64_t if_clear)
+{
+	return if_clear ^ ((if_set ^ if_clear) & mask);
+}
+
+/* Where the lowest lane of a tag_match() stands; none: the last slot. */
+static uint64_t match_slot(uint64_t match)
+{
+	uint32_t bit = (uint32_t)__builtin_ctzll(match | LAST_LANE);
+
+	_Static_assert(TAG_BITS == 7 && BUCKET_SLOTS == 9, "37 / 256 is near enough to a seventh");
+	return bit * 37 >> 8;
+}
+
+/* No branch depends on what is there: it could not be foreseen. */
+void index_look_fetch(const struct index *index, struct index_look *look)
+{
+	const struct bucket *buckets = index->buckets;
+	const struct packed *slots = index->slots;
+	uint32_t count = look->count;
+	uint32_t some = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t tag = tag_of(look->hashes[i].lo);
+		uint64_t first = tag_match(&buckets[look->buckets[i][0]], tag);
+		uint64_t second = tag_match(&buckets[look->buckets[i][1]], tag);
+		uint64_t in_second = mask_if(first == 0);
+		uint64_t match = first | (second & in_second);
+		uint64_t bucket = choose(in_second, look->buckets[i][1], look->buckets[i][0]);
+		uintptr_t entry = (uintptr_t)&slots[bucket * BUCKET_SLOTS + match_slot(match)];
+
+		entry = choose(mask_if(match != 0), entry, (uintptr_t)&packed_nothing);
+		__builtin_prefetch((const void *)entry);
+		look->entries[i] = (const void *)entry;
+		some |= (uint32_t)(match != 0) << i;
+	}
+	look->some = some;
+}
+
+/* Of an entry whose tag agrees and that is not simply there: stale, another's, or unclear. */
+static void look_closer(const struct index *index, const struct index_look *look, uint32_t i,
+			uint64_t sequence, struct index_seen *seen)
+{
+	struct place place = find_place(index, &look->hashes[i]);
+	const struct packed *packed;
+
 	if (place.bucket == NULL)
-		return INDEX_NOTHING;
+		return;
 	packed = slot_at(index, place.bucket, place.slot);
-	brief_out->sequence = packed_sequence(packed);
-	brief_out->expiry_s = packed->expiry_s;
-	return is_live(index, packed) ? INDEX_LIVE : INDEX_STALE;
+	if (is_live(index, packed))
+		seen->unclear |= 1u << i;
+	else if (packed_sequence(packed) >= sequence)
+		seen->stale |= 1u << i;
+}
+
+struct index_seen index_look_finish(const struct index *index, const struct index_look *look,
+				    uint64_t sequence)
+{
+	const uint64_t flags = (uint64_t)(INDEX_EXPIRES | INDEX_FORGOTTEN) << 48;
+	const uint64_t *first_sequence = index->segments->first_sequence;
+	struct index_seen seen = { 0, 0, 0 };
+
+	for (uint32_t i = 0; i < look->count; i++) {
+		const struct packed *packed = look->entries[i];
+		uint32_t segment = packed_segment(packed);
+		uint64_t difference = (packed->hash_lo ^ look->hashes[i].lo) |
+				      (packed->hash_hi ^ look->hashes[i].hi) |
+				      (packed->sequence_flags & flags);
+		uint64_t since;
+
+		ASSERT(segment < index->segments->count);
+		since = MAX(first_sequence[segment], sequence);
+		seen.live |= (uint32_t)((difference == 0) & (packed_sequence(packed) >= since))
+			     << i;
+	}
+	seen.live &= look->some;
+	for (uint32_t left = look->some & ~seen.live; left != 0; left &= left - 1)
+		look_closer(index, look, (uint32_t)__builtin_ctz(left), sequence, &seen);
+	return seen;
 }
 
 bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out)
@@ -523,7 +645,8 @@ bool index_remembers(const struct index *index, const struct hash128 *hash, uint
 
 int index_insert(struct index *index, const struct index_entry *entry)
 {
-	struct packed packed = pack(entry);
+	const struct packed packed = pack(entry);
+	const struct packed_more more = pack_more(entry);
 	struct place place;
 
 	CHECK_OBJ(index, INDEX_MAGIC);
@@ -535,7 +658,7 @@ int index_insert(struct index *index, const struct index_entry *entry)
 			return -ENOSPC;
 		index->used++;
 	}
-	place_set(index, place, &packed);
+	place_set(index, place, &packed, &more);
 	return 0;
 }
 
@@ -548,7 +671,7 @@ bool index_update(struct index *index, const struct index_entry *entry)
 	packed = find_live(index, &entry->hash);
 	if (packed == NULL || packed_sequence(packed) != entry->sequence)
 		return false;
-	present = unpack(packed);
+	present = unpack(index, packed);
 	present.flags = entry->flags;
 	present.hits = entry->hits;
 	present.leases = entry->leases;
@@ -611,7 +734,7 @@ uint32_t index_candidates(const struct index *index, const struct hash128 *hash,
 		for (uint32_t slot = 0; slot < BUCKET_SLOTS; slot++) {
 			if (tag_at(bucket, slot) != 0 &&
 			    is_live(index, slot_at(index, bucket, slot)))
-				entries_out[count++] = unpack(slot_at(index, bucket, slot));
+				entries_out[count++] = unpack(index, slot_at(index, bucket, slot));
 		}
 	}
 	return count;
@@ -626,7 +749,7 @@ static void walk_bucket(struct index *index, struct bucket *bucket, bool keeps_s
 
 		if (tag_at(bucket, slot) == 0 || (keeps_stale && !is_live(index, packed)))
 			continue;
-		entry = unpack(packed);
+		entry = unpack(index, packed);
 		if (!is_live(index, packed) || !visit(ctx, &entry))
 			place_clear(index, (struct place) { bucket, slot });
 	}

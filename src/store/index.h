@@ -14,6 +14,7 @@
 #include "../base/hash.h"
 #include "../env/env.h"
 
+struct hash128_head; /* base/hash_inline.h */
 struct index;
 struct store_id; /* store.h */
 
@@ -25,6 +26,7 @@ enum index_flag {
 	INDEX_SHARED = 1u << 4,
 	INDEX_TOMBSTONE = 1u << 5, /* during recovery only */
 	INDEX_FORGOTTEN = 1u << 6, /* stale: only index_remembers() sees it */
+	INDEX_EXPIRES = 1u << 15,  /* the index's own: nobody sees it */
 };
 
 /* An entry unpacked. */
@@ -78,28 +80,35 @@ enum index_looked index_look(const struct index *index, const struct hash128 *ha
 			     struct index_entry *entry_out);
 
 /*
- * For who looks up many: first start all of them, then fetch all, then finish each. The memory
- * brings meanwhile what the next step looks at. Nothing is inserted in between.
+ * For who looks up many: fill hashes and count, start, fetch, finish. The memory brings meanwhile
+ * what the next step looks at, so that between two steps of one the steps of another are well used.
+ * No entry goes or comes between fetch and finish.
  */
+#define INDEX_LOOK_MAX 32u
+
 struct index_look {
-	struct hash128 hash;
-	uint64_t buckets[2];
-	uint64_t bucket; /* where the entry is that may be its own; count is 1 */
-	uint32_t slot;
-	uint32_t count; /* entries that may be its own */
+	struct hash128 hashes[INDEX_LOOK_MAX];
+	uint64_t buckets[INDEX_LOOK_MAX][2];
+	const void *entries[INDEX_LOOK_MAX]; /* that may be its own */
+	uint32_t count;
+	uint32_t some; /* bit i: there is such an entry for hashes[i] */
 };
 
-/* What a look finds of an entry. */
-struct index_brief {
-	uint64_t sequence;
-	uint32_t expiry_s;
+/* What was found: bit i is of hashes[i], at most one of these. */
+struct index_seen {
+	uint32_t live;
+	uint32_t stale;
+	uint32_t unclear; /* has an expiry, is before the sequence asked for, or not seen at once */
 };
 
-void index_look_start(const struct index *index, uint64_t seed, const struct store_id *id,
-		      struct index_look *look_out);
+/* What index_hash() makes of all identities of a domain and namespace. */
+struct hash128_head index_hash_head(uint64_t seed, const struct store_id *id);
+void index_look_hash(struct index_look *look, const struct hash128_head *head,
+		     const uint8_t *const *keys, uint32_t count);
+void index_look_start(const struct index *index, struct index_look *look);
 void index_look_fetch(const struct index *index, struct index_look *look);
-enum index_looked index_look_finish(const struct index *index, const struct index_look *look,
-				    struct index_brief *brief_out);
+struct index_seen index_look_finish(const struct index *index, const struct index_look *look,
+				    uint64_t sequence);
 
 /* True when the entry of hash is stale: its sequence is then in *sequence_out. */
 bool index_remembers(const struct index *index, const struct hash128 *hash, uint64_t *sequence_out);

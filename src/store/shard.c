@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "../base/hash_inline.h"
 #include "../base/log.h"
 #include "../base/text.h"
 #include "shard_priv.h"
@@ -330,43 +331,98 @@ bool shard_was_here(const struct shard *shard, const struct store_id *id)
 	       !is_dropped(shard, id, sequence);
 }
 
-void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out)
+/* --- lookup of many --- */
+
+/*
+ * Keys are looked up INDEX_LOOK_MAX at a time, and what the memory is to bring for some is asked
+ * for before others are worked on: the hashes of the next are made while the entries of these come,
+ * and their tags come while these entries are looked at.
+ */
+struct looking {
+	struct shard *shard;
+	struct hash128_head head;
+	uint64_t sequence; /* of the domain and namespace, what is before is dropped */
+	struct index_look looks[2];
+};
+
+/* What index_look_finish() left open. */
+static bool look_closer(struct looking *looking, struct store_id *id, const uint8_t *key,
+			struct shard_found *found)
 {
-	CHECK_OBJ(shard, SHARD_MAGIC);
-	look_out->shard = shard;
-	look_out->index = shard->index;
-	index_look_start(shard->index, shard->super.disk->seed, id, &look_out->look);
-}
+	struct shard_ref ref;
 
-/* A live entry that was dropped, or has a time to end at. */
-static enum shard_looked look_closer(struct shard *shard, const struct store_id *id)
-{
-	struct index_entry entry;
-	struct hash128 hash;
-
-	return shard_lookup(shard, id, &hash, &entry) ? SHARD_LOOK_HERE : SHARD_LOOK_MISS;
-}
-
-enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id)
-{
-	struct shard *shard = look->shard;
-	struct index_brief brief;
-
-	if (shard->is_offline)
-		return SHARD_LOOK_MISS;
-	switch (index_look_finish(shard->index, &look->look, &brief)) {
-	case INDEX_LIVE:
-		if (brief.expiry_s == 0 && !is_dropped(shard, id, brief.sequence))
-			return SHARD_LOOK_HERE;
-		return look_closer(shard, id);
-	case INDEX_STALE:
-		if (!is_dropped(shard, id, brief.sequence))
-			return SHARD_LOOK_FORGOTTEN;
-		break;
-	default:
-		break;
+	memcpy(id->key, key, sizeof(id->key));
+	if (shard_find(looking->shard, id, &ref)) {
+		found->here++;
+		return true;
 	}
-	return SHARD_LOOK_MISS;
+	found->forgotten += shard_was_here(looking->shard, id);
+	return false;
+}
+
+static uint32_t look_finish(struct looking *looking, const struct index_look *look,
+			    const struct store_id *id, const uint8_t *const *keys,
+			    struct shard_found *found)
+{
+	struct index_seen seen = index_look_finish(looking->shard->index, look, looking->sequence);
+	struct store_id closer = *id;
+
+	found->here += (uint32_t)__builtin_popcount(seen.live);
+	found->forgotten += (uint32_t)__builtin_popcount(seen.stale);
+	for (uint32_t left = seen.unclear; left != 0; left &= left - 1) {
+		uint32_t i = (uint32_t)__builtin_ctz(left);
+
+		seen.live |= (uint32_t)look_closer(looking, &closer, keys[i], found) << i;
+	}
+	return seen.live;
+}
+
+static void look_start(struct looking *looking, struct index_look *look, const uint8_t *const *keys,
+		       uint32_t count)
+{
+	index_look_hash(look, &looking->head, keys, MIN(count, INDEX_LOOK_MAX));
+	index_look_start(looking->shard->index, look);
+}
+
+static void look_all(struct looking *looking, const struct store_id *id, const uint8_t *const *keys,
+		     uint32_t count, uint8_t *here_out, struct shard_found *found)
+{
+	struct index_look *look = &looking->looks[0];
+	struct index_look *next = &looking->looks[1];
+
+	_Static_assert(INDEX_LOOK_MAX == 32, "the bits of a word");
+	look_start(looking, look, keys, count);
+	index_look_fetch(looking->shard->index, look);
+	for (uint32_t from = 0; from < count; from += INDEX_LOOK_MAX) {
+		uint32_t to = MIN(from + INDEX_LOOK_MAX, count);
+		struct index_look *done = look;
+		uint32_t here;
+
+		look_start(looking, next, keys + to, count - to);
+		here = look_finish(looking, look, id, keys + from, found);
+		memcpy(here_out + from / 8, &here, (to - from + 7) / 8);
+		index_look_fetch(looking->shard->index, next);
+		look = next;
+		next = done;
+	}
+}
+
+void shard_find_many(struct shard *shard, const struct store_id *id, const uint8_t *const *keys,
+		     uint32_t count, uint8_t *here_out, struct shard_found *found_out)
+{
+	struct looking looking; /* its looks are written before they are read */
+
+	CHECK_OBJ(shard, SHARD_MAGIC);
+	*found_out = (struct shard_found) { 0, 0, 0 };
+	if (shard->is_offline) {
+		memset(here_out, 0, (count + 7) / 8);
+	} else {
+		looking.shard = shard;
+		looking.head = index_hash_head(shard->super.disk->seed, id);
+		looking.sequence = super_drop_sequence(&shard->super, id->domain, id->ns);
+		look_all(&looking, id, keys, count, here_out, found_out);
+	}
+	found_out->missing = count - found_out->here - found_out->forgotten;
 }
 
 /* Little was written since: who is asked for again so soon is no sign of use later on. */

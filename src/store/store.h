@@ -246,32 +246,17 @@ bool shard_find(struct shard *shard, const struct store_id *id, struct shard_ref
  */
 bool shard_was_here(const struct shard *shard, const struct store_id *id);
 
-/*
- * The same for many, of any shards, faster: start all of them, fetch all, then finish each. Between
- * start and finish nothing else is called of a shard. About SHARD_LOOK_MAX at a time, so that what
- * was fetched is still near.
- */
-#define SHARD_LOOK_MAX 64
-
-enum shard_looked {
-	SHARD_LOOK_MISS = 0,
-	SHARD_LOOK_FORGOTTEN, /* shard_was_here() */
-	SHARD_LOOK_HERE,      /* shard_find() */
+/* Of how many keys. */
+struct shard_found {
+	uint32_t here;      /* shard_find() */
+	uint32_t forgotten; /* shard_was_here() */
+	uint32_t missing;   /* neither */
 };
 
-struct shard_look {
-	struct shard *shard;
-	const struct index *index; /* the shard's */
-	struct index_look look;
-};
-
-void shard_look_start(struct shard *shard, const struct store_id *id, struct shard_look *look_out);
-static inline void shard_look_fetch(struct shard_look *look)
-{
-	index_look_fetch(look->index, &look->look);
-}
-
-enum shard_looked shard_look_finish(const struct shard_look *look, const struct store_id *id);
+/* The same for many keys (32 bytes each) of the domain and namespace of id, faster: bit i of
+ * here_out says whether that of keys[i] is here; the bits behind the last are 0. */
+void shard_find_many(struct shard *shard, const struct store_id *id, const uint8_t *const *keys,
+		     uint32_t count, uint8_t *here_out, struct shard_found *found_out);
 
 /* Count a hit of the block, for reclaim. */
 void shard_hit(struct shard *shard, const struct shard_ref *ref);

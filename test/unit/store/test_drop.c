@@ -225,7 +225,7 @@ static void a_census_counts_what_can_be_found(void **state)
 		census.only = NULL;
 		restarted(&bench, restart == 0);
 	}
-	/* What was dropped has left the index, too, without anybody having looked for it. */
+	/* What was dropped has left the index, too, without anybody having found for it. */
 	assert_int_equal(bench_stats(&bench).block_count, 10);
 	assert_int_equal(bench_stats(&bench).block_bytes, 4 * 5000 + 7000 + 5 * 100);
 	/* Without a row for each the sum is right still. */
@@ -257,12 +257,46 @@ static void a_dropped_namespace_leaves_the_index(void **state)
 	closed(&bench);
 }
 
+#define MANY 256u
+
+/* Blocks first, first + step, … asked for together, then one by one. */
+static struct shard_found look_compared(struct store_bench *bench, uint32_t first, uint32_t step,
+					uint32_t count)
+{
+	struct shard_found want = { 0 };
+	struct shard_found got = { 0 };
+	struct store_id ids[MANY];
+	const uint8_t *keys[MANY];
+	uint8_t here[MANY / 8 + 1];
+
+	memset(here, 0xaa, sizeof(here));
+	for (uint32_t i = 0; i < count; i++) {
+		bench_id((first + i * step) % MANY, &ids[i]);
+		keys[i] = ids[i].key;
+	}
+	shard_find_many(bench->shard, &ids[0], keys, count, here, &got);
+	for (uint32_t i = 0; i < count; i++) {
+		struct shard_ref ref;
+		bool is_here = shard_find(bench->shard, &ids[i], &ref);
+
+		assert_int_equal(here[i / 8] >> i % 8 & 1, is_here);
+		want.here += is_here;
+		want.forgotten += !is_here && shard_was_here(bench->shard, &ids[i]);
+	}
+	if (count % 8 != 0)
+		assert_int_equal(here[count / 8] >> count % 8, 0);
+	assert_int_equal(here[(count + 7) / 8], 0xaa);
+	assert_int_equal(got.here, want.here);
+	assert_int_equal(got.forgotten, want.forgotten);
+	assert_int_equal(got.missing, count - want.here - want.forgotten);
+	return got;
+}
+
 /* All that could be known of blocks, asked one by one and together: the answers are the same. */
 static void looking_up_many_is_looking_up_each(void **state)
 {
-	struct shard_look looks[SHARD_LOOK_MAX];
 	struct store_bench bench;
-	uint32_t counts[3] = { 0 };
+	struct shard_found found;
 
 	opened(&bench);
 	/* More than fits: the first are forgotten. */
@@ -273,35 +307,23 @@ static void looking_up_many_is_looking_up_each(void **state)
 	for (uint32_t i = 200; i < 210; i++)
 		put_until(&bench, i, bench.fake.wall_s + (i % 2 == 0 ? 5 : 500));
 	bench.fake.wall_s += 50;
-	for (uint32_t from = 0; from < 256; from += SHARD_LOOK_MAX) {
-		struct store_id id;
-
-		for (uint32_t i = 0; i < SHARD_LOOK_MAX; i++) {
-			bench_id(from + i, &id);
-			shard_look_start(bench.shard, &id, &looks[i]);
-		}
-		for (uint32_t i = 0; i < SHARD_LOOK_MAX; i++)
-			shard_look_fetch(&looks[i]);
-		for (uint32_t i = 0; i < SHARD_LOOK_MAX; i++) {
-			enum shard_looked want = SHARD_LOOK_MISS;
-			enum shard_looked got;
-			struct shard_ref ref;
-
-			bench_id(from + i, &id);
-			got = shard_look_finish(&looks[i], &id);
-			if (shard_find(bench.shard, &id, &ref))
-				want = SHARD_LOOK_HERE;
-			else if (shard_was_here(bench.shard, &id))
-				want = SHARD_LOOK_FORGOTTEN;
-			assert_int_equal(got, want);
-			if (from + i >= 200 && from + i < 210)
-				assert_int_equal(got == SHARD_LOOK_HERE, i % 2 != 0);
-			counts[got]++;
-		}
-	}
-	assert_true(counts[SHARD_LOOK_HERE] > 20);
-	assert_true(counts[SHARD_LOOK_FORGOTTEN] > 20);
-	assert_true(counts[SHARD_LOOK_MISS] >= 46 + 5 + 5);
+	/* An expired one twice: the first time it leaves the index. */
+	found = look_compared(&bench, 200, MANY, 4);
+	assert_int_equal(found.here, 0);
+	found = look_compared(&bench, 0, 1, MANY);
+	assert_true(found.here > 20 && found.forgotten > 20);
+	assert_true(found.missing >= 46 + 5 + 5);
+	found = look_compared(&bench, 201, 2, 5);
+	assert_int_equal(found.here, 5); /* their time is to come */
+	for (uint32_t count = 1; count < MANY; count++)
+		(void)look_compared(&bench, count * 3, 5, count);
+	/* What is dropped and what has come since. */
+	assert_int_equal(bench_drop(&bench, 0, true), 0);
+	for (uint32_t i = 190; i < 198; i++)
+		assert_int_equal(bench_put(&bench, i, 3 * MiB, true), 0);
+	found = look_compared(&bench, 0, 1, MANY);
+	assert_int_equal(found.here, 8);
+	assert_int_equal(found.forgotten, 0);
 	closed(&bench);
 }
 

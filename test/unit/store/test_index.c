@@ -12,7 +12,7 @@
 #include "../../../src/store/store.h"
 #include "../../lib/env_fake.h"
 
-#define FLAGS    ((uint16_t)~INDEX_FORGOTTEN) /* of a live entry */
+#define FLAGS    ((uint16_t) ~(INDEX_FORGOTTEN | INDEX_EXPIRES)) /* of a live entry */
 
 #define SEGMENTS 64
 
@@ -64,7 +64,7 @@ static struct index_entry entry_draw(struct bench *bench, struct hash128 hash, u
 				      .size = (uint32_t)draw(bench),
 				      .crc = (uint32_t)draw(bench),
 				      .chain = (uint32_t)draw(bench),
-				      .expiry_s = (uint32_t)draw(bench),
+				      .expiry_s = draw(bench) % 2 == 0 ? 0 : (uint32_t)draw(bench),
 				      .domain = (uint16_t)draw(bench),
 				      .payer = (uint16_t)draw(bench),
 				      .ns = (uint16_t)draw(bench),
@@ -190,6 +190,8 @@ struct model {
 	struct index_entry entries[MODEL_IDS]; /* sequence 0: not there */
 	uint32_t seen[MODEL_IDS];
 	uint32_t walked;
+	uint32_t looked;
+	uint32_t unclear; /* of these, without a need */
 };
 
 static bool model_has(const struct model *model, uint32_t id)
@@ -304,6 +306,40 @@ static void model_walk(struct model *model)
 	assert_int_equal(index_count(model->bench.index), live);
 }
 
+/* Many at once: what is not left unclear is what each look says by itself. */
+static void model_look(struct model *model)
+{
+	const struct index *index = model->bench.index;
+	struct index_look look = { .count = 1 + (uint32_t)(draw(&model->bench) % INDEX_LOOK_MAX) };
+	uint64_t sequence = draw(&model->bench) % (2 * model->bench.sequence);
+	struct index_seen seen;
+
+	sequence = sequence > model->bench.sequence ? 0 : sequence;
+	for (uint32_t i = 0; i < look.count; i++)
+		look.hashes[i] = model->hashes[draw(&model->bench) % MODEL_IDS];
+	index_look_start(index, &look);
+	index_look_fetch(index, &look);
+	seen = index_look_finish(index, &look, sequence);
+	for (uint32_t i = 0; i < look.count; i++) {
+		struct index_entry entry = { 0 };
+		enum index_looked looked = index_look(index, &look.hashes[i], &entry);
+		bool is_late = looked != INDEX_NOTHING && entry.sequence >= sequence;
+		bool is_plain = is_late && entry.expiry_s == 0;
+		bool is_unclear = seen.unclear >> i & 1;
+
+		assert_int_equal(seen.live >> i & 1,
+				 looked == INDEX_LIVE && is_plain && !is_unclear);
+		assert_int_equal(seen.stale >> i & 1,
+				 looked == INDEX_STALE && is_late && !is_unclear);
+		if (looked == INDEX_LIVE && !is_plain)
+			assert_true(is_unclear);
+		model->unclear += is_unclear && is_plain;
+		model->looked += looked != INDEX_NOTHING;
+	}
+	if (look.count < INDEX_LOOK_MAX)
+		assert_int_equal((seen.live | seen.stale | seen.unclear) >> look.count, 0);
+}
+
 static void model_step(struct model *model)
 {
 	uint32_t id = (uint32_t)(draw(&model->bench) % MODEL_IDS);
@@ -315,8 +351,10 @@ static void model_step(struct model *model)
 		model_update(model, id);
 	else if (dice < 900)
 		model_remove(model, id);
-	else if (dice < 990)
+	else if (dice < 980)
 		model_check_id(model, id);
+	else if (dice < 990)
+		model_look(model);
 	else if (dice < 999)
 		model->bench.first[draw(&model->bench) % SEGMENTS] = UINT64_MAX;
 	else
@@ -346,6 +384,7 @@ static void answers_like_a_naive_table(void **state)
 			model_step(&model);
 		for (uint32_t id = 0; id < MODEL_IDS; id++)
 			model_check_id(&model, id);
+		assert_true(model.looked > 1000 && model.unclear < model.looked / 4);
 		bench_close(&model.bench);
 	}
 }
