@@ -373,22 +373,34 @@ static bool is_of_run(struct client_op *cop, uint32_t unit)
 	return item->is_here != 0;
 }
 
-static void bitmap_items(const struct request *request, const struct wire_bitmap *bitmap)
+/* The first so many of those that are here are held. */
+static void bitmap_hold(const struct request *request, const struct wire_bitmap *bitmap)
 {
 	uint32_t held = bitmap_lease(request, bitmap);
 	struct client_op *cop = request->cop;
 
+	for (uint32_t i = 0; i < request->count && held > 0; i++) {
+		uint32_t unit = op_unit_at(cop, request->first + i);
+
+		if (!is_here(bitmap, i))
+			continue;
+		item_state(&cop->op->items[unit])->flags |= ITEM_HELD;
+		held--;
+	}
+}
+
+static void bitmap_items(const struct request *request, const struct wire_bitmap *bitmap)
+{
+	struct client_op *cop = request->cop;
+
+	bitmap_hold(request, bitmap);
 	for (uint32_t i = 0; i < request->count; i++) {
 		uint32_t unit = op_unit_at(cop, request->first + i);
 		struct ctxkv_item *item = &cop->op->items[unit];
 
 		item->is_here = is_here(bitmap, i);
-		if (item->is_here != 0 && held > 0) {
-			item_state(item)->flags |= ITEM_HELD;
-			held--;
-		}
 		if (bitmap->status == 0)
-			op_item_settle(cop, unit, item->is_here != 0 ? 0 : -ERR_MISS);
+			op_item_settle(item, item->is_here != 0 ? 0 : -ERR_MISS);
 	}
 	/* Bitmaps of several requests come in any order. */
 	while (cop->op->run < cop->item_count && is_of_run(cop, (uint32_t)cop->op->run))
@@ -417,7 +429,7 @@ static int answer_bitmap(struct client_lane *lane, const struct xprt_frame *fram
 	if (bitmap->status < 0)
 		request_lose_units(cop, &was, bitmap->status);
 	else
-		op_settled(cop);
+		op_settled(cop, was.count);
 	return 0;
 }
 

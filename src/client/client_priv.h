@@ -154,6 +154,7 @@ struct client_op {
 	bool is_cancel_due;     /* its CANCEL did not fit yet */
 	bool is_cancel_refused; /* its answer says nothing about what may land */
 	bool is_to_all;         /* DROP, RENEW: every part has every unit */
+	bool is_straight;       /* each unit stands at its own position */
 	uint16_t pending;       /* as item_state's, of an op without items */
 	int32_t worst;
 	struct lease *lease; /* LEASE: being made */
@@ -518,14 +519,10 @@ static inline bool op_unit_is_done(const struct client_op *cop, uint32_t unit)
 	return (item_state(&cop->op->items[unit])->flags & ITEM_DONE) != 0;
 }
 
-/* An item's outcome, and no more: op_settled() follows, or what else ends an op. */
-static inline void op_item_settle(struct client_op *cop, uint32_t unit, int status)
+/* An item's outcome, and no more: who gives it counts it, in open_count. */
+static inline void op_item_settle(struct ctxkv_item *item, int status)
 {
-	struct ctxkv_item *item = &cop->op->items[unit];
-
-	ASSERT(cop->open_count > 0);
 	ASSERT((item_state(item)->flags & ITEM_DONE) == 0);
-	cop->open_count--;
 	item_state(item)->flags |= ITEM_DONE;
 	item->status = status;
 }
@@ -533,7 +530,7 @@ static inline void op_item_settle(struct client_op *cop, uint32_t unit, int stat
 /* The unit that stands at a position of its parts. */
 static inline uint32_t op_unit_at(const struct client_op *cop, uint32_t position)
 {
-	if (cop->item_count == 0 || cop->is_to_all)
+	if (cop->item_count == 0 || cop->is_to_all || cop->is_straight)
 		return position;
 	return item_state(&cop->op->items[position])->unit;
 }
@@ -554,8 +551,8 @@ void op_submit(struct client_op *cop, struct ctxkv_op *op);
 void op_unit_finish(struct client_op *cop, uint32_t unit, int status);
 /* The same, for a unit that shares the fate of its request: not an outcome of its own. */
 void op_unit_lose(struct client_op *cop, uint32_t unit, int status);
-/* Items of a lookup were settled by its server. */
-void op_settled(struct client_op *cop);
+/* So many items of a lookup were settled by its server. */
+void op_settled(struct client_op *cop, uint32_t count);
 /* Give every open unit this outcome, and the op its RESULT. */
 void op_fail(struct client_op *cop, int status);
 /* The requests of an op that has its RESULT may have come to their end: RELEASE. */

@@ -70,12 +70,13 @@ static void add_keys(struct frame *frame, const struct part *part, uint32_t coun
 	uint32_t room = (frame->body_max - frame->body_size) / (uint32_t)sizeof(struct wire_key);
 	uint32_t end = part->next + MIN(part->end - part->next, MIN(count_max, room));
 	struct wire_key *key = (void *)(frame->body + frame->body_size);
+	bool are_open = cop->open_count == cop->item_count; /* all of them */
 
 	for (uint32_t at = part->next; at < end; at++, key++) {
 		uint32_t unit = op_unit_at(cop, at);
 		const struct ctxkv_item *item = &cop->op->items[unit];
 
-		if (op_unit_is_done(cop, unit))
+		if (!are_open && op_unit_is_done(cop, unit))
 			break;
 		memcpy(key->bytes, item->key.bytes, sizeof(key->bytes));
 		frame->count++;

@@ -192,7 +192,9 @@ static void unit_set(struct client_op *cop, uint32_t unit, int status)
 		op->status = status;
 		return;
 	}
-	op_item_settle(cop, unit, status);
+	ASSERT(cop->open_count > 0);
+	cop->open_count--;
+	op_item_settle(&op->items[unit], status);
 	unit_count(cop, &op->items[unit]);
 }
 
@@ -217,9 +219,11 @@ static bool unit_is_answered(struct client_op *cop, uint32_t unit, int *status)
 	return *pending == 0;
 }
 
-void op_settled(struct client_op *cop)
+void op_settled(struct client_op *cop, uint32_t count)
 {
 	ASSERT(!cop->is_to_all);
+	ASSERT(cop->open_count >= count);
+	cop->open_count -= count;
 	cop->has_answer = true;
 	cop->op->status = 0;
 	if (cop->open_count == 0)
@@ -388,6 +392,7 @@ static void op_begin(struct client_op *cop, struct ctxkv_op *op)
 	cop->is_cancel_refused = false;
 	cop->is_cancel_due = false;
 	cop->is_to_all = false;
+	cop->is_straight = false;
 	cop->lease = NULL;
 	list_init(&cop->node);
 	list_init(&cop->parts);

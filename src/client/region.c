@@ -245,15 +245,14 @@ static void request_name(struct request *request, struct ctxkv_region *region)
 
 void region_requests_end(struct client *client, struct request *request)
 {
-	for (uint32_t row = 0; row < REGION_MAX; row++) {
-		struct ctxkv_region *region = &client->region_rows[row];
+	for (uint32_t i = 0; i < ARRAY_LEN(request->regions); i++) {
+		for (uint64_t *rows = &request->regions[i]; *rows != 0; *rows &= *rows - 1) {
+			uint32_t row = i * 64 + (uint32_t)__builtin_ctzll(*rows);
 
-		if ((request->regions[row / 64] >> row % 64 & 1) == 0)
-			continue;
-		ASSERT(region->request_count > 0);
-		region->request_count--;
+			ASSERT(client->region_rows[row].request_count > 0);
+			client->region_rows[row].request_count--;
+		}
 	}
-	memset(request->regions, 0, sizeof(request->regions));
 }
 
 /* -EOPNOTSUPP: to be staged. */

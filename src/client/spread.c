@@ -183,6 +183,22 @@ static void group_count(struct groups *groups, struct session *session)
 		groups->sessions[groups->count++] = session;
 }
 
+/* All units are one session's, as the first one shows. Puts are looked at one by one. */
+static bool group_whole(struct client_op *cop, struct finder *finder, struct groups *groups)
+{
+	struct session *session;
+	int status = 0;
+
+	if (cop->op->opcode == CTXKV_OP_PUT || cop->open_count < cop->unit_count)
+		return false;
+	session = item_session(cop->client, finder, &cop->op->items[0], &status);
+	if (!finder->is_fixed || session == NULL || status < 0)
+		return false;
+	session->spread_count = cop->unit_count;
+	groups->sessions[groups->count++] = session;
+	return true;
+}
+
 /* Whose each open unit is. */
 static void group_items(struct client_op *cop, struct groups *groups)
 {
@@ -190,6 +206,8 @@ static void group_items(struct client_op *cop, struct groups *groups)
 	bool is_put = cop->op->opcode == CTXKV_OP_PUT;
 	struct finder finder = { .map = is_put ? &client->put_map : &client->get_map };
 
+	if (group_whole(cop, &finder, groups))
+		return;
 	for (uint32_t unit = 0; unit < cop->unit_count; unit++) {
 		struct ctxkv_item *item = &cop->op->items[unit];
 		struct item_state *state = item_state(item);
@@ -237,7 +255,8 @@ static void order_items(struct client_op *cop, struct groups *groups)
 		groups->sessions[i]->spread_at = at;
 		at += groups->sessions[i]->spread_count;
 	}
-	if (groups->count == 1 && at == cop->unit_count) { /* each at its own */
+	cop->is_straight = groups->count == 1 && at == cop->unit_count;
+	if (cop->is_straight) {
 		groups->sessions[0]->spread_at = at;
 		return;
 	}
