@@ -67,7 +67,7 @@ enum id_tag {
 	ID_REQUEST = 0, /* a slot: generation, index */
 	ID_CANCEL = 1,  /* of an op on a lane: lane, generation, index */
 	ID_REGION = 2,  /* DECLARE or UNDECLARE: the region's id */
-	ID_LEASE = 3,   /* RENEW that gives back what nobody reads; its answer is no news */
+	ID_ASIDE = 3,   /* beside all ops: a lease given back, a doubt; its answer is no news */
 };
 
 static inline uint64_t id_make(enum id_tag tag, uint32_t generation, uint32_t index)
@@ -114,7 +114,11 @@ struct item_state {
 	uint16_t unit;    /* of the op: which unit stands at this position */
 	uint16_t session; /* while the op is spread: whose it is */
 	uint16_t pending; /* to all: answers that are to come */
-	int32_t worst;    /* to all: the first answer that was no success */
+	union {
+		int32_t worst; /* to all: the first answer that was no success */
+		uint32_t sum;  /* GET, not DIRECT: of what has landed, as if behind it were zeros up
+				* to room */
+	};
 };
 _Static_assert(sizeof(struct item_state) == sizeof(((struct ctxkv_item *)0)->reserved),
 	       "the item's private part");
@@ -455,7 +459,7 @@ struct client {
 	struct lease_row *lease_rows;
 	struct list free_lease_rows;
 	uint64_t lease_handle; /* the last one */
-	uint32_t lease_gives;  /* ids of ID_LEASE */
+	uint32_t asides;       /* ids of ID_ASIDE */
 
 	struct ctxkv_region *region_rows;
 	struct list regions;

@@ -37,7 +37,7 @@ static void give_back(struct session *session, uint64_t id)
 {
 	struct client *client = session->client;
 	const struct wire_request request = { .lease = id };
-	uint64_t request_id = id_make(ID_LEASE, ++client->lease_gives, 0);
+	uint64_t request_id = id_make(ID_ASIDE, ++client->asides, 0);
 	int rc = request_send_small(session, WIRE_RENEW, request_id, &request, NULL, 0);
 
 	(void)rc; /* then it ends by itself, at its deadline */

@@ -19,7 +19,7 @@
 
 #include "frame.h"
 
-/* What follows the request in the body of a small frame: a DECLARE at most. */
+/* What follows the request in the body of a small frame: a DECLARE, or an item of a GET. */
 #define SMALL_BODY_MAX 64
 
 /* --- slots --- */
@@ -430,7 +430,8 @@ int request_send_small(struct session *session, enum wire_kind kind, uint64_t id
 		body.request = *request;
 	if (more_size > 0)
 		memcpy(body.more, more, more_size);
-	wire_header_init(&header, kind, id, 0, (uint32_t)(sizeof(body.request) + more_size));
+	wire_header_init(&header, kind, id, kind == WIRE_GET,
+			 (uint32_t)(sizeof(body.request) + more_size));
 	if (session->xprt->send(lane->lane, &header, &body, NULL, 0) < 0)
 		return -EAGAIN; /* if not for room, closed() follows */
 	lane->ghost_count++;

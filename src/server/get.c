@@ -29,6 +29,7 @@
  */
 #include <string.h>
 
+#include "../base/hash.h"
 #include "reactor_priv.h"
 
 static void get_count_miss(struct op *op, int status)
@@ -214,23 +215,46 @@ static bool get_goes_direct(struct op *op)
 
 /* --- the steps --- */
 
-/* Its bytes are in memory: checked where they stand when that is wanted. */
-static void get_start_view(struct op *op)
+/*
+ * A view that is to be checked. A whole block whose bytes the client sums as they arrive: against
+ * what the index has noted of it, so that nobody need look at them here; a client that finds them
+ * wrong asks for a byte, with progress. A whole block that is copied straight into the client's
+ * memory: summed here piece by piece, just before, and the result says what became of it. A range,
+ * or where progress is told: all of it, where it stands.
+ */
+static int get_check_view(struct op *op)
 {
 	struct op_get *get = &op->u.get;
-	int rc;
+	bool is_noted = (get->ref.flags & SHARD_REF_NO_CRC) == 0;
+	int rc = 0;
 
-	get_pin(op);
-	if (op->reactor->opts.verify == STORE_VERIFY_ALL) {
+	if (!get_is_whole(op) || get->has_progress) {
 		rc = shard_check(op->slot->shard, &get->ref, get->offset, op->size,
 				 &op->result.crc);
-		if (rc < 0) {
-			get_answer(op, rc);
-			return;
-		}
-		op->result.flags |= WIRE_RESULT_CRC;
+	} else if (!is_noted || (op->session->xprt->caps & XPRT_CAP_DIRECT) != 0) {
+		get->is_summed = true;
+		get->sum = 0;
+		return 0;
+	} else {
+		op->result.crc = get->ref.crc;
 	}
-	op_state_set(op, OP_MOVING);
+	if (rc == 0)
+		op->result.flags |= WIRE_RESULT_CRC;
+	return rc;
+}
+
+/* Its bytes are in memory. */
+static void get_start_view(struct op *op)
+{
+	int rc = 0;
+
+	get_pin(op);
+	if (op->reactor->opts.verify == STORE_VERIFY_ALL)
+		rc = get_check_view(op);
+	if (rc < 0)
+		get_answer(op, rc);
+	else
+		op_state_set(op, OP_MOVING);
 }
 
 /* Room for all that must be read. */
@@ -331,11 +355,29 @@ static void get_start(struct op *op)
 		get_start_read(op);
 }
 
+/* All of a view has gone out: was it right? */
+static int get_check_summed(struct op *op)
+{
+	struct op_get *get = &op->u.get;
+	int rc = get->is_summed ? shard_check_sum(op->slot->shard, &get->ref, get->sum) : 0;
+
+	if (rc == 0 && get->is_summed) {
+		op->result.crc = get->sum;
+		op->result.flags |= WIRE_RESULT_CRC;
+	}
+	return rc;
+}
+
 static void get_finish(struct op *op)
 {
 	struct op_get *get = &op->u.get;
 	struct metrics *metrics = &op->reactor->metrics;
+	int rc = get_check_summed(op);
 
+	if (rc < 0) {
+		op_give_up(op, rc);
+		return;
+	}
 	if (get->is_read && get->read.crc_valid_out &&
 	    op->reactor->opts.verify == STORE_VERIFY_ALL) {
 		op->result.crc = get->read.crc_out;
@@ -458,8 +500,11 @@ static bool get_next_view(struct op *op, struct xprt_move *move)
 	else
 		move->iov_count = shard_view(op->slot->shard, &get->ref, get->offset + op->issued,
 					     size, move->iov, XPRT_MOVE_IOV_MAX);
-	for (uint32_t i = 0; i < move->iov_count; i++)
+	for (uint32_t i = 0; i < move->iov_count; i++) {
 		move->size += (uint32_t)move->iov[i].iov_len;
+		if (get->is_summed)
+			get->sum = crc32c(get->sum, move->iov[i].iov_base, move->iov[i].iov_len);
+	}
 	ASSERT(move->size > 0);
 	ASSERT(move->size <= size);
 	return true;

@@ -70,9 +70,11 @@ struct op_get {
 	int read_rc;
 	struct cache_entry *cached; /* pinned; its bytes are pushed */
 	uint32_t progress;          /* bytes from the beginning that have landed, as last told */
+	uint32_t sum;               /* is_summed: CRC of what is issued */
 	bool has_progress;          /* the client wants to know */
 	bool is_pinned;
 	bool is_read;     /* from the medium, in contrast to a view of memory */
+	bool is_summed;   /* a view that is checked as it goes out */
 	bool is_direct;   /* straight into the client's memory: no buffers, no moves */
 	bool is_reading;  /* read is with the store */
 	bool is_complete; /* the whole block was read, and passed its check */

@@ -344,6 +344,8 @@ int shard_read_start(struct shard *shard, struct shard_read *read) MUST_USE;
  * the entry is dropped then. */
 int shard_check(struct shard *shard, const struct shard_ref *ref, uint32_t offset, uint32_t size,
 		uint32_t *crc_out);
+/* The same of a whole block whose CRC was taken as its bytes went out. */
+int shard_check_sum(struct shard *shard, const struct shard_ref *ref, uint32_t crc);
 
 /* --- put --- */
 

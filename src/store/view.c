@@ -62,13 +62,22 @@ int shard_check(struct shard *shard, const struct shard_ref *ref, uint32_t offse
 	uint32_t crc = view_crc(shard, ref, offset, size);
 	uint32_t whole = crc;
 
+	int rc;
+
 	if (offset != 0 || size != ref->size)
 		whole = view_crc(shard, ref, 0, ref->size);
-	if ((ref->flags & SHARD_REF_NO_CRC) == 0 && whole != ref->crc) {
-		shard->stats.corrupt++;
-		(void)shard_index_remove(shard, &ref->hash, ref->sequence); /* may be gone */
-		return -ERR_CORRUPT;
-	}
-	*crc_out = crc;
-	return 0;
+	rc = shard_check_sum(shard, ref, whole);
+	if (rc == 0)
+		*crc_out = crc;
+	return rc;
+}
+
+int shard_check_sum(struct shard *shard, const struct shard_ref *ref, uint32_t crc)
+{
+	CHECK_OBJ(shard, SHARD_MAGIC);
+	if ((ref->flags & SHARD_REF_NO_CRC) != 0 || crc == ref->crc)
+		return 0;
+	shard->stats.corrupt++;
+	(void)shard_index_remove(shard, &ref->hash, ref->sequence); /* may be gone */
+	return -ERR_CORRUPT;
 }

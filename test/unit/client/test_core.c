@@ -256,9 +256,65 @@ static void a_wrong_checksum_is_a_miss(void **state)
 		land(&frame, 0, 0, is_wrong ? "8 bytes!" : "8 bytes.", 8, 1);
 		assert_int_equal(told(&get), BOTH);
 		assert_int_equal(get.items[0].status, is_wrong ? -ERR_CORRUPT : 0);
+		/* The server is asked to look for itself. */
+		assert_int_equal(w.sent_count, is_wrong);
+		if (is_wrong) {
+			assert_int_equal(w.sent[0].header.kind, WIRE_GET);
+			assert_int_equal(w.sent[0].header.count, 1);
+			result.status = -ERR_CORRUPT;
+			assert_int_equal(reply(&w.sent[0], &result, 1, true, 0), 0);
+		}
 	}
 	assert_int_equal(w.client->stat.corrupt, 1);
 	assert_int_equal(w.client->stat.hits, 1);
+	end();
+}
+
+/* Frames come in any order, and the result before, between or behind them. */
+static void a_sum_is_made_of_frames_in_any_order(void **state)
+{
+	static const uint32_t orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 2, 0 } };
+	static const uint32_t cuts[] = { 0, 3, 20, 50 };
+	uint8_t bytes[50];
+
+	for (uint32_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 37 + 1);
+	begin(&fake_sync, 1);
+	w.peers[0].welcome.verify = WIRE_VERIFY_ALL;
+	connect_all(1);
+	for (uint32_t round = 0; round < ARRAY_LEN(orders) * 4 * 4; round++) {
+		const uint32_t *order = orders[round % 3];
+		uint32_t told_at = round / 3 % 4;
+		uint32_t wrong = round / 12 % 4; /* 3: none */
+		struct wire_result result = { .size = 50, .flags = WIRE_RESULT_CRC };
+		struct sent frame;
+		struct test_op get;
+
+		result.crc = crc32c(0, bytes, sizeof(bytes));
+		submit(&get, CTXKV_OP_GET, 1, 64); /* more room than it takes */
+		frame = w.sent[0];
+		sent_clear();
+		for (uint32_t i = 0; i <= 3; i++) {
+			uint8_t piece[50];
+			uint32_t from;
+
+			if (i == told_at)
+				assert_int_equal(reply(&frame, &result, 1, true, 0), 0);
+			if (i == 3)
+				break;
+			from = cuts[order[i]];
+			memcpy(piece, bytes + from, cuts[order[i] + 1] - from);
+			piece[1] ^= order[i] == wrong;
+			land(&frame, 0, from, piece, cuts[order[i] + 1] - from, 1);
+		}
+		assert_int_equal(told(&get), BOTH);
+		assert_int_equal(get.items[0].status, wrong < 3 ? -ERR_CORRUPT : 0);
+		if (wrong < 3) {
+			result = (struct wire_result) { .status = -ERR_MISS };
+			assert_int_equal(reply(&w.sent[0], &result, 1, true, 0), 0);
+		}
+		sent_clear();
+	}
 	end();
 }
 
@@ -604,6 +660,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(bytes_and_result_come_in_any_order),
 		cmocka_unit_test(bytes_of_an_item_that_has_its_outcome_have_no_place),
 		cmocka_unit_test(a_wrong_checksum_is_a_miss),
+		cmocka_unit_test(a_sum_is_made_of_frames_in_any_order),
 		cmocka_unit_test(answers_that_make_no_sense_break_the_lane),
 		cmocka_unit_test(requests_given_up_count_until_their_last_answer),
 		cmocka_unit_test(a_lost_session_ends_what_was_sent_and_keeps_the_rest),

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../src/base/hash.h"
 #include "rig.h"
 
 static const uint32_t sizes[] = { 1, 4096, 5000, 65536, 262144, 1048577, 4 * MiB };
@@ -103,6 +104,58 @@ static void blocks_come_back_from_a_file(void **state)
 	round_trips(true, STORE_VERIFY_MEDIUM, WIRE_REQ_DURABLE);
 	round_trips(true, STORE_VERIFY_ALL, 0);
 	round_trips(true, STORE_VERIFY_NONE, 0);
+}
+
+static int get_head(struct raw_client *client, const struct block *block, uint32_t size,
+		    uint8_t *got, struct wire_result *result)
+{
+	uint64_t request = raw_client_get(client, &block->put.key, 1, 0, size, 5 * NS_PER_S);
+
+	return raw_client_finish(client, request, got, NULL, result);
+}
+
+/* Whoever gets it whole is told what it should be; who doubts it has it looked at, and gone. */
+static void a_block_that_goes_bad_in_memory_never_passes_for_right(void **state)
+{
+	struct block block = block_make(1, MiB, false);
+	struct rig rig;
+	struct raw_client client;
+	struct wire_result result;
+	struct store_id id;
+	struct shard_ref ref;
+	struct iovec iov;
+
+	rig_init(&rig);
+	rig.opts.verify = STORE_VERIFY_ALL;
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	for (uint32_t flags = 0; flags <= WIRE_REQ_PROGRESS; flags += WIRE_REQ_PROGRESS) {
+		uint8_t *got = calloc(1, MiB);
+
+		assert_non_null(got);
+		assert_int_equal(put(&client, &block, 0, &result), 0);
+		assert_int_equal(result.flags & WIRE_RESULT_EXISTED, 0);
+		memcpy(id.domain, client.domain, sizeof(id.domain));
+		memcpy(id.ns, client.ns, sizeof(id.ns));
+		memcpy(id.key, block.put.key.bytes, sizeof(id.key));
+		assert_true(shard_find(rig.shard, &id, &ref));
+		assert_int_equal(shard_view(rig.shard, &ref, 0, MiB, &iov, 1), 1);
+		((uint8_t *)iov.iov_base)[MiB - 1] ^= 1;
+
+		assert_int_equal(get_head(&client, &block, MiB, got, &result), 0);
+		assert_int_not_equal(result.flags & WIRE_RESULT_CRC, 0);
+		assert_int_equal(result.crc, crc32c(0, block.bytes, MiB));
+		assert_int_not_equal(result.crc, crc32c(0, got, MiB));
+		client.get_flags = flags; /* a range, or with progress: checked before */
+		assert_int_equal(get_head(&client, &block, 1, got, &result), -ERR_CORRUPT);
+		client.get_flags = 0;
+		assert_int_equal(get_head(&client, &block, MiB, got, &result), -ERR_MISS);
+		free(got);
+	}
+	assert_int_equal(rig_metrics(&rig).get_miss_corrupt, 2);
+	free(block.bytes);
+	raw_client_close(&client);
+	rig_stop(&rig);
 }
 
 static void inline_blocks_come_back(void **state)
@@ -370,6 +423,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(blocks_come_back_in_memory_mode),
 		cmocka_unit_test(blocks_come_back_from_a_file),
+		cmocka_unit_test(a_block_that_goes_bad_in_memory_never_passes_for_right),
 		cmocka_unit_test(inline_blocks_come_back),
 		cmocka_unit_test(sessions_share_the_moves_of_their_reactor),
 		cmocka_unit_test(what_is_not_there_is_a_miss_at_once),
