@@ -38,7 +38,7 @@ static void side_client(struct side *side, struct raw_client *client, uint8_t *m
 	assert_int_equal(raw_client_finish(client, request, NULL, NULL, NULL), 0);
 }
 
-static void side_init(struct side *side, enum store_verify verify)
+static void side_begin(struct side *side, enum store_verify verify, bool is_file)
 {
 	memset(side, 0, sizeof(*side));
 	rig_init(&side->rig);
@@ -46,11 +46,16 @@ static void side_init(struct side *side, enum store_verify verify)
 	side->rig.goes_on_taking_memory = true; /* both ends are on its env */
 	side->rig.opts.verify = verify;
 	drive_init(&side->rig);
-	rig_start(&side->rig, true);
+	rig_start(&side->rig, is_file);
 	side->memory = aligned_alloc(PAGE_SIZE, MEMORY);
 	assert_non_null(side->memory);
 	memset(side->memory, 0, MEMORY);
 	side_client(side, &side->client, side->memory);
+}
+
+static void side_init(struct side *side, enum store_verify verify)
+{
+	side_begin(side, verify, true);
 }
 
 static void side_fini(struct side *side)
@@ -225,6 +230,34 @@ static void any_shape_is_served(void **state)
 	assert_int_equal(finish(&side, get(&side, 3, 0, BIG)), 0);
 	check_pieces(&side, 3, 0, BIG);
 	assert_int_equal(rig_metrics(&side.rig).get_direct, 0);
+	side_fini(&side);
+}
+
+/* The store is memory: a block is summed as it is copied, and the answer says what it was worth. */
+static void a_block_that_goes_bad_in_memory_is_not_believed(void **state)
+{
+	struct side side;
+	struct store_id id;
+	struct shard_ref ref;
+	struct iovec iov;
+
+	side_begin(&side, STORE_VERIFY_ALL, false);
+	cut(&side, 0, BIG, MiB, 0);
+	fill_pieces(&side, 1, BIG);
+	assert_int_equal(finish(&side, put(&side, 1, BIG, 0)), 0);
+	memset(side.memory, 0, BIG);
+	assert_int_equal(finish(&side, get(&side, 1, 0, BIG)), 0);
+	check_pieces(&side, 1, 0, BIG);
+
+	memcpy(id.domain, side.client.domain, sizeof(id.domain));
+	memcpy(id.ns, side.client.ns, sizeof(id.ns));
+	memcpy(id.key, rig_key(1).bytes, sizeof(id.key));
+	assert_true(shard_find(side.rig.shard, &id, &ref));
+	assert_int_equal(shard_view(side.rig.shard, &ref, 0, BIG, &iov, 1), 1);
+	((uint8_t *)iov.iov_base)[BIG / 2 + 1] ^= 0x10;
+	assert_int_equal(finish(&side, get(&side, 1, 0, BIG)), -ERR_CORRUPT);
+	assert_int_equal(rig_metrics(&side.rig).store_corrupt, 1);
+	assert_int_equal(finish(&side, get(&side, 1, 0, BIG)), -ERR_MISS);
 	side_fini(&side);
 }
 
@@ -636,6 +669,7 @@ int main(void)
 		cmocka_unit_test(a_get_lands_where_it_is_wanted),
 		cmocka_unit_test(what_is_asked_for_again_comes_into_the_cache),
 		cmocka_unit_test(any_shape_is_served),
+		cmocka_unit_test(a_block_that_goes_bad_in_memory_is_not_believed),
 		cmocka_unit_test(a_client_that_scribbles_condemns_no_block),
 		cmocka_unit_test(a_spoilt_block_is_a_miss),
 		cmocka_unit_test(memory_that_goes_away_ends_the_get),
