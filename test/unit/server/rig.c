@@ -69,6 +69,13 @@ static void shard_start(struct rig *rig, bool is_file)
 	}
 	rc = shard_open(rig->env, rig->medium, 0, is_file ? NULL : &memory, &opts, &rig->shard);
 	assert_int_equal(rc, 0);
+	rig->shards[0] = rig->shard;
+	if (!rig->has_two_shards)
+		return;
+	rc = shard_open(rig->env, NULL, 0, &memory, &opts, &rig->shards[1]);
+	assert_int_equal(rc, 0);
+	rig->opts.shards = rig->shards;
+	rig->opts.shard_count = 2;
 }
 
 void rig_start(struct rig *rig, bool is_file)
@@ -97,6 +104,8 @@ void rig_stop(struct rig *rig)
 	reactor_destroy(&rig->reactor);
 	assert_null(rig->reactor);
 	assert_int_equal(shard_close(&rig->shard, false), 0);
+	if (rig->has_two_shards)
+		assert_int_equal(shard_close(&rig->shards[1], false), 0);
 	if (rig->medium != NULL) {
 		medium_close(&rig->medium);
 		unlink(rig->path);

@@ -17,11 +17,13 @@ struct rig {
 	struct tenants *tenants;
 	struct medium *medium; /* NULL: memory mode */
 	struct shard *shard;
+	struct shard *shards[2];  /* has_two_shards: both of them */
 	struct reactor_opts opts; /* change them between rig_init() and rig_start() */
 	struct reactor *reactor;
 	struct auth_secret secret; /* of tenant "alice" */
 	uint16_t port;
 	char path[64];
+	bool has_two_shards;        /* in memory mode */
 	bool has_loop;              /* xprt_loop_mapped at "rig", too */
 	bool goes_on_taking_memory; /* the env is not sealed: the test makes more */
 };

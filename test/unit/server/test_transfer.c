@@ -106,6 +106,47 @@ static void blocks_come_back_from_a_file(void **state)
 	round_trips(true, STORE_VERIFY_NONE, 0);
 }
 
+/* Keys of two shards of a reactor in one probe: each has its own bit. */
+static void a_probe_of_two_shards_answers_in_order(void **state)
+{
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	const struct wire_bitmap *bitmap;
+	struct wire_key keys[300];
+	struct wire_result result;
+	struct rig rig;
+	struct raw_client client;
+	const uint8_t *bits;
+
+	assert_non_null(frame);
+	rig_init(&rig);
+	rig.has_two_shards = true;
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	for (uint32_t i = 0; i < ARRAY_LEN(keys); i++) {
+		keys[i] = rig_key(i);
+		if (i % 3 == 0) {
+			struct block block = block_make(i, 100, true);
+
+			assert_int_equal(put(&client, &block, 0, &result), 0);
+			free(block.bytes);
+		}
+	}
+	for (uint16_t count = 1; count <= ARRAY_LEN(keys); count = (uint16_t)(count * 2 + 1)) {
+		(void)raw_client_keys(&client, WIRE_PROBE, keys, count);
+		assert_true(raw_client_recv(&client, frame));
+		assert_int_equal(frame->header.kind, WIRE_BITMAP);
+		bitmap = (const void *)frame->body;
+		bits = (const uint8_t *)(bitmap + 1);
+		assert_int_equal(bitmap->status, 0);
+		for (uint32_t i = 0; i < count; i++)
+			assert_int_equal(bits[i / 8] >> i % 8 & 1, i % 3 == 0);
+	}
+	assert_true(rig_metrics(&rig).miss_new > 0);
+	free(frame);
+	raw_client_close(&client);
+	rig_stop(&rig);
+}
+
 static int get_head(struct raw_client *client, const struct block *block, uint32_t size,
 		    uint8_t *got, struct wire_result *result)
 {
@@ -423,6 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(blocks_come_back_in_memory_mode),
 		cmocka_unit_test(blocks_come_back_from_a_file),
+		cmocka_unit_test(a_probe_of_two_shards_answers_in_order),
 		cmocka_unit_test(a_block_that_goes_bad_in_memory_never_passes_for_right),
 		cmocka_unit_test(inline_blocks_come_back),
 		cmocka_unit_test(sessions_share_the_moves_of_their_reactor),
