@@ -6,8 +6,10 @@
  * returns the bytes that were put, or a miss; every failure of the store is a miss for the caller.
  *
  * Threads    By default a client has one progress thread, and any one thread at a time may call
- *            into a client. With CTXKV_CALLER_DRIVEN there is none: work is done inside
- *            ctxkv_submit() and ctxkv_poll(), by the thread that calls them.
+ *            into a client. A thread that waits again and again (ctxkv_wait(), ctxkv_run()) does
+ *            the work itself meanwhile: no other has to be woken. With CTXKV_CALLER_DRIVEN there
+ *            is no progress thread: work is done inside ctxkv_submit() and ctxkv_poll(), too, by
+ *            the thread that calls them, and nothing moves between calls.
  * Memory     Ops, items, iovecs and buffers are the caller's. They are borrowed from ctxkv_submit()
  *            until the op is released (below). Zero what you do not set.
  * Finish     An op finishes in two steps. RESULT: statuses are final; it comes at the deadline at
@@ -255,8 +257,9 @@ CTXKV_API CTXKV_MUST_USE int ctxkv_submit(struct ctxkv_client *client, struct ct
 CTXKV_API CTXKV_MUST_USE int ctxkv_poll(struct ctxkv_client *client, struct ctxkv_event *events_out,
 					size_t count);
 
-/* Wait until ctxkv_poll() has events, at most timeout_ns: the quickest way, as it looks for up to
- * 50 us before it sleeps, where that pays. Returns 1, 0 when there are none, or an error. */
+/* Wait until ctxkv_poll() has events, at most timeout_ns and one turn of work: the quickest way, as
+ * it does the work itself when it is called again and again, and looks for up to 50 us before it
+ * sleeps, where that pays. Returns 1, 0 when there are none, or an error. */
 CTXKV_API CTXKV_MUST_USE int ctxkv_wait(struct ctxkv_client *client, uint64_t timeout_ns);
 
 /* Readable when ctxkv_poll() may have events. Not to be read or closed. */

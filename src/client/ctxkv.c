@@ -143,6 +143,7 @@ static void face_free(struct ctxkv_client *face)
 	shared_free(&face->stage);
 	if (face->event_fd >= 0)
 		close(face->event_fd);
+	loan_fini(&face->loan);
 	free(face->table);
 	free(face->free_slots);
 	free(face->kept.entries);
@@ -181,7 +182,7 @@ static struct ctxkv_client *face_alloc(const struct ctxkv_opts *opts)
 	ring_init(&face->events, calloc(events, sizeof(struct ctxkv_event)), events,
 		  sizeof(struct ctxkv_event));
 	ring_init(&face->calls, calloc(calls, sizeof(struct call)), calls, sizeof(struct call));
-	if (face->event_fd < 0 || face->table == NULL || face->free_slots == NULL ||
+	if (loan_init(&face->loan) < 0 || face->event_fd < 0 || face->table == NULL || face->free_slots == NULL ||
 	    face->kept.entries == NULL || face->events.entries == NULL ||
 	    face->calls.entries == NULL) {
 		face_free(face);
@@ -425,6 +426,7 @@ void ctxkv_close(struct ctxkv_client **client)
 		return;
 	if (rc == 0 && !face->is_buried) {
 		if (face->has_thread) {
+			loan_return(&face->loan);
 			face_call(face, (struct call) { .kind = CALL_STOP });
 			face_wake(face);
 			pthread_join(face->thread, NULL);

@@ -106,6 +106,7 @@ void face_bury(struct ctxkv_client *face)
 	if (face->is_buried)
 		return;
 	face->is_buried = true;
+	loan_wake(&face->loan);
 	if (face->has_thread && !face->is_joined)
 		pthread_join(face->thread, NULL);
 	/* Sockets first; should that break as well, they stay open, but nobody reads them. A server
@@ -184,6 +185,7 @@ void ctxkv_cancel(struct ctxkv_client *client, struct ctxkv_op *op)
 	if (face_check(client) < 0 || client->is_buried || OP_SLOT(op) == 0 || OP_CANCEL(op) != 0)
 		return;
 	OP_CANCEL(op) = 1;
+	loan_return(&client->loan);
 	face_call(client, (struct call) { .kind = CALL_CANCEL, .op = op });
 	face_wake(client);
 }
@@ -200,7 +202,7 @@ static bool event_take(struct ctxkv_client *face, struct ctxkv_event *event)
 }
 
 /* Caller-driven: let the core work. */
-static void face_work(struct ctxkv_client *face)
+static void face_look(struct ctxkv_client *face)
 {
 	if (face->has_thread || face->is_buried)
 		return;
@@ -231,18 +233,23 @@ int ctxkv_poll(struct ctxkv_client *client, struct ctxkv_event *events_out, size
 
 	if (rc < 0)
 		return rc;
-	face_work(client);
+	face_look(client);
 	return take_events(client, events_out, (int)MIN(count, (size_t)INT32_MAX));
 }
 
 int ctxkv_event_fd(const struct ctxkv_client *client)
 {
+	struct ctxkv_client *face = (struct ctxkv_client *)client;
 	int rc = face_check(client);
 
 	if (rc < 0)
 		return rc;
-	return client->has_thread || client->is_buried ? client->event_fd
-						       : env_posix_fd(client->env);
+	if (!face->has_thread && !face->is_buried)
+		return env_posix_fd(face->env);
+	face->is_fd_given = true;
+	if (!ring_is_empty(&face->events))
+		face_notify(face);
+	return face->event_fd;
 }
 
 uint64_t ctxkv_timeout_ns(const struct ctxkv_client *client)
@@ -277,14 +284,14 @@ static bool spin(struct ctxkv_client *face, uint64_t begin_ns, uint64_t timeout_
 	uint64_t now_ns = begin_ns;
 
 	while (now_ns < end_ns && now_ns - yielded_ns < SPIN_LATE_NS) {
-		if (!ring_is_empty(&face->events))
+		if (!ring_is_empty(&face->events) || loan_is_open(&face->loan))
 			return true;
 		yielded_ns = now_ns;
 		sched_yield();
 		now_ns = wait_now_ns();
 	}
 	face->spin_ns = face->spin_ns / 2 < SPIN_MIN_NS ? 0 : face->spin_ns / 2;
-	return !ring_is_empty(&face->events);
+	return !ring_is_empty(&face->events) || loan_is_open(&face->loan);
 }
 
 static void wait_for_thread(struct ctxkv_client *face, uint64_t timeout_ns)
@@ -294,6 +301,8 @@ static void wait_for_thread(struct ctxkv_client *face, uint64_t timeout_ns)
 				    .tv_nsec = (long)(timeout_ns % NS_PER_S) };
 	uint64_t begin_ns = wait_now_ns();
 
+	if (loan_ask(&face->loan))
+		face_wake(face);
 	if (spin(face, begin_ns, timeout_ns))
 		return;
 	begin_ns = wait_now_ns();
@@ -307,12 +316,24 @@ static void face_wait(struct ctxkv_client *face, uint64_t timeout_ns)
 	timeout_ns = MIN(timeout_ns, WAIT_TICK_NS); /* to see whether it has broken */
 	if (face->is_buried || !ring_is_empty(&face->events))
 		return;
-	if (face->has_thread)
-		wait_for_thread(face, timeout_ns);
-	else
+	if (!face->has_thread)
 		face_run_once(face, timeout_ns);
+	else if (loan_use(&face->loan))
+		face_work(face, timeout_ns);
+	else
+		wait_for_thread(face, timeout_ns);
 	if (atomic_load(&face->is_broken))
 		face_bury(face);
+}
+
+static bool has_events(const struct ctxkv_client *face)
+{
+	return !ring_is_empty(&face->kept) || !ring_is_empty(&face->events);
+}
+
+static bool is_busy(const struct ctxkv_client *face)
+{
+	return face->free_count < face->inflight_max;
 }
 
 int ctxkv_wait(struct ctxkv_client *client, uint64_t timeout_ns)
@@ -321,14 +342,15 @@ int ctxkv_wait(struct ctxkv_client *client, uint64_t timeout_ns)
 	uint64_t passed_ns = 0;
 	int rc = face_check(client);
 
-	while (rc == 0 && ring_is_empty(&client->kept) && ring_is_empty(&client->events) &&
-	       passed_ns < timeout_ns) {
+	if (rc < 0)
+		return rc;
+	loan_note_begin(&client->loan, begin_ns);
+	while (!has_events(client) && passed_ns < timeout_ns) {
 		face_wait(client, timeout_ns - passed_ns);
 		passed_ns = wait_now_ns() - begin_ns;
 	}
-	if (rc < 0)
-		return rc;
-	return !ring_is_empty(&client->kept) || !ring_is_empty(&client->events);
+	loan_note_end(&client->loan, begin_ns + passed_ns, is_busy(client));
+	return has_events(client);
 }
 
 /* --- run --- */
@@ -364,9 +386,11 @@ int ctxkv_run(struct ctxkv_client *client, struct ctxkv_op *op)
 		return rc;
 	if (rc == 0)
 		return -EAGAIN;
+	loan_note_begin(&client->loan, wait_now_ns());
 	while (!run_pass(client, op))
 		face_wait(client, WAIT_TICK_NS);
 	slot_give(client, op);
+	loan_note_end(&client->loan, wait_now_ns(), is_busy(client));
 	if (client->has_thread && !ring_is_empty(&client->kept))
 		face_notify(client);
 	return op->status;

@@ -5,8 +5,9 @@
  * it), panic.c.
  *
  * Threads    The user's thread (one at a time) and the progress thread. They share two rings
- *            (ring.h), three flags (below) and the struct sync of a call that is waited for. With
- *            CTXKV_CALLER_DRIVEN there is only the user's thread.
+ *            (ring.h), three flags (below) and the struct sync of a call that is waited for. Core
+ *            and env belong to the progress thread, which lends them to a user who waits again and
+ *            again (loan.h). With CTXKV_CALLER_DRIVEN there is only the user's thread.
  *
  * Broken. When a guard comes back with -ERR_BROKEN, is_broken is set. The user's thread then waits
  * for the end of the progress thread, closes all sockets, so that no byte can land any more, and
@@ -24,6 +25,7 @@
 #include <semaphore.h>
 
 #include "client.h"
+#include "loan.h"
 #include "panic.h"
 #include "ring.h"
 #include "shared.h"
@@ -101,7 +103,7 @@ struct ctxkv_client {
 	bool has_thread; /* not CALLER_DRIVEN */
 	struct panic_log log;
 	struct env *env;     /* NULL once buried */
-	struct client *core; /* the progress thread's */
+	struct client *core; /* whoever has it: loan.h */
 	struct allocation *allocations;
 	struct shared stage;
 	bool is_huge;        /* HUGE_PAGES */
@@ -116,11 +118,14 @@ struct ctxkv_client {
 	struct ring kept; /* events to be polled: caller-driven, or passed over by ctxkv_run() */
 	bool is_buried;
 	bool is_joined;
+	bool is_fd_given; /* somebody may wait for the event descriptor by himself */
+	bool is_working;  /* the core does, in his thread */
 
 	/* Between the threads. */
 	pthread_t thread;
-	struct ring calls;  /* user → progress */
-	struct ring events; /* progress → user */
+	struct loan loan;
+	struct ring calls;  /* user → core */
+	struct ring events; /* core → user */
 	int event_fd;       /* has_thread: readable when is_notified */
 	atomic_bool is_notified;
 	atomic_bool is_sleeping; /* the progress thread must be woken to see a call */
@@ -148,8 +153,10 @@ int face_env_destroy(struct ctxkv_client *face) MUST_USE;
 void face_close_core(struct ctxkv_client *face);
 /* One turn of the loop; under a guard. */
 void face_poll_env(struct ctxkv_client *face, uint64_t timeout_ns);
-/* Caller-driven: one turn under the guard. */
+/* The user's thread has the core: one turn under the guard. */
 void face_run_once(struct ctxkv_client *face, uint64_t timeout_ns);
+/* He lets the core work, until there are events, timeout_ns at most. */
+void face_work(struct ctxkv_client *face, uint64_t timeout_ns);
 /* Caller-driven: body(ctx) under the guard. */
 void face_run(struct ctxkv_client *face, void (*body)(void *ctx), void *ctx);
 

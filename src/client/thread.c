@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The progress thread: takes calls from the ring, lets the core work, sleeps in env->poll().
+ * The progress thread: takes calls from the ring, lets the core work, sleeps in env->poll(). While
+ * the core is on loan (loan.h) the user's thread does the same in its waits: face_work().
  *
  * Waking it. The user's thread pushes a call and then looks at is_sleeping; the progress thread
  * sets is_sleeping and then looks at the ring. Between the two steps of each stands a full fence,
@@ -62,7 +63,9 @@ void face_event(void *ctx, struct ctxkv_op *op, uint32_t what)
 		return;
 	}
 	ring_push(&face->events, &event);
-	face_notify(face);
+	/* He sees it himself, in the call that he is in. */
+	if (!face->is_working || face->is_fd_given)
+		face_notify(face);
 }
 
 /* --- calls, in the core's thread --- */
@@ -161,21 +164,40 @@ void face_poll_env(struct ctxkv_client *face, uint64_t timeout_ns)
 	ASSERT(rc == 0); /* epoll itself has failed: there is no going on */
 }
 
+/* False: stop. */
+static bool calls_begin(struct ctxkv_client *face)
+{
+	struct call call;
+
+	while (ring_take(&face->calls, &call)) {
+		if (!call_begin(face, &call))
+			return false;
+	}
+	return true;
+}
+
+static bool has_calls(const struct ctxkv_client *face)
+{
+	return !ring_is_empty(&face->calls) || loan_is_asked(&face->loan);
+}
+
 static void thread_body(void *ctx)
 {
 	struct ctxkv_client *face = ctx;
-	struct call call;
 
-	for (;;) {
-		while (ring_take(&face->calls, &call)) {
-			if (!call_begin(face, &call)) {
-				face_close_core(face);
-				return;
-			}
+	while (!atomic_load(&face->is_broken)) {
+		if (!calls_begin(face)) {
+			face_close_core(face);
+			return;
+		}
+		if (loan_give(&face->loan)) {
+			face_notify(face);
+			loan_sleep(&face->loan, &face->is_broken);
+			continue;
 		}
 		atomic_store(&face->is_sleeping, true);
 		atomic_thread_fence(memory_order_seq_cst); /* partner: face_wake() */
-		face_poll_env(face, ring_is_empty(&face->calls) ? ENV_FOREVER : 0);
+		face_poll_env(face, has_calls(face) ? 0 : ENV_FOREVER);
 		atomic_store(&face->is_sleeping, false);
 	}
 }
@@ -232,7 +254,6 @@ int face_thread_start(struct ctxkv_client *face)
 
 void face_run(struct ctxkv_client *face, void (*body)(void *ctx), void *ctx)
 {
-	ASSERT(!face->has_thread);
 	if (panic_guard(&face->log, body, ctx) < 0)
 		atomic_store(&face->is_broken, true);
 }
@@ -300,6 +321,33 @@ void face_run_once(struct ctxkv_client *face, uint64_t timeout_ns)
 		face_run(face, turn_body, &turn);
 }
 
+/* CALL_STOP is pushed by a user who has returned the core. */
+static void work_body(void *ctx)
+{
+	struct turn *turn = ctx;
+	struct ctxkv_client *face = turn->face;
+	uint64_t end_ns = env_now_ns(face->env) + turn->timeout_ns;
+	uint64_t now_ns;
+
+	do {
+		bool is_going = calls_begin(face);
+
+		ASSERT(is_going);
+		now_ns = env_now_ns(face->env);
+		if (ring_is_empty(&face->events))
+			face_poll_env(face, end_ns - MIN(now_ns, end_ns));
+	} while (ring_is_empty(&face->events) && now_ns < end_ns);
+}
+
+void face_work(struct ctxkv_client *face, uint64_t timeout_ns)
+{
+	struct turn turn = { .face = face, .timeout_ns = timeout_ns };
+
+	face->is_working = true;
+	face_run(face, work_body, &turn);
+	face->is_working = false;
+}
+
 static bool sync_wait(struct ctxkv_client *face, struct sync *sync)
 {
 	struct timespec until;
@@ -323,6 +371,7 @@ int face_sync(struct ctxkv_client *face, struct sync *sync)
 	int rc = -ERR_BROKEN;
 
 	sync->has_thread = face->has_thread;
+	loan_return(&face->loan);
 	if (sem_init(&sync->done, 0, 0) < 0)
 		return -errno;
 	face_call(face, (struct call) { .kind = CALL_SYNC, .sync = sync });

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loan.h"
+
+#include <errno.h>
+#include <time.h>
+
+static bool change(struct loan *loan, uint32_t from, uint32_t to)
+{
+	return atomic_compare_exchange_strong(&loan->state, &from, to);
+}
+
+int loan_init(struct loan *loan)
+{
+	return sem_init(&loan->is_back, 0, 0) < 0 ? -errno : 0;
+}
+
+void loan_fini(struct loan *loan)
+{
+	sem_destroy(&loan->is_back);
+}
+
+/* --- the user's thread --- */
+
+void loan_note_begin(struct loan *loan, uint64_t now_ns)
+{
+	if (now_ns - loan->left_ns >= LOAN_NEAR_NS)
+		loan->near_count = 0;
+	else if (loan->near_count < LOAN_NEAR)
+		loan->near_count++;
+}
+
+bool loan_ask(struct loan *loan)
+{
+	return loan->near_count >= LOAN_NEAR && change(loan, LOAN_NONE, LOAN_ASKED);
+}
+
+bool loan_use(struct loan *loan)
+{
+	if (atomic_load_explicit(&loan->state, memory_order_relaxed) == LOAN_USED)
+		return true; /* only he sets it, and takes it back */
+	if (!change(loan, LOAN_OPEN, LOAN_USED))
+		return false;
+	atomic_fetch_add_explicit(&loan->uses, 1, memory_order_relaxed);
+	return true;
+}
+
+static void give(struct loan *loan, uint32_t from)
+{
+	if (change(loan, from, LOAN_NONE))
+		loan_wake(loan);
+}
+
+void loan_note_end(struct loan *loan, uint64_t now_ns, bool is_busy)
+{
+	loan->left_ns = now_ns;
+	if (atomic_load_explicit(&loan->state, memory_order_relaxed) != LOAN_USED)
+		return;
+	if (is_busy && loan->near_count == 0)
+		give(loan, LOAN_USED);
+	else if (change(loan, LOAN_USED, LOAN_OPEN) &&
+		 atomic_load(&loan->is_deep)) /* partner: loan_sleep() */
+		loan_wake(loan);
+}
+
+void loan_return(struct loan *loan)
+{
+	/* In this order: WANTED becomes LENT by itself, LENT never WANTED. */
+	if (!change(loan, LOAN_ASKED, LOAN_NONE))
+		give(loan, LOAN_OPEN);
+}
+
+void loan_wake(struct loan *loan)
+{
+	/* It is full only when the thread has been woken two thousand million times in vain. */
+	(void)sem_post(&loan->is_back);
+}
+
+/* --- the progress thread --- */
+
+bool loan_give(struct loan *loan)
+{
+	return change(loan, LOAN_ASKED, LOAN_OPEN);
+}
+
+enum loan_turn loan_look(struct loan *loan, uint32_t uses)
+{
+	uint32_t state = atomic_load(&loan->state);
+
+	if (state == LOAN_NONE || state == LOAN_ASKED)
+		return LOAN_GO; /* given back, and perhaps asked for again */
+	if (uses != atomic_load_explicit(&loan->uses, memory_order_relaxed))
+		return LOAN_SLEEP;
+	if (state == LOAN_USED)
+		return LOAN_SLEEP_ON;
+	return change(loan, LOAN_OPEN, LOAN_NONE) ? LOAN_GO : LOAN_SLEEP;
+}
+
+static void sleep_tick(struct loan *loan)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)LOAN_TICK_NS;
+	if (until.tv_nsec >= (long)NS_PER_S) {
+		until.tv_nsec -= (long)NS_PER_S;
+		until.tv_sec++;
+	}
+	(void)sem_clockwait(&loan->is_back, CLOCK_MONOTONIC, &until);
+}
+
+/* The wait goes on. Its end looks at is_deep behind it: one of the two sees the other. */
+static void sleep_on(struct loan *loan)
+{
+	atomic_store(&loan->is_deep, true);
+	if (atomic_load(&loan->state) == LOAN_USED)
+		(void)sem_wait(&loan->is_back); /* cut short: one more look */
+	atomic_store(&loan->is_deep, false);
+}
+
+void loan_sleep(struct loan *loan, const atomic_bool *is_broken)
+{
+	enum loan_turn turn = LOAN_SLEEP;
+
+	while (sem_trywait(&loan->is_back) == 0) {
+		/* Woken for what was over by then. */
+	}
+	while (turn != LOAN_GO && !atomic_load(is_broken)) {
+		uint32_t uses = atomic_load_explicit(&loan->uses, memory_order_relaxed);
+
+		if (turn == LOAN_SLEEP_ON)
+			sleep_on(loan);
+		sleep_tick(loan);
+		if (!atomic_load(is_broken))
+			turn = loan_look(loan, uses);
+	}
+}
