@@ -207,6 +207,8 @@ struct env_ops {
 			     uint32_t iov_count);
 	ssize_t (*sock_send)(struct env *env, struct env_sock *sock, const struct iovec *iov,
 			     uint32_t iov_count);
+	/* IN may wait until so many bytes are there, or no more come; it need not. 1 at first. */
+	void (*sock_want)(struct env *env, struct env_sock *sock, uint32_t size);
 	void (*sock_close)(struct env *env, struct env_sock *sock);
 	/* The peer's or the own address as text. */
 	void (*sock_name)(struct env *env, struct env_sock *sock, bool is_peer, char *buf,

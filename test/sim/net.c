@@ -30,6 +30,7 @@ struct env_sock {
 	struct list node_env;
 	struct list node_ready;
 	uint32_t watched;
+	uint32_t wanted; /* IN waits for so much, or for as much as half of the window */
 	env_sock_ready ready;
 	void *ctx;
 	/* A listener. */
@@ -97,6 +98,13 @@ static uint64_t sock_room(const struct env_sock *sock)
 	return sock->conn->window - (out->written - out->acked);
 }
 
+static bool has_wanted(const struct env_sock *sock)
+{
+	const struct pipe *in = sock_in(sock);
+
+	return in->arrived - in->read >= MIN(MAX(sock->wanted, 1), sock->conn->window / 2);
+}
+
 static uint32_t sock_events(const struct env_sock *sock)
 {
 	uint32_t events = 0;
@@ -109,7 +117,7 @@ static uint32_t sock_events(const struct env_sock *sock)
 	case SOCK_BROKEN:
 		return ENV_SOCK_IN | ENV_SOCK_ERR;
 	case SOCK_OPEN:
-		if (sock_in(sock)->arrived > sock_in(sock)->read || sock_in(sock)->has_end)
+		if (has_wanted(sock) || sock_in(sock)->has_end)
 			events |= ENV_SOCK_IN;
 		if (sock_room(sock) > 0)
 			events |= ENV_SOCK_OUT;
@@ -346,6 +354,14 @@ int sim_sock_connect(struct env *env, const char *address, struct env_sock **soc
 		packet_send(conn, PACKET_SYN, SOCK_SERVER, 0, 0);
 	*sock_out = sock;
 	return 0;
+}
+
+void sim_sock_want(struct env *env, struct env_sock *sock, uint32_t size)
+{
+	(void)env;
+	CHECK_OBJ(sock, SOCK_MAGIC);
+	sock->wanted = size;
+	sock_update(sock);
 }
 
 void sim_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, env_sock_ready ready,

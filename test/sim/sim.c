@@ -533,6 +533,7 @@ const struct env_ops sim_env_ops = {
 	.sock_connect = sim_sock_connect,
 	.sock_watch = sim_sock_watch,
 	.sock_recv = sim_sock_recv,
+	.sock_want = sim_sock_want,
 	.sock_send = sim_sock_send,
 	.sock_close = sim_sock_close,
 	.sock_name = sim_sock_name,

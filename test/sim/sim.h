@@ -201,6 +201,7 @@ int sim_sock_accept(struct env *env, struct env_sock *listener, struct env_sock 
 int sim_sock_connect(struct env *env, const char *address, struct env_sock **sock_out);
 void sim_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, env_sock_ready ready,
 		    void *ctx);
+void sim_sock_want(struct env *env, struct env_sock *sock, uint32_t size);
 ssize_t sim_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
 		      uint32_t iov_count);
 ssize_t sim_sock_send(struct env *env, struct env_sock *sock, const struct iovec *iov,

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pollers: what becomes ready without the kernel knowing. Without any the loop is as it was.
+ * How long the loop looks before it sleeps; and pollers: what becomes ready without the kernel
+ * knowing.
  *
  * Normal path. Every turn looks at all pollers, behind the events. While one of them does
  * something, descriptors are looked at only every EVENTS_NS, so that a turn costs no system call.
- * When none does, poll() goes on returning at once for window_ns, so that what comes soon is seen
- * soon; then all pollers are asked to sleep, and it waits as ever.
+ * When none does, and no socket either, poll() goes on returning at once for window_ns, so that
+ * what comes soon is seen soon, and who sends it need not wake anybody; then all pollers are asked
+ * to sleep, and it waits as ever. Without pollers every look is one at the descriptors.
  *
  * The window is what an answer is likely to come in, at most SPIN_NS. Looking in vain halves it,
  * down to nothing: waiting for a drive or a slow peer costs no CPU. When something comes so soon
@@ -75,6 +77,13 @@ bool pollers_sleep(struct posix *posix)
 	return true;
 }
 
+/* While pollers are busy the descriptors wait. */
+static bool are_events_spared(const struct posix *posix, uint64_t now_ns)
+{
+	return posix->spin.is_spinning && !list_is_empty(&posix->pollers) &&
+	       now_ns - posix->spin.events_ns < EVENTS_NS;
+}
+
 /* Whether the core was given to somebody for long. */
 static bool has_given_way(struct posix *posix, uint64_t now_ns)
 {
@@ -92,7 +101,7 @@ static bool is_spin_over(struct posix *posix, uint64_t now_ns)
 	if (spin->is_drive_busy && now_ns - spin->busy_ns >= SPIN_DRIVE_NS)
 		return true;
 	if (now_ns - spin->busy_ns < spin->window_ns &&
-	    (now_ns - spin->events_ns < EVENTS_NS || !has_given_way(posix, now_ns)))
+	    (are_events_spared(posix, now_ns) || !has_given_way(posix, now_ns)))
 		return false;
 	spin->window_ns /= 2;
 	if (spin->window_ns < SPIN_MIN_NS)
@@ -116,8 +125,7 @@ uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns)
 	uint64_t now_ns;
 
 	spin->turn_ns = 0;
-	if (list_is_empty(&posix->pollers) ||
-	    (!spin->is_spinning && !spin->was_busy && timeout_ns == 0))
+	if (!spin->is_spinning && !spin->was_busy && timeout_ns == 0)
 		return timeout_ns;
 	now_ns = posix->env.ops->now_ns(&posix->env);
 	if (spin->was_busy)
@@ -126,7 +134,7 @@ uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns)
 		spin->slept_ns = now_ns;
 		return timeout_ns;
 	}
-	if (spin->is_spinning && now_ns - spin->events_ns < EVENTS_NS) {
+	if (are_events_spared(posix, now_ns)) {
 		spin->turn_ns = now_ns;
 		if (now_ns - spin->busy_ns > RELAX_NS)
 			relax();

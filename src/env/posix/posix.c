@@ -376,6 +376,7 @@ const struct env_ops posix_ops = {
 	.sock_connect = posix_sock_connect,
 	.sock_watch = posix_sock_watch,
 	.sock_recv = posix_sock_recv,
+	.sock_want = posix_sock_want,
 	.sock_send = posix_sock_send,
 	.sock_close = posix_sock_close,
 	.sock_name = posix_sock_name,

@@ -184,6 +184,7 @@ int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_soc
 int posix_sock_connect(struct env *env, const char *address, struct env_sock **sock_out);
 void posix_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, env_sock_ready ready,
 		      void *ctx);
+void posix_sock_want(struct env *env, struct env_sock *sock, uint32_t size);
 ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
 			uint32_t iov_count);
 ssize_t posix_sock_send(struct env *env, struct env_sock *sock, const struct iovec *iov,

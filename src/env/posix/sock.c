@@ -106,8 +106,10 @@ static void sock_ready(struct posix_source *source, uint32_t epoll_events)
 	events &= sock->watched;
 	if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0)
 		events |= ENV_SOCK_ERR;
-	if (events != 0 && sock->ready != NULL)
-		sock->ready(sock, sock->ctx, events);
+	if (events == 0 || sock->ready == NULL)
+		return;
+	sock->posix->spin.was_busy = true;
+	sock->ready(sock, sock->ctx, events);
 }
 
 static int watch_apply(struct env_sock *sock, int op)
@@ -414,6 +416,15 @@ ssize_t posix_sock_send(struct env *env, struct env_sock *sock, const struct iov
 		size = sendmsg(sock->fd, &message, MSG_NOSIGNAL);
 	while (size < 0 && errno == EINTR);
 	return size < 0 ? -errno : size;
+}
+
+/* The kernel says IN all the same when it has no room for so much. */
+void posix_sock_want(struct env *env, struct env_sock *sock, uint32_t size)
+{
+	const int low = (int)MIN(size, (uint32_t)INT32_MAX);
+
+	(void)env;
+	(void)setsockopt(sock->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)); /* or it need not */
 }
 
 /* --- descriptors beside bytes --- */

@@ -8,7 +8,9 @@
  * are believed its payload is received straight into place: the pieces of the pull it answers
  * (server), what locate() says (client), or the sink when nobody wants it any more. One recvmsg
  * takes the rest of such a payload and the head of the next frame, so that a stream of DATA frames
- * costs one call for each and copies nothing.
+ * costs one call for each and copies nothing. Where much of a payload is still to come, the socket
+ * says so only when RX_WANT of it is there: the sender is not held up by waking us for every piece,
+ * nor we by looking.
  *
  * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
  * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
@@ -28,6 +30,7 @@
 /* What a step says: go on with the next, more bytes are needed, or the lane stalls. */
 enum rx_step { RX_NEXT, RX_MORE, RX_STALL };
 
+#define RX_WANT (128 * KiB)
 /* While so much payload is to come, only the next frame's head is received with it. */
 #define RX_STREAM_SIZE (64 * KiB)
 
@@ -416,26 +419,47 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	return got;
 }
 
-void tcp_rx_run(struct tcp_lane *lane)
+/* Before the lane is left to the socket. What TLS makes of bytes is not counted in them. */
+static void rx_want(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	bool is_waiting = rx->state == TCP_RX_DATA && lane->tls == NULL &&
+			  rx->header.payload_size - rx->data_have >= RX_WANT;
+
+	if (is_waiting == rx->is_waiting)
+		return;
+	rx->is_waiting = is_waiting;
+	lane->lane.env->ops->sock_want(lane->lane.env, lane->sock, is_waiting ? RX_WANT : 1);
+}
+
+/* Until there is no more, or it was enough for one turn. False: the lane has ended. */
+static bool rx_go(struct tcp_lane *lane)
 {
 	int64_t budget = TCP_RX_BUDGET;
 
-	lane->rx.is_stalled = false;
 	while (rx_parse(lane) && budget > 0) {
 		ssize_t got = rx_read(lane);
 
 		if (got == -EAGAIN)
-			return;
+			break;
 		if (got < 0) {
 			tcp_lane_break(lane, (int)got);
-			return;
+			return false;
 		}
 		budget -= TCP_CALL_COST + got;
 	}
+	return tcp_lane_is_open(lane);
+}
+
+void tcp_rx_run(struct tcp_lane *lane)
+{
+	lane->rx.is_stalled = false;
+	if (!rx_go(lane))
+		return;
+	rx_want(lane);
 	/* Out of budget: the socket is ready in the next turn of the loop, unless TLS has it all.
 	 */
-	if (tcp_lane_is_open(lane) && lane->tls != NULL && !lane->rx.is_stalled &&
-	    tcp_tls_has_more(lane)) {
+	if (lane->tls != NULL && !lane->rx.is_stalled && tcp_tls_has_more(lane)) {
 		lane->rx.is_stalled = true;
 		tcp_lane_wake(lane);
 	}

@@ -7,7 +7,9 @@
  * queued in this turn of the loop: it gathers control bytes, frame heads and payload pieces into
  * one sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
  * moves of a server, the loop goes round before more is sent: its answers, on which the client goes
- * on, need not wait behind all moves that are queued.
+ * on, need not wait behind all moves that are queued. A client does so when it has sent
+ * TCP_ROUND_SIZE: grants and results that came in the meantime are the next work of both sides, and
+ * one that first sends all it has would then wait for the server.
  *
  * Order. Control frames leave before moves that are not begun. A frame is begun, and gets its MAC,
  * when it is first gathered: that is stream order, and a move's order says how many control bytes
@@ -28,6 +30,7 @@
 #include <string.h>
 
 #define TCP_GATHER_SIZE MiB
+#define TCP_ROUND_SIZE  (256 * KiB)
 
 static uint32_t tx_pending(const struct tcp_tx *tx)
 {
@@ -338,6 +341,12 @@ static void tx_flush_tls(struct tcp_lane *lane)
 		lane->tx.broken = rc;
 }
 
+/* What came in is looked at before more is sent. */
+static bool is_round_over(const struct tcp_lane *lane, uint64_t sent, bool has_ended)
+{
+	return lane->client != NULL ? sent >= TCP_ROUND_SIZE : has_ended;
+}
+
 void tcp_tx_flush(struct tcp_lane *lane)
 {
 	struct gather gather;
@@ -363,7 +372,8 @@ void tcp_tx_flush(struct tcp_lane *lane)
 		}
 		if (sent < (ssize_t)gather.size)
 			lane->tx.is_blocked = true;
-		if (tcp_moves_deliver(lane) && lane->client == NULL && !lane->tx.is_blocked) {
+		if (is_round_over(lane, sent > 0 ? (uint64_t)sent : 0, tcp_moves_deliver(lane)) &&
+		    !lane->tx.is_blocked) {
 			tcp_lane_wake(lane);
 			break;
 		}

@@ -240,6 +240,38 @@ static void more_than_fits_arrives_whole(void **state)
 	free(to);
 }
 
+/* IN may wait for what is wanted, and not for what cannot come any more. */
+static void what_is_wanted_or_the_end_is_told(void **state)
+{
+	struct env *env = *state;
+	struct peer listener;
+	struct peer client;
+	struct peer server;
+	char bytes[64];
+
+	connect_pair(env, "127.0.0.1:0", &listener, &client, &server);
+	env->ops->sock_want(env, server.sock, 22);
+	assert_int_equal(send_text(&client, "hello world"), 11);
+	assert_int_equal(send_text(&client, "hello world"), 11);
+	poll_until_events(&server, ENV_SOCK_IN);
+	assert_int_equal(recv_into(&server, bytes, sizeof(bytes)), 22);
+	server.events = 0;
+	assert_int_equal(send_text(&client, "hello world"), 11);
+	assert_int_equal(env->ops->poll(env, 20 * NS_PER_MS), 0);
+	assert_int_equal(server.events, 0); /* that the kernel does wait is what it is for */
+	env->ops->sock_want(env, server.sock, 1);
+	poll_until_events(&server, ENV_SOCK_IN);
+	assert_int_equal(recv_into(&server, bytes, sizeof(bytes)), 11);
+	env->ops->sock_want(env, server.sock, 1000);
+	assert_int_equal(send_text(&client, "bye"), 3);
+	env->ops->sock_close(env, client.sock);
+	server.events = 0;
+	poll_until_events(&server, ENV_SOCK_IN | ENV_SOCK_ERR);
+	assert_int_equal(recv_into(&server, bytes, sizeof(bytes)), 3);
+	env->ops->sock_close(env, server.sock);
+	env->ops->sock_close(env, listener.sock);
+}
+
 static void a_refused_connection_is_an_error_with_its_cause(void **state)
 {
 	struct env *env = *state;
@@ -640,6 +672,7 @@ static int run_all(const char *back_end)
 		T(bytes_come_over_tcp),
 		T(bytes_come_over_tcp6),
 		T(more_than_fits_arrives_whole),
+		T(what_is_wanted_or_the_end_is_told),
 		T(a_refused_connection_is_an_error_with_its_cause),
 		T(sending_to_nobody_is_an_error_and_no_signal),
 		T(addresses_are_numeric_or_refused),
