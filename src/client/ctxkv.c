@@ -182,9 +182,9 @@ static struct ctxkv_client *face_alloc(const struct ctxkv_opts *opts)
 	ring_init(&face->events, calloc(events, sizeof(struct ctxkv_event)), events,
 		  sizeof(struct ctxkv_event));
 	ring_init(&face->calls, calloc(calls, sizeof(struct call)), calls, sizeof(struct call));
-	if (loan_init(&face->loan) < 0 || face->event_fd < 0 || face->table == NULL || face->free_slots == NULL ||
-	    face->kept.entries == NULL || face->events.entries == NULL ||
-	    face->calls.entries == NULL) {
+	if (loan_init(&face->loan) < 0 || face->event_fd < 0 || face->table == NULL ||
+	    face->free_slots == NULL || face->kept.entries == NULL ||
+	    face->events.entries == NULL || face->calls.entries == NULL) {
 		face_free(face);
 		return NULL;
 	}

@@ -84,7 +84,7 @@ struct tcp_rx {
 	uint32_t size;
 	uint32_t start; /* received bytes are start … end of buf */
 	uint32_t end;
-	bool is_waiting; /* the socket was told to wait for RX_WANT bytes */
+	bool is_waiting;           /* the socket was told to wait for RX_WANT bytes */
 	struct wire_header header; /* of the frame under way */
 	uint8_t *big;              /* BIG: its body and payload, … */
 	uint32_t big_have;         /* … so much is there */
