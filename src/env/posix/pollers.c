@@ -10,8 +10,9 @@
  * to sleep, and it waits as ever. Without pollers every look is one at the descriptors.
  *
  * The window is what an answer is likely to come in, at most SPIN_NS. Looking in vain halves it,
- * down to nothing: waiting for a drive or a slow peer costs no CPU. When something comes so soon
- * after the loop fell asleep that looking would have seen it, the window is SPIN_NS again.
+ * down to nothing: waiting for a drive or a slow peer costs no CPU. When something comes within
+ * SPIN_BACK_NS of falling asleep, the window is SPIN_NS again: looking would have seen it, for
+ * where both sides sleep each wake-up takes as long as all the rest.
  *
  * The drive is busy for longer than the window (a back end says so): its completion ends the wait,
  * and who asks meanwhile for what it has yet to bring waits for it anyway. Then looking goes on for
@@ -28,6 +29,7 @@
 #include "posix_priv.h"
 
 #define SPIN_NS       (50 * NS_PER_US)
+#define SPIN_BACK_NS  (2 * SPIN_NS)
 #define SPIN_MIN_NS   (2 * NS_PER_US) /* less than this is not worth a turn */
 #define EVENTS_NS     (10 * NS_PER_US)
 #define SPIN_DRIVE_NS (3 * NS_PER_US)
@@ -112,7 +114,7 @@ static bool is_spin_over(struct posix *posix, uint64_t now_ns)
 /* The last turn did something. */
 static void spin_on(struct posix_spin *spin, uint64_t now_ns)
 {
-	if (!spin->is_spinning && now_ns - spin->slept_ns < SPIN_NS)
+	if (!spin->is_spinning && now_ns - spin->slept_ns < SPIN_BACK_NS)
 		spin->window_ns = SPIN_NS;
 	spin->is_spinning = true;
 	spin->was_busy = false;

@@ -55,7 +55,10 @@
 #define TCP_RX_BUDGET (512 * KiB)
 #define TCP_CALL_COST (64 * KiB)
 
-#define TCP_HEAD_SIZE (sizeof(struct wire_header) + sizeof(struct wire_data))
+/* A push so small is copied behind control frames, while there is room for that and a result. */
+#define TCP_SMALL_SIZE (4 * KiB)
+#define TCP_SMALL_REST 256
+#define TCP_HEAD_SIZE  (sizeof(struct wire_header) + sizeof(struct wire_data))
 
 /* Pieces of memory that cover the bytes base … base + size of a payload. */
 struct tcp_span {
@@ -79,6 +82,7 @@ struct tcp_rx {
 	bool is_paused;  /* by the user */
 	bool is_stalled; /* reading waits: for the user, a big buffer, or room for grants */
 	bool is_refused; /* TLS was answered in the clear: only a REFUSE is taken */
+	bool is_dry;     /* the last read took all that the socket had */
 	bool is_known;   /* kind of the frame under way; else it is skipped */
 	uint8_t *buf;
 	uint32_t size;
@@ -104,6 +108,7 @@ struct tcp_tx {
 	uint64_t secure_from; /* position of the first frame that gets one */
 	uint32_t wanted;      /* size of the frame that send() had no room for; 0: none */
 	bool is_blocked;      /* the socket has no room */
+	bool is_held;         /* server: results of small moves are waited for, for a turn */
 	int broken;           /* why it never will have again */
 	uint8_t *big;         /* == buf when a big buffer is borrowed */
 	struct list moves;    /* DATA frames in order of their move's order */
@@ -257,6 +262,8 @@ void tcp_rx_run(struct tcp_lane *lane);
 int tcp_send(struct xprt_lane *lane, struct wire_header *header, const void *body,
 	     const struct iovec *payload, uint32_t payload_count);
 /* The same for frames of our own, and without the promise of writable(). */
+bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
+		  const struct iovec *payload, uint32_t payload_count);
 int tcp_tx_frame(struct tcp_lane *lane, struct wire_header *header, const void *body);
 uint32_t tcp_tx_room(const struct tcp_lane *lane); /* bytes that a small frame may have now */
 void tcp_tx_raw(struct tcp_lane *lane, const void *bytes, uint32_t size); /* the preface */

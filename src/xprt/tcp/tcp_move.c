@@ -3,10 +3,12 @@
  * Server: moves.
  *
  * Normal path. A push becomes a DATA_GET frame in the lane's send queue; it is done when the kernel
- * has its last byte. A pull asks for its bytes in a GRANT (several pulls of one request share a
- * frame) and then waits in group->pulls. One DATA_PUT answers one grant, whole, through whichever
- * lane of the group: never in parts, so that a client cannot leave a hole in what it was granted.
- * The receiving lane takes the pull over and the payload is received into its pieces.
+ * has its last byte. A small one is copied among the control frames and done at once: so the result
+ * that follows it leaves with it, in one system call and one packet. A pull asks for its bytes in a
+ * GRANT (several pulls of one request share a frame) and then waits in group->pulls. One DATA_PUT
+ * answers one grant, whole, through whichever lane of the group: never in parts, so that a client
+ * cannot leave a hole in what it was granted. The receiving lane takes the pull over and the
+ * payload is received into its pieces.
  *
  * Revoke. A push not begun and any pull are given back at once; data that comes for a pull that is
  * gone goes to the sink. A push that has begun is sent to its end, from the server's own memory.
@@ -68,6 +70,10 @@ void tcp_push(struct xprt_lane *xprt_lane, struct xprt_move *move)
 	}
 	wire_header_init(&header, WIRE_DATA_GET, move->request, 0, sizeof(data));
 	header.payload_size = move->size;
+	if (tcp_tx_small(lane, &header, &data, move->iov, move->iov_count)) {
+		tcp_move_finish(lane, move, 0);
+		return;
+	}
 	memcpy(move->priv.frame, &header, sizeof(header));
 	memcpy(move->priv.frame + sizeof(header), &data, sizeof(data));
 	tcp_tx_move(lane, move);

@@ -408,6 +408,7 @@ static ssize_t rx_read(struct tcp_lane *lane)
 		return -ERR_PEER;
 	if (got < 0)
 		return got;
+	rx->is_dry = lane->tls == NULL && (uint64_t)got < tcp_iov_size(iov, count);
 	lane->lane.bytes_in += (uint64_t)got;
 	lane->lane.progress_ns = env_now_ns(env);
 	inner = MIN(inner, (uint64_t)got);
@@ -435,9 +436,11 @@ static void rx_want(struct tcp_lane *lane)
 /* Until there is no more, or it was enough for one turn. False: the lane has ended. */
 static bool rx_go(struct tcp_lane *lane)
 {
+	struct tcp_rx *rx = &lane->rx;
 	int64_t budget = TCP_RX_BUDGET;
 
-	while (rx_parse(lane) && budget > 0) {
+	rx->is_dry = false;
+	while (rx_parse(lane) && budget > 0 && !rx->is_dry) {
 		ssize_t got = rx_read(lane);
 
 		if (got == -EAGAIN)

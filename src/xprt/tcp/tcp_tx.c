@@ -113,6 +113,22 @@ uint32_t tcp_tx_room(const struct tcp_lane *lane)
 	return lane->tx.size - tx_pending(&lane->tx);
 }
 
+bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
+		  const struct iovec *payload, uint32_t payload_count)
+{
+	uint32_t size = (uint32_t)TCP_HEAD_SIZE + header->payload_size;
+
+	if (header->payload_size > TCP_SMALL_SIZE || size + TCP_SMALL_REST > tcp_tx_room(lane) ||
+	    !tx_reserve(lane, size))
+		return false;
+	header->magic = WIRE_MAGIC;
+	tx_append(lane, header, sizeof(*header));
+	tx_append(lane, data, sizeof(*data));
+	for (uint32_t i = 0; i < payload_count; i++)
+		tx_append(lane, payload[i].iov_base, (uint32_t)payload[i].iov_len);
+	return true;
+}
+
 int tcp_tx_frame(struct tcp_lane *lane, struct wire_header *header, const void *body)
 {
 	ASSERT(header->payload_size == 0);
@@ -341,6 +357,25 @@ static void tx_flush_tls(struct tcp_lane *lane)
 		lane->tx.broken = rc;
 }
 
+/*
+ * Small moves are done before they are sent. Their users make results of that within a turn of the
+ * loop: once they are waited for. False: nothing is sent now.
+ */
+static bool server_next(struct tcp_lane *lane)
+{
+	bool had_any = tcp_moves_deliver(lane);
+
+	if (!tcp_lane_is_open(lane))
+		return false;
+	lane->tx.is_held = had_any && !lane->tx.is_held;
+	if (lane->tx.is_held) {
+		tcp_lane_wake(lane);
+		return false;
+	}
+	tcp_grants_send(lane);
+	return true;
+}
+
 /* What came in is looked at before more is sent. */
 static bool is_round_over(const struct tcp_lane *lane, uint64_t sent, bool has_ended)
 {
@@ -360,8 +395,8 @@ void tcp_tx_flush(struct tcp_lane *lane)
 
 		if (lane->client != NULL)
 			tcp_put_next(lane);
-		else
-			tcp_grants_send(lane);
+		else if (!server_next(lane))
+			break;
 		tx_gather(lane, &gather);
 		if (gather.size == 0 || !tcp_lane_is_open(lane))
 			break;
