@@ -61,7 +61,6 @@ int shard_check(struct shard *shard, const struct shard_ref *ref, uint32_t offse
 {
 	uint32_t crc = view_crc(shard, ref, offset, size);
 	uint32_t whole = crc;
-
 	int rc;
 
 	if (offset != 0 || size != ref->size)
