@@ -38,26 +38,38 @@ void behind_wait(struct op *op)
 	list_add_tail(&op->session->behind_waiters, &op->wait_node);
 }
 
+/* It leaves the list with its answer, and then the next is woken if there is still room: many
+ * blocks are written together. */
+static void behind_wake(const struct session *session)
+{
+	struct op *next = list_head(&session->behind_waiters, struct op, wait_node);
+
+	if (next != NULL && behind_has_room(session))
+		op_wake(next);
+}
+
 void behind_begin(struct op *op)
 {
-	if (op->is_behind || op->session == NULL)
+	struct session *session = op->session;
+
+	if (op->is_behind || session == NULL)
 		return;
 	op->is_behind = true;
-	op->session->behind_count++;
-	ASSERT(op->session->behind_count <= op->session->op_count);
+	session->behind_count++;
+	ASSERT(session->behind_count <= session->op_count);
+	behind_wake(session);
 }
 
 void behind_end(struct op *op)
 {
 	struct session *session = op->session;
-	struct op *next;
 
-	if (!op->is_behind || session == NULL)
+	if (session == NULL)
 		return;
-	ASSERT(session->behind_count > 0);
-	op->is_behind = false;
-	session->behind_count--;
-	next = list_head(&session->behind_waiters, struct op, wait_node);
-	if (next != NULL && behind_has_room(session))
-		op_wake(next); /* it leaves the list with its answer */
+	if (op->is_behind) {
+		ASSERT(session->behind_count > 0);
+		op->is_behind = false;
+		session->behind_count--;
+	}
+	behind_wake(session);
 }

@@ -200,7 +200,7 @@ bool behind_has_room(const struct session *session);
 void behind_wait(struct op *op);
 /* It is answered, and the store still has it; nothing to do when that is known. */
 void behind_begin(struct op *op);
-/* The store has let go of it. */
+/* It is answered, and the store has let go of it. */
 void behind_end(struct op *op);
 
 /* --- op.c --- */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "drive.h"
 
+#include <string.h>
+
 struct drive drive;
 
 static void drive_submit(struct env *env, struct env_io *io)
@@ -24,6 +26,16 @@ void drive_hold(enum env_io_kind kind)
 {
 	drive.is_holding = true;
 	drive.holds = kind;
+}
+
+void drive_go_one(struct rig *rig)
+{
+	struct env_io *io = drive.held[0];
+
+	assert_true(drive.count > 0);
+	drive.count--;
+	memmove(&drive.held[0], &drive.held[1], drive.count * sizeof(drive.held[0]));
+	drive.real->blk_submit(rig->env, io);
 }
 
 void drive_go(struct rig *rig, int rc)

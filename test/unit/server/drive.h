@@ -24,6 +24,8 @@ extern struct drive drive;
 /* Between rig_init() and rig_start(). */
 void drive_init(struct rig *rig);
 void drive_hold(enum env_io_kind kind);
+/* The one that is held longest is done; the others stay, and more are held. */
+void drive_go_one(struct rig *rig);
 /* Let all go: rc 0, they are done; else they fail so. */
 void drive_go(struct rig *rig, int rc);
 

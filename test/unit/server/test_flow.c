@@ -677,6 +677,30 @@ static void a_slow_drive_holds_back_answers_and_refuses_nothing(void **state)
 	slow_fini(&slow);
 }
 
+/* Blocks are written many together: each of them lets the answer to another go. */
+static void each_block_that_is_written_lets_an_answer_go(void **state)
+{
+	struct slow slow;
+	uint32_t written;
+
+	slow_init(&slow);
+	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
+	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_put(&slow, BEHIND_MAX, BEHIND_MAX, 10 * NS_PER_S);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == BEHIND_MAX);
+	drive_go_one(&slow.rig);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops < OPS_MAX);
+	rig_run_ns(&slow.rig, 20 * NS_PER_MS);
+	written = OPS_MAX - (uint32_t)rig_metrics(&slow.rig).ops;
+	assert_true(written > 1);
+	assert_true(written < BEHIND_MAX);
+	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + written);
+	drive_go(&slow.rig, 0);
+	slow_answered(&slow, BEHIND_MAX, BEHIND_MAX);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	slow_fini(&slow);
+}
+
 /* Stored is stored: a put whose budget ends while only its answer waits has succeeded. */
 static void a_put_whose_answer_is_held_back_has_succeeded(void **state)
 {
@@ -737,6 +761,7 @@ int main(void)
 		cmocka_unit_test(a_draining_server_finishes_and_takes_no_more),
 		cmocka_unit_test(a_stopped_server_is_idle_soon),
 		cmocka_unit_test(a_slow_drive_holds_back_answers_and_refuses_nothing),
+		cmocka_unit_test(each_block_that_is_written_lets_an_answer_go),
 		cmocka_unit_test(a_put_whose_answer_is_held_back_has_succeeded),
 		cmocka_unit_test(a_session_ends_while_its_answers_are_held_back),
 	};
