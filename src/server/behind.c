@@ -11,7 +11,8 @@
  *
  * Failure: the budget is spent, or the client gives up, while the answer is held back: the put is
  * answered as what it is, stored (put.c). Who lets that happen may have more behind than its half;
- * what then finds no op is refused (op_take()).
+ * what then finds no op is refused (op_take()). The drive cannot write the block: the put that has
+ * not been answered has failed.
  */
 #include "reactor_priv.h"
 

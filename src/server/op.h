@@ -87,7 +87,7 @@ struct op_put {
 	bool is_begun; /* put is with the store until released() */
 	bool is_done;  /* done() came */
 	bool is_filling;
-	int rc; /* of done() */
+	int rc; /* of done(), or the block was lost behind that */
 };
 
 struct op_drop {

@@ -27,7 +27,8 @@
  * Failure: until commit the put is aborted, whoever follows inherits it, and nothing of it is ever
  * seen. Behind commit nothing more is wanted of the client: a put given up there is answered at
  * once and goes on; but not while its bytes are still the client's. A client that takes its memory
- * away from under a put gets -ERR_PEER; what was written fails its check.
+ * away from under a put gets -ERR_PEER; what was written fails its check. A block that cannot be
+ * written is gone: its put gets -EIO if it has not been answered.
  */
 #include <string.h>
 
@@ -70,6 +71,8 @@ static void put_released_cb(struct shard_put *put)
 	ASSERT(op->u.put.is_begun);
 	ASSERT(op->u.put.is_done);
 	op->u.put.is_begun = false;
+	if (put->lost_out)
+		op->u.put.rc = -EIO; /* who waits for the answer is told */
 	op->is_lent = false;
 	op_wake(op);
 	if (op->u.put.put.is_foreign)

@@ -20,7 +20,8 @@
  * behind that fails them when the block is read, and costs only this block. Nobody is shown the
  * buffers, and they alone are in their record.
  * The record cannot be written: the entry leaves the index, who waits for durability gets the
- * error; who had asked for buffered was told 0 before, and finds a miss.
+ * error; who had asked for buffered was told 0 before, and finds a miss (lost_out is for who has
+ * not passed it on).
  * The index is full of blocks that cannot be forgotten: -ERR_FULL.
  */
 #include <string.h>
@@ -166,6 +167,7 @@ static void put_init(struct shard *shard, struct shard_put *put)
 	put->sequence_out = 0;
 	put->existed_out = false;
 	put->durable_out = false;
+	put->lost_out = false;
 	put->wait.done = put_survives;
 	list_init(&put->node);
 	list_init(&put->followers);
@@ -444,6 +446,7 @@ void put_written(struct shard *shard, struct shard_put *put, int rc)
 	ASSERT(put->state == SHARD_PUT_COMMITTED);
 	list_del(&put->node);
 	if (rc < 0) {
+		put->lost_out = true;
 		(void)shard_index_remove(shard, &put->hash, put->sequence_out); /* may be gone */
 	} else if (index_find(shard->index, &put->hash, &entry) &&
 		   entry.sequence == put->sequence_out) {

@@ -398,6 +398,7 @@ struct shard_put {
 	uint64_t sequence_out;
 	bool existed_out;
 	bool durable_out;
+	bool lost_out; /* known by released(): it was published, and could not be written */
 	/* The store's own. */
 	struct shard *shard;
 	enum shard_put_state state;

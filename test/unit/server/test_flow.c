@@ -701,6 +701,26 @@ static void each_block_that_is_written_lets_an_answer_go(void **state)
 	slow_fini(&slow);
 }
 
+/* What could not be written is not there: who has not been told that it is stored is told so. */
+static void a_put_that_is_lost_before_its_answer_has_failed(void **state)
+{
+	struct slow slow;
+
+	slow_init(&slow);
+	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
+	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_put(&slow, BEHIND_MAX, 4, 10 * NS_PER_S);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
+	rig_run_ns(&slow.rig, 20 * NS_PER_MS); /* the drive has all of them */
+	drive_go(&slow.rig, -EIO);
+	while (slow.answered < BEHIND_MAX + 4)
+		slow_take(&slow, &slow.puts[BEHIND_MAX]);
+	assert_int_equal(slow.failed, 4);
+	assert_int_equal(rig_metrics(&slow.rig).put_failed, 4);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	slow_fini(&slow);
+}
+
 /* Stored is stored: a put whose budget ends while only its answer waits has succeeded. */
 static void a_put_whose_answer_is_held_back_has_succeeded(void **state)
 {
@@ -762,6 +782,7 @@ int main(void)
 		cmocka_unit_test(a_stopped_server_is_idle_soon),
 		cmocka_unit_test(a_slow_drive_holds_back_answers_and_refuses_nothing),
 		cmocka_unit_test(each_block_that_is_written_lets_an_answer_go),
+		cmocka_unit_test(a_put_that_is_lost_before_its_answer_has_failed),
 		cmocka_unit_test(a_put_whose_answer_is_held_back_has_succeeded),
 		cmocka_unit_test(a_session_ends_while_its_answers_are_held_back),
 	};
