@@ -215,6 +215,12 @@ static bool get_goes_direct(struct op *op)
 
 /* --- the steps --- */
 
+/* A view, where the block is checked: all of it, before a byte is sent. */
+static bool get_is_checked_first(const struct op *op)
+{
+	return !get_is_whole(op) || op->u.get.has_progress;
+}
+
 /*
  * A view that is to be checked. A whole block whose bytes the client sums as they arrive: against
  * what the index has noted of it, so that nobody need look at them here; a client that finds them
@@ -228,7 +234,7 @@ static int get_check_view(struct op *op)
 	bool is_noted = (get->ref.flags & SHARD_REF_NO_CRC) == 0;
 	int rc = 0;
 
-	if (!get_is_whole(op) || get->has_progress) {
+	if (get_is_checked_first(op)) {
 		rc = shard_check(op->slot->shard, &get->ref, get->offset, op->size,
 				 &op->result.crc);
 	} else if (!is_noted || (op->session->xprt->caps & XPRT_CAP_DIRECT) != 0) {
@@ -246,10 +252,13 @@ static int get_check_view(struct op *op)
 /* Its bytes are in memory. */
 static void get_start_view(struct op *op)
 {
+	bool is_checked = op->reactor->opts.verify == STORE_VERIFY_ALL;
 	int rc = 0;
 
+	if (is_checked && get_is_checked_first(op) && !check_admit(op))
+		return;
 	get_pin(op);
-	if (op->reactor->opts.verify == STORE_VERIFY_ALL)
+	if (is_checked)
 		rc = get_check_view(op);
 	if (rc < 0)
 		get_answer(op, rc);
@@ -302,6 +311,11 @@ static void get_start_cached(struct op *op)
 	struct cache *cache = &op->reactor->cache;
 
 	if (op->reactor->opts.verify == STORE_VERIFY_ALL) {
+		if (!check_admit(op)) {
+			cache_unpin(cache, get->cached);
+			get->cached = NULL;
+			return;
+		}
 		if (!cache_check(cache, get->cached, get->offset, op->size, &op->result.crc)) {
 			cache_unpin(cache, get->cached);
 			get->cached = NULL;

@@ -74,6 +74,7 @@ struct op_get {
 	bool has_progress;          /* the client wants to know */
 	bool is_pinned;
 	bool is_read;     /* from the medium, in contrast to a view of memory */
+	bool is_admitted; /* its block is summed in this turn of the loop (check.c) */
 	bool is_summed;   /* a view that is checked as it goes out */
 	bool is_direct;   /* straight into the client's memory: no buffers, no moves */
 	bool is_reading;  /* read is with the store */
@@ -131,7 +132,8 @@ struct op {
 	struct list node;          /* the pool, request->items, or request->ready */
 	struct list session_node;  /* session->ops */
 	struct list run_node;      /* reactor->woken */
-	struct list wait_node;     /* slot->…_waiters, session->movers or ->behind_waiters */
+	struct list wait_node;     /* slot->…_waiters, session->movers or ->behind_waiters,
+				    * reactor->check_waiters */
 	struct list progress_node; /* request->progress */
 	struct list moves;         /* op_move under way */
 	struct store_id id;
@@ -202,6 +204,12 @@ void behind_wait(struct op *op);
 void behind_begin(struct op *op);
 /* It is answered, and the store has let go of it. */
 void behind_end(struct op *op);
+
+/* --- check.c --- */
+
+/* All of the get's block is to be summed on the spot. False: not in this turn of the loop, it is
+ * woken in one of the next. */
+bool check_admit(struct op *op);
 
 /* --- op.c --- */
 

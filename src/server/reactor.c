@@ -594,6 +594,7 @@ static struct reactor *reactor_alloc(struct env *env, const struct reactor_opts 
 	list_init(&reactor->sessions);
 	list_init(&reactor->woken);
 	list_init(&reactor->sessions_woken);
+	check_begin(reactor);
 	return reactor;
 }
 
@@ -726,6 +727,7 @@ void reactor_destroy(struct reactor **reactor_ptr)
 	/* Ops that nothing holds go now; who is left is the store's. */
 	run_cb(&reactor->run_task);
 	env->ops->undefer(env, &reactor->run_task);
+	check_end(reactor);
 	for (uint32_t i = 0; i < reactor->opts.shard_count; i++) {
 		if (reactor->slots[i].shard != NULL)
 			shard_on_room(reactor->slots[i].shard, NULL);

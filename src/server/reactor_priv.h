@@ -96,6 +96,11 @@ struct reactor {
 	struct list sessions_woken;
 	struct env_task run_task;
 
+	/* Blocks that are summed on the spot (check.c). */
+	struct list check_waiters; /* gets */
+	struct env_task check_task;
+	uint64_t check_left; /* bytes, in this turn of the loop */
+
 	char text[WIRE_BODY_MAX]; /* STAT's answer, while it is made */
 };
 
@@ -129,6 +134,11 @@ static inline struct shard_slot *reactor_slot(const struct reactor *reactor,
 
 	return reactor->slot_of[count == 1 ? 0 : place_shard(key, count)];
 }
+
+/* --- check.c --- */
+
+void check_begin(struct reactor *reactor);
+void check_end(struct reactor *reactor);
 
 /* --- lookup.c --- */
 

@@ -199,6 +199,52 @@ static void a_block_that_goes_bad_in_memory_never_passes_for_right(void **state)
 	rig_stop(&rig);
 }
 
+/* A byte of a block costs the sum of all of it. Who asks for many such bytes gets them, a few in
+ * each turn of the loop, and others are answered meanwhile; nothing is left when he goes. */
+static void many_ranges_of_a_block_take_turns_with_others(void **state)
+{
+	enum { RANGES = 64 };
+	struct block block = block_make(1, 4 * MiB, false);
+	struct wire_result results[RANGES];
+	struct wire_key keys[RANGES];
+	struct rig rig;
+	struct raw_client many;
+	struct raw_client other;
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	uint64_t request;
+
+	assert_non_null(frame);
+	rig_init(&rig);
+	rig.opts.verify = STORE_VERIFY_ALL;
+	rig_start(&rig, false);
+	rig_client(&rig, &many);
+	rig_client(&rig, &other);
+	assert_int_equal(put(&many, &block, 0, NULL), 0);
+	for (uint32_t i = 0; i < RANGES; i++)
+		keys[i] = block.put.key;
+	request = raw_client_get(&many, keys, RANGES, 1, 1, 10 * NS_PER_S);
+	assert_int_equal(raw_client_finish(&many, request, NULL, NULL, results), 0);
+	for (uint32_t i = 0; i < RANGES; i++) {
+		assert_int_equal(results[i].status, 0);
+		assert_int_equal(results[i].crc, crc32c(0, (const uint8_t *)block.bytes + 1, 1));
+	}
+	assert_true(rig_metrics(&rig).again_check >= RANGES / 2);
+
+	(void)raw_client_get(&many, keys, RANGES, 1, 1, 10 * NS_PER_S);
+	RIG_UNTIL(&rig, rig_metrics(&rig).again_check >= RANGES);
+	(void)raw_client_keys(&other, WIRE_PROBE, keys, 1);
+	assert_true(raw_client_recv(&other, frame));
+	assert_int_equal(frame->header.kind, WIRE_BITMAP);
+	assert_true(rig_metrics(&rig).ops > 0);
+	free(frame);
+	raw_client_close(&many);
+	RIG_UNTIL(&rig, rig_metrics(&rig).sessions == 1);
+	RIG_UNTIL(&rig, rig_metrics(&rig).ops == 0);
+	free(block.bytes);
+	raw_client_close(&other);
+	rig_stop(&rig);
+}
+
 static void inline_blocks_come_back(void **state)
 {
 	struct rig rig;
@@ -466,6 +512,7 @@ int main(void)
 		cmocka_unit_test(blocks_come_back_from_a_file),
 		cmocka_unit_test(a_probe_of_two_shards_answers_in_order),
 		cmocka_unit_test(a_block_that_goes_bad_in_memory_never_passes_for_right),
+		cmocka_unit_test(many_ranges_of_a_block_take_turns_with_others),
 		cmocka_unit_test(inline_blocks_come_back),
 		cmocka_unit_test(sessions_share_the_moves_of_their_reactor),
 		cmocka_unit_test(what_is_not_there_is_a_miss_at_once),
