@@ -274,7 +274,7 @@ static void put_count_stored(struct op *op)
 	metrics->put_stored++;
 	if (op->u.put.put.is_foreign)
 		metrics->put_direct += op->size;
-	else if (direct_is_possible(op))
+	else if (op->session != NULL && direct_is_possible(op))
 		metrics->put_copied += op->size;
 }
 
@@ -385,8 +385,8 @@ static void put_end(struct op *op)
 {
 	struct op_put *put = &op->u.put;
 
-	if (op->request != NULL && put->is_done && put->rc == 0 && !put->put.is_foreign) {
-		put_result(op); /* only its answer was held back */
+	if (put->is_done && put->rc == 0 && !put->put.is_foreign) {
+		put_result(op); /* only its answer was held back, though nobody may wait for it */
 		return;
 	}
 	put_count_failure(op, op->result.status);

@@ -755,6 +755,9 @@ static void a_session_ends_while_its_answers_are_held_back(void **state)
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
 	raw_client_close(&slow.client);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).sessions == 0);
+	rig_run_ns(&slow.rig, 5 * NS_PER_MS);
+	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + 4);
+	assert_int_equal(rig_metrics(&slow.rig).put_failed, 0);
 	drive_go(&slow.rig, 0);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
 	rig_client(&slow.rig, &slow.client);
