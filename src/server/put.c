@@ -318,7 +318,8 @@ static bool put_is_held_back(struct op *op)
 {
 	const struct op_put *put = &op->u.put;
 
-	if (!put->is_begun || put->rc < 0 || behind_has_room(op->session))
+	/* A durable one is written: what it may still wait for are readers of its buffers. */
+	if (!put->is_begun || put->rc < 0 || put->put.is_durable || behind_has_room(op->session))
 		return false;
 	behind_wait(op);
 	return true;
