@@ -271,6 +271,18 @@ static uint64_t wait_now_ns(void)
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+static struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec) { (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
+}
+
+static void nap(uint64_t ns)
+{
+	const struct timespec time = timespec_of(ns);
+
+	(void)nanosleep(&time, NULL); /* cut short: the wait goes on */
+}
+
 /*
  * What comes soon is seen soon: sleeping and being woken costs more than looking for a while. The
  * window is halved when looking was in vain, down to nothing, and whole again when something comes
@@ -294,16 +306,26 @@ static bool spin(struct ctxkv_client *face, uint64_t begin_ns, uint64_t timeout_
 	return !ring_is_empty(&face->events) || loan_is_open(&face->loan);
 }
 
+/* What the descriptor told of is taken, or was no event: left readable, it would end every sleep at
+ * once. False: there is something new. */
+static bool is_quiet(struct ctxkv_client *face)
+{
+	face_notify_clear(face);
+	if (!ring_is_empty(&face->events))
+		face_notify(face);
+	return ring_is_empty(&face->events) && !loan_is_open(&face->loan) &&
+	       !atomic_load(&face->is_broken);
+}
+
 static void wait_for_thread(struct ctxkv_client *face, uint64_t timeout_ns)
 {
 	struct pollfd pollfd = { .fd = face->event_fd, .events = POLLIN };
-	struct timespec timeout = { .tv_sec = (time_t)(timeout_ns / NS_PER_S),
-				    .tv_nsec = (long)(timeout_ns % NS_PER_S) };
+	const struct timespec timeout = timespec_of(timeout_ns);
 	uint64_t begin_ns = wait_now_ns();
 
 	if (loan_ask(&face->loan))
 		face_wake(face);
-	if (spin(face, begin_ns, timeout_ns))
+	if (spin(face, begin_ns, timeout_ns) || !is_quiet(face))
 		return;
 	begin_ns = wait_now_ns();
 	if (ppoll(&pollfd, 1, &timeout, NULL) > 0 && wait_now_ns() - begin_ns < SPIN_MAX_NS)
@@ -314,9 +336,11 @@ static void wait_for_thread(struct ctxkv_client *face, uint64_t timeout_ns)
 static void face_wait(struct ctxkv_client *face, uint64_t timeout_ns)
 {
 	timeout_ns = MIN(timeout_ns, WAIT_TICK_NS); /* to see whether it has broken */
-	if (face->is_buried || !ring_is_empty(&face->events))
+	if (!ring_is_empty(&face->events))
 		return;
-	if (!face->has_thread)
+	if (face->is_buried)
+		nap(timeout_ns); /* all events that there will be are kept */
+	else if (!face->has_thread)
 		face_run_once(face, timeout_ns);
 	else if (loan_use(&face->loan))
 		face_work(face, timeout_ns);

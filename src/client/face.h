@@ -5,7 +5,7 @@
  * it), panic.c.
  *
  * Threads    The user's thread (one at a time) and the progress thread. They share two rings
- *            (ring.h), three flags (below) and the struct sync of a call that is waited for. Core
+ *            (ring.h), some flags (below) and the struct sync of a call that is waited for. Core
  *            and env belong to the progress thread, which lends them to a user who waits again and
  *            again (loan.h). With CTXKV_CALLER_DRIVEN there is only the user's thread.
  *

@@ -290,6 +290,45 @@ static void the_descriptor_tells_what_came_in_a_wait(void **state)
 	face_op_free(&get);
 }
 
+static uint64_t cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static void check_vain_wait(struct ctxkv_client *client)
+{
+	uint64_t begin_ns = face_now_ns();
+	uint64_t begin_cpu_ns = cpu_ns();
+
+	assert_int_equal(ctxkv_wait(client, 200 * NS_PER_MS), 0);
+	assert_true(face_now_ns() - begin_ns >= 200 * NS_PER_MS);
+	assert_true(cpu_ns() - begin_cpu_ns < 50 * NS_PER_MS);
+}
+
+/* Polls that ask for as many events as there are leave the descriptor readable. */
+static void a_wait_in_vain_sleeps(void **state)
+{
+	struct face_op get;
+	struct ctxkv_client *client = open_lent(&get);
+	struct ctxkv_op *op = &get.op;
+	struct ctxkv_event event = { .what = 0 };
+
+	assert_int_equal(ctxkv_submit(client, &op, 1), 1);
+	nap(5 * LOAN_TICK_NS);
+	while ((event.what & CTXKV_RELEASE) == 0) {
+		assert_int_equal(ctxkv_wait(client, 5 * NS_PER_S), 1);
+		assert_int_equal(ctxkv_poll(client, &event, 1), 1);
+	}
+	nap(5 * LOAN_TICK_NS);
+	check_vain_wait(client);
+	check_get(&get, 1);
+	ctxkv_close(&client);
+	face_op_free(&get);
+}
+
 /* All calls, with naps about as long as ticks between them. */
 static void all_calls_in_any_order(void **state)
 {
@@ -349,6 +388,7 @@ static void a_failed_assert_in_the_users_hands_breaks_the_client_alone(void **st
 	begin_ns = face_now_ns();
 	assert_int_equal(ctxkv_run(client, &get.op), -CTXKV_EBROKEN);
 	assert_int_equal(get.items[0].status, -CTXKV_EBROKEN);
+	check_vain_wait(client);
 	ctxkv_close(&client);
 	assert_true(face_now_ns() - begin_ns < 2 * NS_PER_S);
 	face_op_free(&get);
@@ -378,6 +418,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_SERVER(what_rests_goes_on_by_the_thread),
 		WITH_SERVER(the_descriptor_tells_what_came_in_a_wait),
+		WITH_SERVER(a_wait_in_vain_sleeps),
 		WITH_SERVER(all_calls_in_any_order),
 		WITH_SERVER(a_failed_assert_in_the_users_hands_breaks_the_client_alone),
 		WITH_SERVER(close_in_the_users_hands),
