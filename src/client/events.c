@@ -175,8 +175,10 @@ int ctxkv_submit(struct ctxkv_client *client, struct ctxkv_op *const *ops, size_
 	}
 	if (client->is_buried)
 		face_notify(client);
-	else if (taken > 0)
+	else if (taken > 0) {
+		loan_note_submit(&client->loan);
 		face_wake(client);
+	}
 	return taken > 0 ? (int)taken : rc;
 }
 
@@ -404,13 +406,16 @@ static bool run_pass(struct ctxkv_client *face, const struct ctxkv_op *op)
 
 int ctxkv_run(struct ctxkv_client *client, struct ctxkv_op *op)
 {
-	int rc = ctxkv_submit(client, &op, 1);
+	int rc = face_check(client);
 
+	if (rc < 0)
+		return rc;
+	loan_note_begin(&client->loan, wait_now_ns());
+	rc = ctxkv_submit(client, &op, 1);
 	if (rc < 0)
 		return rc;
 	if (rc == 0)
 		return -EAGAIN;
-	loan_note_begin(&client->loan, wait_now_ns());
 	while (!run_pass(client, op))
 		face_wait(client, WAIT_TICK_NS);
 	slot_give(client, op);

@@ -11,6 +11,7 @@ static bool change(struct loan *loan, uint32_t from, uint32_t to)
 
 int loan_init(struct loan *loan)
 {
+	loan->near_wanted = LOAN_NEAR;
 	return sem_init(&loan->is_back, 0, 0) < 0 ? -errno : 0;
 }
 
@@ -21,17 +22,38 @@ void loan_fini(struct loan *loan)
 
 /* --- the user's thread --- */
 
+/* Ops rested for so long, or until the thread took the core. */
+static void rested(struct loan *loan, uint64_t away_ns)
+{
+	uint32_t uses = atomic_load_explicit(&loan->uses, memory_order_relaxed);
+	uint64_t saved_ns = (uses - loan->uses_asked) * LOAN_GAIN_NS;
+
+	loan->is_resting = false;
+	if (saved_ns >= MIN(away_ns, 2 * LOAN_TICK_NS))
+		loan->near_wanted = LOAN_NEAR;
+	else
+		loan->near_wanted = MIN(2 * loan->near_wanted, LOAN_NEAR_MAX);
+}
+
 void loan_note_begin(struct loan *loan, uint64_t now_ns)
 {
-	if (now_ns - loan->left_ns >= LOAN_NEAR_NS)
-		loan->near_count = 0;
-	else if (loan->near_count < LOAN_NEAR)
-		loan->near_count++;
+	uint64_t away_ns = now_ns - loan->left_ns;
+
+	if (away_ns < LOAN_NEAR_NS) {
+		loan->near_count = MIN(loan->near_count + 1, LOAN_NEAR_MAX);
+		return;
+	}
+	loan->near_count = 0;
+	if (loan->is_resting)
+		rested(loan, away_ns);
 }
 
 bool loan_ask(struct loan *loan)
 {
-	return loan->near_count >= LOAN_NEAR && change(loan, LOAN_NONE, LOAN_ASKED);
+	if (loan->near_count < loan->near_wanted || !change(loan, LOAN_NONE, LOAN_ASKED))
+		return false;
+	loan->uses_asked = atomic_load_explicit(&loan->uses, memory_order_relaxed);
+	return true;
 }
 
 bool loan_use(struct loan *loan)
@@ -52,8 +74,11 @@ static void give(struct loan *loan, uint32_t from)
 
 void loan_note_end(struct loan *loan, uint64_t now_ns, bool is_busy)
 {
+	bool has_core = atomic_load_explicit(&loan->state, memory_order_relaxed) == LOAN_USED;
+
 	loan->left_ns = now_ns;
-	if (atomic_load_explicit(&loan->state, memory_order_relaxed) != LOAN_USED)
+	loan->is_resting = has_core && is_busy;
+	if (!has_core)
 		return;
 	if (is_busy && loan->near_count == 0)
 		give(loan, LOAN_USED);
@@ -64,7 +89,7 @@ void loan_note_end(struct loan *loan, uint64_t now_ns, bool is_busy)
 
 void loan_return(struct loan *loan)
 {
-	/* In this order: WANTED becomes LENT by itself, LENT never WANTED. */
+	/* In this order: ASKED becomes OPEN by itself, OPEN never ASKED. */
 	if (!change(loan, LOAN_ASKED, LOAN_NONE))
 		give(loan, LOAN_OPEN);
 }
@@ -79,6 +104,11 @@ void loan_wake(struct loan *loan)
 
 bool loan_give(struct loan *loan)
 {
+	if (!loan_is_asked(loan))
+		return false;
+	while (sem_trywait(&loan->is_back) == 0) {
+		/* Woken for what was over before it was asked for. */
+	}
 	return change(loan, LOAN_ASKED, LOAN_OPEN);
 }
 
@@ -121,9 +151,6 @@ void loan_sleep(struct loan *loan, const atomic_bool *is_broken)
 {
 	enum loan_turn turn = LOAN_SLEEP;
 
-	while (sem_trywait(&loan->is_back) == 0) {
-		/* Woken for what was over by then. */
-	}
 	while (turn != LOAN_GO && !atomic_load(is_broken)) {
 		uint32_t uses = atomic_load_explicit(&loan->uses, memory_order_relaxed);
 

@@ -16,6 +16,10 @@
  * once: a wait that comes late gives the core back at its end (USED → NONE, the thread is woken),
  * and none asks before waits are close again.
  *
+ * A loan is to save more (LOAN_GAIN_NS a use) than the time for which ops rested at its end. One
+ * that did not (waits come in bursts, and behind each the user computes, or waits for the event
+ * descriptor) makes the next need twice as many close waits; one that did, LOAN_NEAR again.
+ *
  * A wait is longer than a tick: the thread stops looking (is_deep) and is woken at its end.
  *
  * The user needs the thread (for a call that must not rest: stop, cancel, what he waits for by a
@@ -33,9 +37,11 @@
 
 #include "../base/base.h"
 
-#define LOAN_TICK_NS NS_PER_MS
-#define LOAN_NEAR_NS (100 * NS_PER_US) /* waits so far apart follow each other closely */
-#define LOAN_NEAR    2                 /* so many waits make a habit */
+#define LOAN_TICK_NS  NS_PER_MS
+#define LOAN_NEAR_NS  (100 * NS_PER_US) /* waits so far apart follow each other closely */
+#define LOAN_NEAR     2                 /* so many waits make a habit at first, … */
+#define LOAN_NEAR_MAX 128 /* … and at most: about what pays for a rest of two ticks */
+#define LOAN_GAIN_NS  (20 * NS_PER_US) /* about two wake-ups */
 
 enum loan_state {
 	LOAN_NONE,  /* the thread has the core, whether it works or sleeps in poll() */
@@ -50,8 +56,11 @@ struct loan {
 	_Atomic uint32_t uses; /* how often a wait has begun to use it */
 	sem_t is_back;         /* wakes the thread */
 	/* The user's. */
-	uint32_t near_count; /* waits in a row that followed closely */
-	uint64_t left_ns;    /* the last wait's end */
+	uint32_t near_count;  /* waits in a row that followed closely, as far as they matter */
+	uint32_t near_wanted; /* so many make a habit */
+	uint32_t uses_asked;  /* uses when it was last asked for */
+	bool is_resting;  /* ops were in flight behind the last wait, and it left the core open */
+	uint64_t left_ns; /* the last wait's end */
 };
 
 /* What loan_look() says. */
@@ -78,6 +87,11 @@ static inline bool loan_is_open(const struct loan *loan)
 bool loan_use(struct loan *loan);
 /* The wait ends, whoever had the core. is_busy: there are ops in flight. */
 void loan_note_end(struct loan *loan, uint64_t now_ns, bool is_busy);
+/* Not in a wait: ops were pushed. */
+static inline void loan_note_submit(struct loan *loan)
+{
+	loan->is_resting |= loan_is_open(loan);
+}
 /* Not in a wait: the thread shall have the core. */
 void loan_return(struct loan *loan);
 /* The thread shall see that the client is broken. */

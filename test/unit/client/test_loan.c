@@ -186,6 +186,75 @@ static void a_user_who_comes_back_keeps_the_core(void **state)
 	loan_fini(&walk.loan);
 }
 
+/* So many waits close together, which the thread lends the core to when it is asked. */
+static uint32_t burst_lent(struct walk *walk, uint32_t waits)
+{
+	uint32_t uses = atomic_load(&walk->loan.uses);
+
+	for (uint32_t i = 0; i < waits; i++) {
+		assert_true(step_take(walk, i == 0 ? USER_FAR : USER_NEAR));
+		if (walk->thread_has)
+			(void)step_take(walk, THREAD_LEND);
+		assert_true(step_take(walk, USER_ENTER));
+		assert_true(step_take(walk, USER_END_IDLE));
+	}
+	return atomic_load(&walk->loan.uses) - uses;
+}
+
+/* Ops are pushed, and nobody comes before the thread has the core. */
+static void rest(struct walk *walk)
+{
+	loan_note_submit(&walk->loan);
+	for (int i = 0; i < 2 && !walk->thread_has; i++)
+		look(walk);
+	assert_true(walk->thread_has);
+	walk->now_ns += 5 * LOAN_TICK_NS;
+}
+
+/* Else what is submitted behind each burst would rest for two ticks. */
+static void bursts_that_do_not_pay_get_no_loan(void **state)
+{
+	struct walk walk;
+
+	walk_begin(&walk);
+	for (int i = 0; i < 4; i++) {
+		(void)burst_lent(&walk, 8);
+		rest(&walk);
+	}
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(burst_lent(&walk, 8), 0);
+		rest(&walk);
+	}
+	assert_true(burst_lent(&walk, 1000) > 800); /* this pays … */
+	rest(&walk);
+	assert_true(burst_lent(&walk, 8) > 4); /* … and is remembered */
+	loan_fini(&walk.loan);
+}
+
+/* A call that needs the thread may come as soon as the core is lent. */
+static void a_return_behind_the_loan_is_not_slept_over(void **state)
+{
+	uint64_t least_ns = UINT64_MAX;
+	const atomic_bool is_broken = false;
+
+	for (int i = 0; i < 20; i++) {
+		struct walk walk;
+		uint64_t begin_ns;
+
+		walk_begin(&walk);
+		loan_wake(&walk.loan); /* for what was over before */
+		assert_true(step_take(&walk, USER_NEAR));
+		assert_true(loan_give(&walk.loan));
+		wait_end(&walk, false);
+		loan_return(&walk.loan);
+		begin_ns = face_now_ns();
+		loan_sleep(&walk.loan, &is_broken);
+		least_ns = MIN(least_ns, face_now_ns() - begin_ns);
+		loan_fini(&walk.loan);
+	}
+	assert_true(least_ns < LOAN_TICK_NS / 2);
+}
+
 /* --- with a server --- */
 
 static struct face_server server;
@@ -414,6 +483,8 @@ int main(void)
 	const struct CMUnitTest orders[] = {
 		cmocka_unit_test(the_core_is_in_one_hand_in_every_order),
 		cmocka_unit_test(a_user_who_comes_back_keeps_the_core),
+		cmocka_unit_test(bursts_that_do_not_pay_get_no_loan),
+		cmocka_unit_test(a_return_behind_the_loan_is_not_slept_over),
 	};
 	const struct CMUnitTest tests[] = {
 		WITH_SERVER(what_rests_goes_on_by_the_thread),
