@@ -127,6 +127,39 @@ static void data_cut_off_fails_its_pull(void **state)
 	pulled_end(&p);
 }
 
+/* Whoever watches a move must see it go on, however few bytes come at a time. */
+static void a_slow_pull_goes_on(void **state)
+{
+	struct pair_block *block;
+	struct pair_move move;
+	struct pair pair;
+	struct raw raw;
+	uint32_t size;
+
+	start(&pair);
+	raw_connect(&raw, &pair, 0, true);
+	block = pair_block_add(&pair, 9, MiB, MiB);
+	pair_move_init(&move, &pair, block, 0, MiB, 3);
+	xprt_tcp.pull(pair.server.group.lanes[0], &move.move);
+	assert_true(raw_read_frame(&raw, frame, sizeof(frame)) > 0);
+	size = raw_data(frame, NULL, WIRE_DATA_PUT, 9, 0, MiB, 4);
+	for (uint32_t i = 0; i < 10; i++) {
+		uint64_t begin_ns = env_now_ns(pair.env);
+
+		raw_write(&raw, frame + i * 50000, 50000);
+		PAIR_UNTIL(&pair, pair.server.group.lanes[0]->bytes_in == raw.sent);
+		assert_true(env_now_ns(pair.env) - begin_ns < NS_PER_S);
+	}
+	assert_true(move.move.moved > 400000);
+	raw_write(&raw, frame + 500000, size - 500000);
+	PAIR_UNTIL(&pair, move.done == 1);
+	assert_int_equal(move.rc, 0);
+	assert_true(pair_is_filled(move.bytes, MiB, 4));
+	pair_move_fini(&move);
+	raw_close(&raw);
+	pair_fini(&pair);
+}
+
 static void a_pull_revoked_half_received_touches_no_memory(void **state)
 {
 	uint32_t size;
@@ -411,6 +444,7 @@ int main(void)
 		cmocka_unit_test(data_that_nobody_waits_for_is_dropped),
 		cmocka_unit_test(a_pull_outlives_another_lane),
 		cmocka_unit_test(data_cut_off_fails_its_pull),
+		cmocka_unit_test(a_slow_pull_goes_on),
 		cmocka_unit_test(a_pull_revoked_half_received_touches_no_memory),
 		cmocka_unit_test(a_get_forgotten_half_received_touches_no_memory),
 		cmocka_unit_test(a_put_forgotten_half_sent_is_sent_right),

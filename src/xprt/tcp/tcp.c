@@ -68,6 +68,7 @@ void tcp_lane_break(struct tcp_lane *lane, int why)
 /* Give back what the lane holds but its memory. */
 static void lane_release(struct tcp_lane *lane)
 {
+	lane->lane.env->ops->timer_clear(lane->lane.env, &lane->rx_timer);
 	lane_shut(lane);
 	tcp_tls_end(lane);
 	tcp_big_put(lane, &lane->rx.big);
@@ -248,6 +249,7 @@ void tcp_lane_init(struct tcp_lane *lane, struct env *env, const struct xprt_use
 		.magic = TCP_LANE_MAGIC,
 		.sock = sock,
 		.task = { .run = lane_run },
+		.rx_timer = { .fire = tcp_rx_timer },
 		.accepted_ns = env_now_ns(env),
 	};
 	lane->lane.progress_ns = lane->accepted_ns;

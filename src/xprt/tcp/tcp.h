@@ -89,6 +89,8 @@ struct tcp_rx {
 	uint32_t start; /* received bytes are start … end of buf */
 	uint32_t end;
 	bool is_waiting;           /* the socket was told to wait for RX_WANT bytes */
+	bool is_slow;              /* it is not for this payload: they took too long */
+	uint64_t read_ns;          /* when bytes last came */
 	struct wire_header header; /* of the frame under way */
 	uint8_t *big;              /* BIG: its body and payload, … */
 	uint32_t big_have;         /* … so much is there */
@@ -161,6 +163,7 @@ struct tcp_lane {
 	struct env_sock *sock; /* NULL once broken or closed */
 	struct tcp_tls *tls;   /* NULL: in the clear */
 	struct env_task task;
+	struct env_timer rx_timer; /* set while the socket waits, and for a while: tcp_rx.c */
 	struct auth_mac *mac_in;
 	struct auth_mac *mac_out;
 	struct list asking;   /* pulls whose GRANT is not in the send buffer yet */
@@ -257,6 +260,7 @@ void tcp_big_put(struct tcp_lane *lane, uint8_t **big);
 
 /* tcp_rx.c */
 void tcp_rx_run(struct tcp_lane *lane);
+void tcp_rx_timer(struct env_timer *timer);
 
 /* tcp_tx.c */
 int tcp_send(struct xprt_lane *lane, struct wire_header *header, const void *body,

@@ -10,7 +10,8 @@
  * takes the rest of such a payload and the head of the next frame, so that a stream of DATA frames
  * costs one call for each and copies nothing. Where much of a payload is still to come, the socket
  * says so only when RX_WANT of it is there: the sender is not held up by waking us for every piece,
- * nor we by looking.
+ * nor we by looking. Of a peer who needs longer than RX_WANT_NS for so much the rest of the payload
+ * is read as it comes: whoever watches the move is to see it go on.
  *
  * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
  * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
@@ -30,7 +31,8 @@
 /* What a step says: go on with the next, more bytes are needed, or the lane stalls. */
 enum rx_step { RX_NEXT, RX_MORE, RX_STALL };
 
-#define RX_WANT (128 * KiB)
+#define RX_WANT    (128 * KiB)
+#define RX_WANT_NS (NS_PER_S / 4) /* much less than a move may stand still */
 /* While so much payload is to come, only the next frame's head is received with it. */
 #define RX_STREAM_SIZE (64 * KiB)
 
@@ -206,6 +208,7 @@ static int rx_data_begin(struct tcp_lane *lane)
 
 	rx->start += (uint32_t)TCP_HEAD_SIZE;
 	rx->data_have = 0;
+	rx->is_slow = false;
 	rx->move = NULL;
 	rx->state = TCP_RX_DATA;
 	if (lane->client != NULL) {
@@ -411,6 +414,7 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	rx->is_dry = lane->tls == NULL && (uint64_t)got < tcp_iov_size(iov, count);
 	lane->lane.bytes_in += (uint64_t)got;
 	lane->lane.progress_ns = env_now_ns(env);
+	rx->read_ns = lane->lane.progress_ns;
 	inner = MIN(inner, (uint64_t)got);
 	if (rx->state == TCP_RX_DATA)
 		rx_data_took(rx, (uint32_t)inner);
@@ -423,14 +427,35 @@ static ssize_t rx_read(struct tcp_lane *lane)
 /* Before the lane is left to the socket. What TLS makes of bytes is not counted in them. */
 static void rx_want(struct tcp_lane *lane)
 {
+	struct env *env = lane->lane.env;
 	struct tcp_rx *rx = &lane->rx;
-	bool is_waiting = rx->state == TCP_RX_DATA && lane->tls == NULL &&
+	bool is_waiting = rx->state == TCP_RX_DATA && lane->tls == NULL && !rx->is_slow &&
 			  rx->header.payload_size - rx->data_have >= RX_WANT;
 
+	if (is_waiting && !lane->rx_timer.is_set)
+		env->ops->timer_set(env, &lane->rx_timer, rx->read_ns + RX_WANT_NS);
 	if (is_waiting == rx->is_waiting)
 		return;
 	rx->is_waiting = is_waiting;
-	lane->lane.env->ops->sock_want(lane->lane.env, lane->sock, is_waiting ? RX_WANT : 1);
+	env->ops->sock_want(env, lane->sock, is_waiting ? RX_WANT : 1);
+}
+
+/* It is not cleared where the wait is over: one timer serves many payloads. */
+void tcp_rx_timer(struct env_timer *timer)
+{
+	struct tcp_lane *lane = CONTAINER_OF(timer, struct tcp_lane, rx_timer);
+	struct env *env = lane->lane.env;
+	struct tcp_rx *rx = &lane->rx;
+
+	CHECK_OBJ(lane, TCP_LANE_MAGIC);
+	if (!tcp_lane_is_open(lane) || !rx->is_waiting)
+		return;
+	if (env_now_ns(env) - rx->read_ns >= RX_WANT_NS) {
+		rx->is_slow = true;
+		rx_want(lane);
+		return;
+	}
+	env->ops->timer_set(env, timer, rx->read_ns + RX_WANT_NS);
 }
 
 /* Until there is no more, or it was enough for one turn. False: the lane has ended. */
