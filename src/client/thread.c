@@ -252,10 +252,15 @@ int face_thread_start(struct ctxkv_client *face)
 
 /* --- from the user's thread --- */
 
+/* Who ends the user's thread ends it between our turns: in one it would take the core along. */
 void face_run(struct ctxkv_client *face, void (*body)(void *ctx), void *ctx)
 {
+	int before;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 	if (panic_guard(&face->log, body, ctx) < 0)
 		atomic_store(&face->is_broken, true);
+	(void)pthread_setcancelstate(before, &before);
 }
 
 static void env_destroy_body(void *ctx)

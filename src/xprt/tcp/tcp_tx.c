@@ -7,7 +7,7 @@
  * queued in this turn of the loop: it gathers control bytes, frame heads and payload pieces into
  * one sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
  * moves of a server, the loop goes round before more is sent: its answers, on which the client goes
- * on, need not wait behind all moves that are queued. A client does so when it has sent
+ * on, need not wait behind all moves that are queued. A client does so behind a call that took
  * TCP_ROUND_SIZE: grants and results that came in the meantime are the next work of both sides, and
  * one that first sends all it has would then wait for the server.
  *
