@@ -94,11 +94,10 @@ static void reactors_print(const struct start *start, const struct server_info *
 	       start->cpu_count != 0 ? ", pinned to CPUs " : "",
 	       start->cpu_count != 0 ? start->options->cpus : "");
 	if (start->options->spin > 0)
-		printf(", after work they look for more %s",
+		printf(", after work they look for more %s\n",
 		       text_format_duration(spin, sizeof(spin), start->options->spin));
-	if (start->server_opts.reactor.listen_count > 1)
-		printf(", up to 50 us behind work over shared memory");
-	puts("");
+	else
+		printf(", up to 50 us behind work where that pays\n");
 }
 
 static void memory_print(const struct server_info *info, const struct whole *whole)
