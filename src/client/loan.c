@@ -2,7 +2,8 @@
 #include "loan.h"
 
 #include <errno.h>
-#include <time.h>
+
+#include "tick.h"
 
 static bool change(struct loan *loan, uint32_t from, uint32_t to)
 {
@@ -125,19 +126,6 @@ enum loan_turn loan_look(struct loan *loan, uint32_t uses)
 	return change(loan, LOAN_OPEN, LOAN_NONE) ? LOAN_GO : LOAN_SLEEP;
 }
 
-static void sleep_tick(struct loan *loan)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)LOAN_TICK_NS;
-	if (until.tv_nsec >= (long)NS_PER_S) {
-		until.tv_nsec -= (long)NS_PER_S;
-		until.tv_sec++;
-	}
-	(void)sem_clockwait(&loan->is_back, CLOCK_MONOTONIC, &until);
-}
-
 /* The wait goes on. Its end looks at is_deep behind it: one of the two sees the other. */
 static void sleep_on(struct loan *loan)
 {
@@ -156,7 +144,7 @@ void loan_sleep(struct loan *loan, const atomic_bool *is_broken)
 
 		if (turn == LOAN_SLEEP_ON)
 			sleep_on(loan);
-		sleep_tick(loan);
+		(void)tick_wait(&loan->is_back, LOAN_TICK_NS);
 		if (!atomic_load(is_broken))
 			turn = loan_look(loan, uses);
 	}

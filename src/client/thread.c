@@ -13,12 +13,12 @@
  */
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../base/log.h"
 #include "../env/posix/posix.h"
 #include "face.h"
+#include "tick.h"
 
 #define SYNC_TICK_NS                                                                               \
 	(50 * NS_PER_MS) /* how often a waiting call looks whether the client broke                \
@@ -355,20 +355,12 @@ void face_work(struct ctxkv_client *face, uint64_t timeout_ns)
 
 static bool sync_wait(struct ctxkv_client *face, struct sync *sync)
 {
-	struct timespec until;
-
 	if (!face->has_thread) {
 		if (!sync->is_done)
 			face_run_once(face, SYNC_TICK_NS);
 		return sync->is_done;
 	}
-	clock_gettime(CLOCK_REALTIME, &until); /* what sem_timedwait() takes; a jump costs a tick */
-	until.tv_nsec += (long)SYNC_TICK_NS;
-	if (until.tv_nsec >= (long)NS_PER_S) {
-		until.tv_nsec -= (long)NS_PER_S;
-		until.tv_sec++;
-	}
-	return sem_timedwait(&sync->done, &until) == 0;
+	return tick_wait(&sync->done, SYNC_TICK_NS);
 }
 
 int face_sync(struct ctxkv_client *face, struct sync *sync)

@@ -265,9 +265,10 @@ void tcp_rx_timer(struct env_timer *timer);
 /* tcp_tx.c */
 int tcp_send(struct xprt_lane *lane, struct wire_header *header, const void *body,
 	     const struct iovec *payload, uint32_t payload_count);
-/* The same for frames of our own, and without the promise of writable(). */
+/* A DATA frame that is small, copied. False: it is not, or there is no room. */
 bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
 		  const struct iovec *payload, uint32_t payload_count);
+/* As send(), for frames of our own, and without the promise of writable(). */
 int tcp_tx_frame(struct tcp_lane *lane, struct wire_header *header, const void *body);
 uint32_t tcp_tx_room(const struct tcp_lane *lane); /* bytes that a small frame may have now */
 void tcp_tx_raw(struct tcp_lane *lane, const void *bytes, uint32_t size); /* the preface */

@@ -113,38 +113,43 @@ uint32_t tcp_tx_room(const struct tcp_lane *lane)
 	return lane->tx.size - tx_pending(&lane->tx);
 }
 
-bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
-		  const struct iovec *payload, uint32_t payload_count)
+static uint32_t frame_size(const struct wire_header *header)
 {
-	uint32_t size = (uint32_t)TCP_HEAD_SIZE + header->payload_size;
+	return (uint32_t)sizeof(*header) + header->body_size + header->payload_size;
+}
 
-	if (header->payload_size > TCP_SMALL_SIZE || size + TCP_SMALL_REST > tcp_tx_room(lane) ||
-	    !tx_reserve(lane, size))
+/* False: there is no room for it now. */
+static bool tx_frame(struct tcp_lane *lane, struct wire_header *header, const void *body,
+		     const struct iovec *payload, uint32_t payload_count)
+{
+	if (!tx_reserve(lane, frame_size(header)))
 		return false;
 	header->magic = WIRE_MAGIC;
 	tx_append(lane, header, sizeof(*header));
-	tx_append(lane, data, sizeof(*data));
+	tx_append(lane, body, header->body_size);
 	for (uint32_t i = 0; i < payload_count; i++)
 		tx_append(lane, payload[i].iov_base, (uint32_t)payload[i].iov_len);
 	return true;
 }
 
+bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
+		  const struct iovec *payload, uint32_t payload_count)
+{
+	return header->payload_size <= TCP_SMALL_SIZE &&
+	       frame_size(header) + TCP_SMALL_REST <= tcp_tx_room(lane) &&
+	       tx_frame(lane, header, data, payload, payload_count);
+}
+
 int tcp_tx_frame(struct tcp_lane *lane, struct wire_header *header, const void *body)
 {
 	ASSERT(header->payload_size == 0);
-	header->magic = WIRE_MAGIC;
-	if (!tx_reserve(lane, (uint32_t)sizeof(*header) + header->body_size))
-		return -EAGAIN;
-	tx_append(lane, header, sizeof(*header));
-	tx_append(lane, body, header->body_size);
-	return 0;
+	return tx_frame(lane, header, body, NULL, 0) ? 0 : -EAGAIN;
 }
 
 int tcp_send(struct xprt_lane *xprt_lane, struct wire_header *header, const void *body,
 	     const struct iovec *payload, uint32_t payload_count)
 {
 	struct tcp_lane *lane = tcp_of(xprt_lane);
-	uint32_t size = (uint32_t)sizeof(*header) + header->body_size + header->payload_size;
 
 	ASSERT(!lane->is_closed);
 	ASSERT(header->body_size <= WIRE_BODY_MAX);
@@ -153,16 +158,11 @@ int tcp_send(struct xprt_lane *xprt_lane, struct wire_header *header, const void
 	if (lane->broken != 0)
 		return lane->broken;
 
-	header->magic = WIRE_MAGIC;
 	memset(header->mac, 0, sizeof(header->mac));
-	if (!tx_reserve(lane, size)) {
-		lane->tx.wanted = MAX(lane->tx.wanted, size);
+	if (!tx_frame(lane, header, body, payload, payload_count)) {
+		lane->tx.wanted = MAX(lane->tx.wanted, frame_size(header));
 		return -EAGAIN;
 	}
-	tx_append(lane, header, sizeof(*header));
-	tx_append(lane, body, header->body_size);
-	for (uint32_t i = 0; i < payload_count; i++)
-		tx_append(lane, payload[i].iov_base, (uint32_t)payload[i].iov_len);
 	tcp_lane_wake(lane);
 	return 0;
 }
@@ -377,9 +377,9 @@ static bool server_next(struct tcp_lane *lane)
 }
 
 /* What came in is looked at before more is sent. */
-static bool is_round_over(const struct tcp_lane *lane, uint64_t sent, bool has_ended)
+static bool is_round_over(const struct tcp_lane *lane, ssize_t sent, bool has_ended)
 {
-	return lane->client != NULL ? sent >= TCP_ROUND_SIZE : has_ended;
+	return lane->client != NULL ? sent >= (ssize_t)TCP_ROUND_SIZE : has_ended;
 }
 
 void tcp_tx_flush(struct tcp_lane *lane)
@@ -391,6 +391,7 @@ void tcp_tx_flush(struct tcp_lane *lane)
 
 	while (tcp_lane_is_open(lane) && !lane->is_connecting && !lane->tx.is_blocked &&
 	       lane->tx.broken == 0) {
+		bool has_ended;
 		ssize_t sent;
 
 		if (lane->client != NULL)
@@ -407,8 +408,8 @@ void tcp_tx_flush(struct tcp_lane *lane)
 		}
 		if (sent < (ssize_t)gather.size)
 			lane->tx.is_blocked = true;
-		if (is_round_over(lane, sent > 0 ? (uint64_t)sent : 0, tcp_moves_deliver(lane)) &&
-		    !lane->tx.is_blocked) {
+		has_ended = tcp_moves_deliver(lane);
+		if (is_round_over(lane, sent, has_ended) && !lane->tx.is_blocked) {
 			tcp_lane_wake(lane);
 			break;
 		}

@@ -124,3 +124,19 @@ void face_server_thaw(struct face_server *server)
 {
 	assert_int_equal(kill(server->pid, SIGCONT), 0);
 }
+
+struct face_server face_server;
+
+int face_server_setup(void **state)
+{
+	face_server = (struct face_server) { 0 };
+	face_server_start(&face_server);
+	return 0;
+}
+
+int face_server_teardown(void **state)
+{
+	if (face_server.pid != 0)
+		face_server_kill(&face_server);
+	return 0;
+}

@@ -22,6 +22,11 @@ struct face_server {
 	pid_t pid;
 };
 
+/* The one that most tests talk to, with the defaults; set up and torn down for each. */
+extern struct face_server face_server;
+int face_server_setup(void **state);
+int face_server_teardown(void **state);
+
 void face_server_start(struct face_server *server);
 void face_server_kill(struct face_server *server); /* SIGKILL, and gone when it returns */
 void face_server_freeze(struct face_server *server);

@@ -257,22 +257,6 @@ static void a_return_behind_the_loan_is_not_slept_over(void **state)
 
 /* --- with a server --- */
 
-static struct face_server server;
-
-static int start_server(void **state)
-{
-	server = (struct face_server) { 0 };
-	face_server_start(&server);
-	return 0;
-}
-
-static int stop_server(void **state)
-{
-	if (server.pid != 0)
-		face_server_kill(&server);
-	return 0;
-}
-
 static void nap(uint64_t ns)
 {
 	const struct timespec time = { (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
@@ -296,7 +280,7 @@ static void check_get(struct face_op *get, uint32_t first)
 static struct ctxkv_client *open_lent(struct face_op *get)
 {
 	struct ctxkv_client *client =
-		face_open(face_url(server.port, FACE_SECRET), 0, 2, 5 * NS_PER_S);
+		face_open(face_url(face_server.port, FACE_SECRET), 0, 2, 5 * NS_PER_S);
 	struct face_op put;
 
 	face_op_init(&put, CTXKV_OP_PUT, 1, 1, SIZE);
@@ -476,7 +460,8 @@ static void close_in_the_users_hands(void **state)
 	face_op_free(&get);
 }
 
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start_server, stop_server)
+#define WITH_SERVER(test)                                                                          \
+	cmocka_unit_test_setup_teardown(test, face_server_setup, face_server_teardown)
 
 int main(void)
 {

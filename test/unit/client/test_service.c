@@ -18,25 +18,9 @@
 
 #define SLACK_NS (600 * NS_PER_MS) /* of a busy machine */
 
-static struct face_server server;
-
 static struct ctxkv_client *open_to(uint32_t flags, uint32_t lanes)
 {
-	return face_open(face_url(server.port, FACE_SECRET), flags, lanes, 5 * NS_PER_S);
-}
-
-static int start_server(void **state)
-{
-	server = (struct face_server) { 0 };
-	face_server_start(&server);
-	return 0;
-}
-
-static int stop_server(void **state)
-{
-	if (server.pid != 0)
-		face_server_kill(&server);
-	return 0;
+	return face_open(face_url(face_server.port, FACE_SECRET), flags, lanes, 5 * NS_PER_S);
 }
 
 static struct ctxkv_stat stat_of(struct ctxkv_client *client)
@@ -321,8 +305,8 @@ static void limits_of_the_server_are_waited_for(void **state)
 
 static int start_server_for_few_requests(void **state)
 {
-	server = (struct face_server) { .request_max = 2 };
-	face_server_start(&server);
+	face_server = (struct face_server) { .request_max = 2 };
+	face_server_start(&face_server);
 	return 0;
 }
 
@@ -413,7 +397,7 @@ static void a_wrong_secret_is_said_clearly(void **state)
 	char message[512] = "";
 
 	ctxkv_opts_init(&opts, sizeof(opts));
-	opts.url = face_url(server.port, FACE_OTHER);
+	opts.url = face_url(face_server.port, FACE_OTHER);
 	opts.log_level = CTXKV_LOG_ERROR;
 	assert_int_equal(ctxkv_open(&opts, 2 * NS_PER_S, &client, message, sizeof(message)),
 			 -CTXKV_EAUTH);
@@ -421,7 +405,7 @@ static void a_wrong_secret_is_said_clearly(void **state)
 	assert_null(client);
 
 	/* Without waiting for it, the ops and the log say so. */
-	client = face_open(face_url(server.port, FACE_OTHER), 0, 2, 0);
+	client = face_open(face_url(face_server.port, FACE_OTHER), 0, 2, 0);
 	face_op_init(&get, CTXKV_OP_GET, 1, 1, 10);
 	assert_int_equal(ctxkv_run(client, &get.op), -CTXKV_EAUTH);
 	assert_int_equal(stat_of(client).last_error, -CTXKV_EAUTH);
@@ -454,7 +438,7 @@ static void a_killed_server_is_misses_and_its_successor_is_found(void **state)
 		assert_int_equal(ctxkv_submit(client, &op, 1), 1);
 	}
 	usleep(10000); /* in the middle of it */
-	face_server_kill(&server);
+	face_server_kill(&face_server);
 	begin_ns = face_now_ns();
 	for (uint32_t i = 0; i < 8; i++) {
 		if (gets[i].op.reserved[0] != 0)
@@ -468,7 +452,7 @@ static void a_killed_server_is_misses_and_its_successor_is_found(void **state)
 	}
 	assert_true(face_now_ns() - begin_ns < 2 * NS_PER_S); /* not at the deadline of 10 s */
 
-	face_server_start(&server);
+	face_server_start(&face_server);
 	wait_connected(client, 5 * NS_PER_S);
 	put_blocks(client, 1, 2, 100000);
 	get_blocks(client, 1, 2, 100000);
@@ -485,7 +469,7 @@ static void a_server_frozen_in_a_session_costs_deadlines_then_nothing(void **sta
 
 	put_blocks(client, 1, 4, MiB);
 	face_op_init(&get, CTXKV_OP_GET, 1, 4, MiB);
-	face_server_freeze(&server);
+	face_server_freeze(&face_server);
 	for (int i = 0; i < 8; i++) {
 		int rc;
 
@@ -499,7 +483,7 @@ static void a_server_frozen_in_a_session_costs_deadlines_then_nothing(void **sta
 	}
 	assert_true(deadlines < 8); /* then the breaker is open */
 	assert_int_equal(stat_of(client).breaker_opens, 1);
-	face_server_thaw(&server);
+	face_server_thaw(&face_server);
 	wait_connected(client, 10 * NS_PER_S);
 	get_blocks(client, 1, 4, MiB); /* nothing was forgotten */
 	ctxkv_close(&client);
@@ -516,7 +500,7 @@ static void cut_connection(uint32_t n)
 		socklen_t size = sizeof(peer);
 
 		if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0 ||
-		    ntohs(peer.sin_port) != server.port)
+		    ntohs(peer.sin_port) != face_server.port)
 			continue;
 		if (seen++ == n) {
 			shutdown(fd, SHUT_RDWR);
@@ -575,11 +559,11 @@ static void a_lost_lane_is_joined_again_and_the_session_stays(void **state)
 
 static int start_large_server(void **state)
 {
-	server = (struct face_server) { .memory = 1040 * MiB,
-					.segment_room = 256 * MiB,
-					.block_max = 64 * MiB,
-					.verify = WIRE_VERIFY_ALL };
-	face_server_start(&server);
+	face_server = (struct face_server) { .memory = 1040 * MiB,
+					     .segment_room = 256 * MiB,
+					     .block_max = 64 * MiB,
+					     .verify = WIRE_VERIFY_ALL };
+	face_server_start(&face_server);
 	return 0;
 }
 
@@ -593,7 +577,8 @@ static void the_largest_block_over_four_lanes_and_checked(void **state)
 	ctxkv_close(&client);
 }
 
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start_server, stop_server)
+#define WITH_SERVER(test)                                                                          \
+	cmocka_unit_test_setup_teardown(test, face_server_setup, face_server_teardown)
 
 /* test_client_service [PATTERN]: only the tests whose name matches. */
 int main(int argc, char **argv)
@@ -609,7 +594,8 @@ int main(int argc, char **argv)
 		WITH_SERVER(the_server_tells_its_counters),
 		WITH_SERVER(limits_of_the_server_are_waited_for),
 		cmocka_unit_test_setup_teardown(limits_of_the_server_are_waited_for,
-						start_server_for_few_requests, stop_server),
+						start_server_for_few_requests,
+						face_server_teardown),
 		WITH_SERVER(cancels_and_deadlines_at_any_moment),
 		WITH_SERVER(puts_given_up_leave_nothing_half_written),
 		WITH_SERVER(a_wrong_secret_is_said_clearly),
@@ -617,7 +603,7 @@ int main(int argc, char **argv)
 		WITH_SERVER(a_server_frozen_in_a_session_costs_deadlines_then_nothing),
 		WITH_SERVER(a_lost_lane_is_joined_again_and_the_session_stays),
 		cmocka_unit_test_setup_teardown(the_largest_block_over_four_lanes_and_checked,
-						start_large_server, stop_server),
+						start_large_server, face_server_teardown),
 	};
 
 	if (argc > 1)

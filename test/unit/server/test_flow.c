@@ -653,15 +653,21 @@ static void slow_answered(struct slow *slow, uint32_t first, uint32_t count)
 	assert_int_equal(slow->failed, 0);
 }
 
+/* As many are behind as may be. */
+static void slow_begin(struct slow *slow)
+{
+	slow_init(slow);
+	slow_put(slow, 0, BEHIND_MAX, 10 * NS_PER_S);
+	slow_answered(slow, 0, BEHIND_MAX);
+}
+
 /* A client that waits for its answers is never refused, however long the drive takes: what it has
  * put is there, and answers that would let it put too much wait for the drive. */
 static void a_slow_drive_holds_back_answers_and_refuses_nothing(void **state)
 {
 	struct slow slow;
 
-	slow_init(&slow);
-	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
-	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_begin(&slow);
 	slow_put(&slow, BEHIND_MAX, BEHIND_MAX, 10 * NS_PER_S);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).store_puts == 1 + 2 * BEHIND_MAX);
 	rig_run_ns(&slow.rig, 20 * NS_PER_MS);
@@ -683,9 +689,7 @@ static void each_block_that_is_written_lets_an_answer_go(void **state)
 	struct slow slow;
 	uint32_t written;
 
-	slow_init(&slow);
-	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
-	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_begin(&slow);
 	slow_put(&slow, BEHIND_MAX, BEHIND_MAX, 10 * NS_PER_S);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == BEHIND_MAX);
 	drive_go_one(&slow.rig);
@@ -706,9 +710,7 @@ static void a_put_that_is_lost_before_its_answer_has_failed(void **state)
 {
 	struct slow slow;
 
-	slow_init(&slow);
-	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
-	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_begin(&slow);
 	slow_put(&slow, BEHIND_MAX, 4, 10 * NS_PER_S);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
 	rig_run_ns(&slow.rig, 20 * NS_PER_MS); /* the drive has all of them */
@@ -727,9 +729,7 @@ static void a_put_whose_answer_is_held_back_has_succeeded(void **state)
 	struct slow slow;
 	uint64_t begin_ns;
 
-	slow_init(&slow);
-	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
-	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_begin(&slow);
 	begin_ns = env_now_ns(slow.rig.env);
 	slow_put(&slow, BEHIND_MAX, 4, 300 * NS_PER_MS);
 	slow_answered(&slow, BEHIND_MAX, 4);
@@ -748,9 +748,7 @@ static void a_session_ends_while_its_answers_are_held_back(void **state)
 {
 	struct slow slow;
 
-	slow_init(&slow);
-	slow_put(&slow, 0, BEHIND_MAX, 10 * NS_PER_S);
-	slow_answered(&slow, 0, BEHIND_MAX);
+	slow_begin(&slow);
 	slow_put(&slow, BEHIND_MAX, 4, 10 * NS_PER_S);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
 	raw_client_close(&slow.client);
