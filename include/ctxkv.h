@@ -9,7 +9,8 @@
  *            into a client. A thread that waits again and again (ctxkv_wait(), ctxkv_run()) does
  *            the work itself meanwhile: no other has to be woken. With CTXKV_CALLER_DRIVEN there
  *            is no progress thread: work is done inside ctxkv_submit() and ctxkv_poll(), too, by
- *            the thread that calls them, and nothing moves between calls.
+ *            the thread that calls them, and nothing moves between calls. A thread that is ended
+ *            by pthread_cancel() ends behind a wait or run, not in it.
  * Memory     Ops, items, iovecs and buffers are the caller's. They are borrowed from ctxkv_submit()
  *            until the op is released (below). Zero what you do not set.
  * Finish     An op finishes in two steps. RESULT: statuses are final; it comes at the deadline at

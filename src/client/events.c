@@ -367,15 +367,18 @@ int ctxkv_wait(struct ctxkv_client *client, uint64_t timeout_ns)
 	uint64_t begin_ns = wait_now_ns();
 	uint64_t passed_ns = 0;
 	int rc = face_check(client);
+	int cancel;
 
 	if (rc < 0)
 		return rc;
+	cancel = face_cancel_off();
 	loan_note_begin(&client->loan, begin_ns);
 	while (!has_events(client) && passed_ns < timeout_ns) {
 		face_wait(client, timeout_ns - passed_ns);
 		passed_ns = wait_now_ns() - begin_ns;
 	}
 	loan_note_end(&client->loan, begin_ns + passed_ns, is_busy(client));
+	face_cancel_as(cancel);
 	return has_events(client);
 }
 
@@ -404,7 +407,7 @@ static bool run_pass(struct ctxkv_client *face, const struct ctxkv_op *op)
 	return is_released;
 }
 
-int ctxkv_run(struct ctxkv_client *client, struct ctxkv_op *op)
+static int run(struct ctxkv_client *client, struct ctxkv_op *op)
 {
 	int rc = face_check(client);
 
@@ -423,4 +426,13 @@ int ctxkv_run(struct ctxkv_client *client, struct ctxkv_op *op)
 	if (client->has_thread && !ring_is_empty(&client->kept))
 		face_notify(client);
 	return op->status;
+}
+
+int ctxkv_run(struct ctxkv_client *client, struct ctxkv_op *op)
+{
+	int cancel = face_cancel_off();
+	int rc = run(client, op);
+
+	face_cancel_as(cancel);
+	return rc;
 }

@@ -135,6 +135,23 @@ struct ctxkv_client {
 	struct ctxkv_client *next_broken; /* what is left of broken clients stays reachable */
 };
 
+/*
+ * Who ends the user's thread (pthread_cancel()) ends it between calls: in one it would take the
+ * core along, or memory that the core is to write to.
+ */
+static inline int face_cancel_off(void)
+{
+	int before;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	return before;
+}
+
+static inline void face_cancel_as(int before)
+{
+	(void)pthread_setcancelstate(before, &before);
+}
+
 /* thread.c */
 int face_thread_start(struct ctxkv_client *face) MUST_USE;
 /* Room for it is certain: see inflight_max in events.c. */

@@ -252,15 +252,13 @@ int face_thread_start(struct ctxkv_client *face)
 
 /* --- from the user's thread --- */
 
-/* Who ends the user's thread ends it between our turns: in one it would take the core along. */
 void face_run(struct ctxkv_client *face, void (*body)(void *ctx), void *ctx)
 {
-	int before;
+	int cancel = face_cancel_off();
 
-	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 	if (panic_guard(&face->log, body, ctx) < 0)
 		atomic_store(&face->is_broken, true);
-	(void)pthread_setcancelstate(before, &before);
+	face_cancel_as(cancel);
 }
 
 static void env_destroy_body(void *ctx)
@@ -366,11 +364,13 @@ static bool sync_wait(struct ctxkv_client *face, struct sync *sync)
 int face_sync(struct ctxkv_client *face, struct sync *sync)
 {
 	int rc = -ERR_BROKEN;
+	int cancel;
 
 	sync->has_thread = face->has_thread;
 	loan_return(&face->loan);
 	if (sem_init(&sync->done, 0, 0) < 0)
 		return -errno;
+	cancel = face_cancel_off();
 	face_call(face, (struct call) { .kind = CALL_SYNC, .sync = sync });
 	face_wake(face);
 	for (;;) {
@@ -383,6 +383,7 @@ int face_sync(struct ctxkv_client *face, struct sync *sync)
 			break;
 		}
 	}
+	face_cancel_as(cancel);
 	sem_destroy(&sync->done);
 	return rc;
 }

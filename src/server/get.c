@@ -358,7 +358,7 @@ static void get_start(struct op *op)
 		get_answer(op, -EINVAL);
 		return;
 	}
-	op->size = MIN(op->size, ref->size - get->offset);
+	op->size = MIN(get->asked, ref->size - get->offset); /* another's, if it has waited */
 	if (ref->put != NULL && ref->put->is_foreign)
 		get_wait_write(op);
 	else if ((ref->flags & (SHARD_REF_MEMORY | SHARD_REF_BUFFERED)) != 0)
@@ -604,6 +604,7 @@ void get_request(struct request *request, const struct wire_header *header, cons
 		op->u.get.lease = fixed->lease;
 		op->u.get.has_progress = (request->flags & WIRE_REQ_PROGRESS) != 0;
 		op->u.get.offset = item->offset;
+		op->u.get.asked = item->size;
 		op->size = item->size;
 		if (is_direct != (item->seg_count > 0) ||
 		    item->seg_count > request->session->xprt->seg_max) {

@@ -64,6 +64,7 @@ struct op_get {
 	struct shard_ref ref;
 	struct shard_read read;
 	uint32_t offset; /* of the range in the block */
+	uint32_t asked;  /* its bytes, there or not */
 	uint32_t piece_count;
 	uint32_t piece_next;   /* first that is not all issued */
 	uint32_t piece_issued; /* bytes of it */

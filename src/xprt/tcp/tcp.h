@@ -55,7 +55,8 @@
 #define TCP_RX_BUDGET (512 * KiB)
 #define TCP_CALL_COST (64 * KiB)
 
-/* A push so small is copied behind control frames, while there is room for that and a result. */
+/* A push so small is copied behind control frames, while the lane's own buffer has room for that
+ * and a result. */
 #define TCP_SMALL_SIZE (4 * KiB)
 #define TCP_SMALL_REST 256
 #define TCP_HEAD_SIZE  (sizeof(struct wire_header) + sizeof(struct wire_data))
@@ -110,6 +111,7 @@ struct tcp_tx {
 	uint64_t secure_from; /* position of the first frame that gets one */
 	uint32_t wanted;      /* size of the frame that send() had no room for; 0: none */
 	bool is_blocked;      /* the socket has no room */
+	bool has_small;       /* server: small moves were made since the last flush */
 	bool is_held;         /* server: results of small moves are waited for, for a turn */
 	int broken;           /* why it never will have again */
 	uint8_t *big;         /* == buf when a big buffer is borrowed */

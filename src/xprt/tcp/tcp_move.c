@@ -71,6 +71,7 @@ void tcp_push(struct xprt_lane *xprt_lane, struct xprt_move *move)
 	wire_header_init(&header, WIRE_DATA_GET, move->request, 0, sizeof(data));
 	header.payload_size = move->size;
 	if (tcp_tx_small(lane, &header, &data, move->iov, move->iov_count)) {
+		lane->tx.has_small = true;
 		tcp_move_finish(lane, move, 0);
 		return;
 	}

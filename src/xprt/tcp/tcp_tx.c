@@ -135,7 +135,7 @@ static bool tx_frame(struct tcp_lane *lane, struct wire_header *header, const vo
 bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
 		  const struct iovec *payload, uint32_t payload_count)
 {
-	return header->payload_size <= TCP_SMALL_SIZE &&
+	return header->payload_size <= TCP_SMALL_SIZE && lane->tx.big == NULL &&
 	       frame_size(header) + TCP_SMALL_REST <= tcp_tx_room(lane) &&
 	       tx_frame(lane, header, data, payload, payload_count);
 }
@@ -363,11 +363,13 @@ static void tx_flush_tls(struct tcp_lane *lane)
  */
 static bool server_next(struct tcp_lane *lane)
 {
-	bool had_any = tcp_moves_deliver(lane);
+	bool has_small = lane->tx.has_small;
 
+	lane->tx.has_small = false;
+	tcp_moves_deliver(lane);
 	if (!tcp_lane_is_open(lane))
 		return false;
-	lane->tx.is_held = had_any && !lane->tx.is_held;
+	lane->tx.is_held = has_small && !lane->tx.is_held;
 	if (lane->tx.is_held) {
 		tcp_lane_wake(lane);
 		return false;

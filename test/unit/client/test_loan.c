@@ -447,6 +447,37 @@ static void a_failed_assert_in_the_users_hands_breaks_the_client_alone(void **st
 	face_op_free(&get);
 }
 
+static void *wait_for_nothing(void *ctx)
+{
+	struct ctxkv_client *client = ctx;
+
+	for (;;) {
+		(void)!ctxkv_wait(client, 20 * NS_PER_MS);
+		pthread_testcancel();
+	}
+	return NULL;
+}
+
+/* It ends between its waits, and leaves the core to whoever comes. */
+static void a_user_who_is_ended_takes_nothing_along(void **state)
+{
+	struct face_op get;
+	struct ctxkv_client *client = open_lent(&get);
+	uint64_t begin_ns;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, wait_for_nothing, client), 0);
+	nap(50 * NS_PER_MS);
+	assert_int_equal(pthread_cancel(thread), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	begin_ns = face_now_ns();
+	assert_int_equal(ctxkv_run(client, &get.op), 0);
+	check_get(&get, 1);
+	ctxkv_close(&client);
+	assert_true(face_now_ns() - begin_ns < 2 * NS_PER_S);
+	face_op_free(&get);
+}
+
 static void close_in_the_users_hands(void **state)
 {
 	struct face_op get;
@@ -477,6 +508,7 @@ int main(void)
 		WITH_SERVER(a_wait_in_vain_sleeps),
 		WITH_SERVER(all_calls_in_any_order),
 		WITH_SERVER(a_failed_assert_in_the_users_hands_breaks_the_client_alone),
+		WITH_SERVER(a_user_who_is_ended_takes_nothing_along),
 		WITH_SERVER(close_in_the_users_hands),
 	};
 	int failures = cmocka_run_group_tests(orders, NULL, NULL);

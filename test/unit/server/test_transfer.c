@@ -245,6 +245,53 @@ static void many_ranges_of_a_block_take_turns_with_others(void **state)
 	rig_stop(&rig);
 }
 
+/* Whoever waits for its turn while the block becomes another, larger one gets that as he asked. */
+static void a_block_that_is_put_again_meanwhile_is_not_cut(void **state)
+{
+	enum { RANGES = 512 };
+	struct block large = block_make(1, 4 * MiB, false);
+	struct block small = block_make(2, 100, true);
+	struct block again = block_make(3, 1000, true);
+	static struct wire_result results[RANGES];
+	static struct wire_key keys[RANGES];
+	struct rig rig;
+	struct raw_client many;
+	struct raw_client other;
+	struct raw_client_frame *frame = malloc(sizeof(*frame));
+	uint64_t request;
+
+	assert_non_null(frame);
+	rig_init(&rig);
+	rig.opts.verify = STORE_VERIFY_ALL;
+	rig.opts.operation_max = 4 * RANGES;
+	rig_start(&rig, false);
+	rig_client(&rig, &many);
+	rig_client(&rig, &other);
+	assert_int_equal(put(&many, &large, 0, NULL), 0);
+	assert_int_equal(put(&many, &small, 0, NULL), 0);
+	again.put.key = small.put.key;
+	for (uint32_t i = 0; i < RANGES; i++)
+		keys[i] = i < RANGES - 1 ? large.put.key : small.put.key;
+	request = raw_client_get(&many, keys, RANGES, 1, 150, 10 * NS_PER_S);
+	RIG_UNTIL(&rig, rig_metrics(&rig).again_check >= RANGES / 2);
+	(void)raw_client_keys(&other, WIRE_DROP, &small.put.key, 1);
+	assert_true(raw_client_recv(&other, frame));
+	assert_int_equal(put(&other, &again, 0, NULL), 0);
+	assert_true(rig_metrics(&rig).ops > RANGES / 8); /* it waits still */
+	assert_int_equal(raw_client_finish(&many, request, NULL, NULL, results), 0);
+	assert_int_equal(results[RANGES - 1].status, 0);
+	assert_int_equal(results[RANGES - 1].block_size, 1000);
+	assert_int_equal(results[RANGES - 1].size, 150);
+	assert_int_equal(results[RANGES - 1].crc, crc32c(0, (const uint8_t *)again.bytes + 1, 150));
+	free(frame);
+	free(large.bytes);
+	free(small.bytes);
+	free(again.bytes);
+	raw_client_close(&many);
+	raw_client_close(&other);
+	rig_stop(&rig);
+}
+
 static void inline_blocks_come_back(void **state)
 {
 	struct rig rig;
@@ -513,6 +560,7 @@ int main(void)
 		cmocka_unit_test(a_probe_of_two_shards_answers_in_order),
 		cmocka_unit_test(a_block_that_goes_bad_in_memory_never_passes_for_right),
 		cmocka_unit_test(many_ranges_of_a_block_take_turns_with_others),
+		cmocka_unit_test(a_block_that_is_put_again_meanwhile_is_not_cut),
 		cmocka_unit_test(inline_blocks_come_back),
 		cmocka_unit_test(sessions_share_the_moves_of_their_reactor),
 		cmocka_unit_test(what_is_not_there_is_a_miss_at_once),
