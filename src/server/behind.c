@@ -9,6 +9,10 @@
  * until the store lets go of one before it, or of this one. The block is readable and on its way to
  * the drive meanwhile: nothing but the client waits, and that is what paces it.
  *
+ * The pool's half is for those that write, however many sessions there are: one may have as much
+ * of it behind as is left for others. So a lone writer has up to half of it, n of them come to one
+ * part in n + 1 each, and who begins to write next finds the last part free.
+ *
  * Failure: the budget is spent, or the client gives up, while the answer is held back: the put is
  * answered as what it is, stored (put.c). Who lets that happen may have more behind than its half;
  * what then finds no op is refused (op_take()). The drive cannot write the block: the put that has
@@ -16,18 +20,21 @@
  */
 #include "reactor_priv.h"
 
-/* The pool's half is shared evenly, so that a drive that stands still for many leaves the rest. */
-static uint32_t behind_max(const struct reactor *reactor)
+/* Ops that none has behind yet. Those of sessions that are gone count as long as the drive stands
+ * still, and what was given up may have gone beyond. */
+static uint32_t behind_left(const struct reactor *reactor)
 {
-	uint32_t of_session = op_session_max(reactor) / 2;
-	uint32_t of_pool = reactor->ops.size / 2 / MAX(reactor->sessions_pool.used, 1u);
+	uint32_t max = reactor->ops.size / 2;
 
-	return MIN(of_session, of_pool);
+	return max - MIN(max, reactor->behind_count);
 }
 
 bool behind_has_room(const struct session *session)
 {
-	return session->behind_count < behind_max(session->reactor);
+	uint32_t count = session->behind_count;
+
+	return count < op_session_max(session->reactor) / 2 &&
+	       count < behind_left(session->reactor);
 }
 
 void behind_wait(struct op *op)
@@ -53,9 +60,12 @@ void behind_begin(struct op *op)
 {
 	struct session *session = op->session;
 
-	if (op->is_behind || session == NULL)
+	if (op->is_behind)
 		return;
 	op->is_behind = true;
+	op->reactor->behind_count++;
+	if (session == NULL)
+		return;
 	session->behind_count++;
 	ASSERT(session->behind_count <= session->op_count);
 	behind_wake(session);
@@ -65,12 +75,16 @@ void behind_end(struct op *op)
 {
 	struct session *session = op->session;
 
+	if (op->is_behind) {
+		ASSERT(op->reactor->behind_count > 0);
+		op->reactor->behind_count--;
+	}
 	if (session == NULL)
 		return;
 	if (op->is_behind) {
 		ASSERT(session->behind_count > 0);
-		op->is_behind = false;
 		session->behind_count--;
 	}
+	op->is_behind = false;
 	behind_wake(session);
 }

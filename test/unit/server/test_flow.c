@@ -585,16 +585,21 @@ static void a_stopped_server_is_idle_soon(void **state)
 
 /* --- a drive that is slow --- */
 
-#define OPS_MAX    64 /* of the server; its only session may have as many, half of them behind */
-#define BEHIND_MAX (OPS_MAX / 2)
+#define OPS_MAX    128           /* of the server; half of them may be behind */
+#define BEHIND_MAX (OPS_MAX / 4) /* of one that writes alone */
 
-struct slow {
-	struct rig rig;
+/* A client and what it has heard. */
+struct writer {
 	struct raw_client client;
-	struct raw_client_put puts[OPS_MAX];
 	uint32_t granted;
 	uint32_t answered;
 	uint32_t failed;
+};
+
+struct slow {
+	struct rig rig;
+	struct writer writer;
+	struct raw_client_put puts[OPS_MAX];
 };
 
 /* Its drive writes nothing until drive_go(). */
@@ -605,11 +610,12 @@ static void slow_init(struct slow *slow)
 	slow->rig.opts.operation_max = OPS_MAX;
 	drive_init(&slow->rig);
 	rig_start(&slow->rig, true);
-	rig_client(&slow->rig, &slow->client);
+	rig_client(&slow->rig, &slow->writer.client);
 	for (uint32_t i = 0; i < OPS_MAX; i++)
 		slow->puts[i] =
 			(struct raw_client_put) { rig_key(i), bytes_make(i, SMALL), SMALL, false };
-	rig_put(&slow->client, OPS_MAX, SMALL, WIRE_REQ_DURABLE, 0); /* it has a segment open */
+	rig_put(&slow->writer.client, OPS_MAX, SMALL, WIRE_REQ_DURABLE,
+		0); /* it has a segment open */
 	drive_hold(ENV_WRITE);
 }
 
@@ -617,40 +623,49 @@ static void slow_fini(struct slow *slow)
 {
 	for (uint32_t i = 0; i < OPS_MAX; i++)
 		free((void *)(uintptr_t)slow->puts[i].bytes);
-	raw_client_close(&slow->client);
+	raw_client_close(&slow->writer.client);
 	rig_stop(&slow->rig);
 }
 
 /* Take the next frame of the request that these are of. */
-static void slow_take(struct slow *slow, const struct raw_client_put *puts)
+static void writer_take(struct writer *writer, const struct raw_client_put *puts)
 {
 	bool is_reply;
 
-	assert_true(raw_client_recv(&slow->client, &frame));
+	assert_true(raw_client_recv(&writer->client, &frame));
 	is_reply = frame.header.kind == WIRE_REPLY;
 	if (!is_reply) {
 		assert_int_equal(frame.header.kind, WIRE_GRANT);
-		assert_true(raw_client_answer(&slow->client, &frame, puts));
-		slow->granted += frame.header.count;
+		assert_true(raw_client_answer(&writer->client, &frame, puts));
+		writer->granted += frame.header.count;
 		return;
 	}
 	for (uint32_t i = 0; i < frame.header.count; i++)
-		slow->failed += result[i].status != 0;
-	slow->answered += frame.header.count;
+		writer->failed += result[i].status != 0;
+	writer->answered += frame.header.count;
+}
+
+/* Put so many; none is under way. */
+static void writer_put(struct writer *writer, const struct raw_client_put *puts, uint32_t count,
+		       uint64_t budget_ns)
+{
+	uint32_t end = writer->granted + count;
+
+	(void)raw_client_put(&writer->client, puts, (uint16_t)count, 0, budget_ns);
+	while (writer->granted < end)
+		writer_take(writer, puts);
 }
 
 static void slow_put(struct slow *slow, uint32_t first, uint32_t count, uint64_t budget_ns)
 {
-	(void)raw_client_put(&slow->client, &slow->puts[first], (uint16_t)count, 0, budget_ns);
-	while (slow->granted < first + count)
-		slow_take(slow, &slow->puts[first]);
+	writer_put(&slow->writer, &slow->puts[first], count, budget_ns);
 }
 
 static void slow_answered(struct slow *slow, uint32_t first, uint32_t count)
 {
-	while (slow->answered < first + count)
-		slow_take(slow, &slow->puts[first]);
-	assert_int_equal(slow->failed, 0);
+	while (slow->writer.answered < first + count)
+		writer_take(&slow->writer, &slow->puts[first]);
+	assert_int_equal(slow->writer.failed, 0);
 }
 
 /* As many are behind as may be. */
@@ -675,8 +690,8 @@ static void a_slow_drive_holds_back_answers_and_refuses_nothing(void **state)
 	assert_int_equal(rig_metrics(&slow.rig).again_behind, BEHIND_MAX);
 	drive_go(&slow.rig, 0);
 	slow_answered(&slow, BEHIND_MAX, BEHIND_MAX);
-	for (uint32_t i = 0; i < OPS_MAX; i++)
-		check_bytes(&slow.client, &slow.puts[i]);
+	for (uint32_t i = 0; i < 2 * BEHIND_MAX; i++)
+		check_bytes(&slow.writer.client, &slow.puts[i]);
 	assert_int_equal(rig_metrics(&slow.rig).busy_items, 0);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
 	assert_int_equal(rig_metrics(&slow.rig).buffers_used, 0);
@@ -693,9 +708,9 @@ static void each_block_that_is_written_lets_an_answer_go(void **state)
 	slow_put(&slow, BEHIND_MAX, BEHIND_MAX, 10 * NS_PER_S);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == BEHIND_MAX);
 	drive_go_one(&slow.rig);
-	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops < OPS_MAX);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops < 2 * BEHIND_MAX);
 	rig_run_ns(&slow.rig, 20 * NS_PER_MS);
-	written = OPS_MAX - (uint32_t)rig_metrics(&slow.rig).ops;
+	written = 2 * BEHIND_MAX - (uint32_t)rig_metrics(&slow.rig).ops;
 	assert_true(written > 1);
 	assert_true(written < BEHIND_MAX);
 	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + written);
@@ -715,9 +730,9 @@ static void a_put_that_is_lost_before_its_answer_has_failed(void **state)
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
 	rig_run_ns(&slow.rig, 20 * NS_PER_MS); /* the drive has all of them */
 	drive_go(&slow.rig, -EIO);
-	while (slow.answered < BEHIND_MAX + 4)
-		slow_take(&slow, &slow.puts[BEHIND_MAX]);
-	assert_int_equal(slow.failed, 4);
+	while (slow.writer.answered < BEHIND_MAX + 4)
+		writer_take(&slow.writer, &slow.puts[BEHIND_MAX]);
+	assert_int_equal(slow.writer.failed, 4);
 	assert_int_equal(rig_metrics(&slow.rig).put_failed, 4);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
 	slow_fini(&slow);
@@ -736,7 +751,7 @@ static void a_put_whose_answer_is_held_back_has_succeeded(void **state)
 	assert_true(env_now_ns(slow.rig.env) - begin_ns >= 300 * NS_PER_MS);
 	assert_int_equal(rig_metrics(&slow.rig).put_deadline, 0);
 	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + 4);
-	check_bytes(&slow.client, &slow.puts[BEHIND_MAX]);
+	check_bytes(&slow.writer.client, &slow.puts[BEHIND_MAX]);
 	drive_go(&slow.rig, 0);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
 	slow_fini(&slow);
@@ -751,15 +766,67 @@ static void a_session_ends_while_its_answers_are_held_back(void **state)
 	slow_begin(&slow);
 	slow_put(&slow, BEHIND_MAX, 4, 10 * NS_PER_S);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
-	raw_client_close(&slow.client);
+	raw_client_close(&slow.writer.client);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).sessions == 0);
 	rig_run_ns(&slow.rig, 5 * NS_PER_MS);
 	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + 4);
 	assert_int_equal(rig_metrics(&slow.rig).put_failed, 0);
 	drive_go(&slow.rig, 0);
 	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
-	rig_client(&slow.rig, &slow.client);
-	check_bytes(&slow.client, &slow.puts[BEHIND_MAX + 3]);
+	rig_client(&slow.rig, &slow.writer.client);
+	check_bytes(&slow.writer.client, &slow.puts[BEHIND_MAX + 3]);
+	slow_fini(&slow);
+}
+
+/* What the drive has is counted until it lets go: also for who is gone. */
+static void all_is_free_again(struct slow *slow)
+{
+	uint64_t again = rig_metrics(&slow->rig).again_behind;
+	const struct raw_client_put *puts = &slow->puts[3 * BEHIND_MAX];
+	uint32_t answered = slow->writer.answered;
+
+	RIG_UNTIL(&slow->rig, rig_metrics(&slow->rig).ops == 0);
+	drive_hold(ENV_WRITE);
+	writer_put(&slow->writer, puts, BEHIND_MAX, 10 * NS_PER_S);
+	while (slow->writer.answered < answered + BEHIND_MAX)
+		writer_take(&slow->writer, puts);
+	assert_int_equal(rig_metrics(&slow->rig).again_behind, again);
+	drive_go(&slow->rig, 0);
+	RIG_UNTIL(&slow->rig, rig_metrics(&slow->rig).ops == 0);
+}
+
+/* Who is only connected has no part in it, and who writes has not all of it: another that begins to
+ * is answered although the drive stands still. */
+static void those_that_write_share_what_may_be_behind(void **state)
+{
+	enum { IDLE = 6 };
+	struct raw_client idle[IDLE];
+	struct writer other = { 0 };
+	struct slow slow;
+
+	slow_init(&slow);
+	for (uint32_t i = 0; i < IDLE; i++)
+		rig_client(&slow.rig, &idle[i]);
+	rig_client(&slow.rig, &other.client);
+	slow_put(&slow, 0, BEHIND_MAX + 4, 10 * NS_PER_S);
+	slow_answered(&slow, 0, BEHIND_MAX);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4);
+
+	writer_put(&other, &slow.puts[2 * BEHIND_MAX], BEHIND_MAX, 10 * NS_PER_S);
+	while (other.answered < BEHIND_MAX / 2)
+		writer_take(&other, &slow.puts[2 * BEHIND_MAX]);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).again_behind == 4 + BEHIND_MAX / 2);
+	rig_run_ns(&slow.rig, 20 * NS_PER_MS);
+	assert_int_equal(rig_metrics(&slow.rig).put_stored, 1 + BEHIND_MAX + BEHIND_MAX / 2);
+	assert_int_equal(rig_metrics(&slow.rig).busy_items, 0);
+
+	raw_client_close(&other.client);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).sessions == 1 + IDLE);
+	drive_go(&slow.rig, 0);
+	slow_answered(&slow, 0, BEHIND_MAX + 4);
+	all_is_free_again(&slow);
+	for (uint32_t i = 0; i < IDLE; i++)
+		raw_client_close(&idle[i]);
 	slow_fini(&slow);
 }
 
@@ -786,6 +853,7 @@ int main(void)
 		cmocka_unit_test(a_put_that_is_lost_before_its_answer_has_failed),
 		cmocka_unit_test(a_put_whose_answer_is_held_back_has_succeeded),
 		cmocka_unit_test(a_session_ends_while_its_answers_are_held_back),
+		cmocka_unit_test(those_that_write_share_what_may_be_behind),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
