@@ -75,7 +75,6 @@ struct op_get {
 	bool has_progress;          /* the client wants to know */
 	bool is_pinned;
 	bool is_read;     /* from the medium, in contrast to a view of memory */
-	bool is_admitted; /* its block is summed in this turn of the loop (check.c) */
 	bool is_summed;   /* a view that is checked as it goes out */
 	bool is_direct;   /* straight into the client's memory: no buffers, no moves */
 	bool is_reading;  /* read is with the store */
@@ -133,8 +132,8 @@ struct op {
 	struct list node;          /* the pool, request->items, or request->ready */
 	struct list session_node;  /* session->ops */
 	struct list run_node;      /* reactor->woken */
-	struct list wait_node;     /* slot->…_waiters, session->movers or ->behind_waiters,
-				    * reactor->check_waiters */
+	struct list wait_node;     /* slot->…_waiters, session->movers, ->behind_waiters or
+				    * ->check_waiters */
 	struct list progress_node; /* request->progress */
 	struct list moves;         /* op_move under way */
 	struct store_id id;
@@ -148,9 +147,10 @@ struct op {
 	struct wire_result result;
 	struct buffers_want buffers;
 	uint32_t seg_count;
-	bool is_behind; /* PUT: answered, and its block is still being written (behind.c) */
-	bool is_lent;   /* the drive reads or writes the client's memory */
-	void *hold;     /* on that memory, by which mapped was made; NULL: none */
+	bool is_behind;   /* PUT: answered, and its block is still being written (behind.c) */
+	bool is_admitted; /* its block is summed in this turn of the loop, or was (check.c) */
+	bool is_lent;     /* the drive reads or writes the client's memory */
+	void *hold;       /* on that memory, by which mapped was made; NULL: none */
 	const struct xprt_ops *hold_xprt;
 	uint32_t mapped_count;
 	union {
@@ -208,7 +208,7 @@ void behind_end(struct op *op);
 
 /* --- check.c --- */
 
-/* All of the get's block is to be summed on the spot. False: not in this turn of the loop, it is
+/* All of the op's block is to be summed on the spot. False: not in this turn of the loop, it is
  * woken in one of the next. */
 bool check_admit(struct op *op);
 

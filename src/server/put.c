@@ -14,8 +14,8 @@
  *      the bytes
  *
  * A durable put whose memory is mapped and has the shape skips 2 and 3: checksums are taken from,
- * and the log writes, what stands there. It is not answered before that is written. Until then
- * others find the block, but wait for its bytes (get.c).
+ * in its turn (check.c), and the log writes, what stands there. It is not answered before that is
+ * written. Until then others find the block, but wait for its bytes (get.c).
  *
  * Inline bytes are copied while the frame is there: into the segment where step 1 gives one, else
  * into buffers of the inline share, which the client's credit stands for. So a follower that
@@ -256,6 +256,9 @@ static void put_commit(struct op *op)
 	int rc;
 
 	if (!list_is_empty(&op->wait_node))
+		return;
+	/* Others are summed at the pace at which their bytes came. */
+	if (op->u.put.put.is_foreign && !check_admit(op))
 		return;
 	rc = shard_put_commit(op->slot->shard, &op->u.put.put);
 	if (rc == -EAGAIN) {

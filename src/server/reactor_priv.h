@@ -98,7 +98,7 @@ struct reactor {
 	struct env_task run_task;
 
 	/* Blocks that are summed on the spot (check.c). */
-	struct list check_waiters; /* gets */
+	struct list check_sessions; /* with ops that wait for it */
 	struct env_task check_task;
 	uint64_t check_left; /* bytes, in this turn of the loop */
 

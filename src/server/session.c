@@ -56,6 +56,8 @@ static void session_init(struct session *session, struct reactor *reactor)
 	list_init(&session->run_node);
 	list_init(&session->ops);
 	list_init(&session->behind_waiters);
+	list_init(&session->check_waiters);
+	list_init(&session->check_node);
 	list_init(&session->leases);
 	for (uint32_t i = 0; i < REQUEST_BUCKETS; i++)
 		list_init(&session->buckets[i]);
@@ -292,6 +294,7 @@ void session_end(struct session *session)
 	}
 	ASSERT(session->op_count == 0);
 	ASSERT(list_is_empty(&session->behind_waiters));
+	ASSERT(list_is_empty(&session->check_waiters));
 	leases_end_session(session);
 	reactor->credit_free += session->credit_initial - held;
 	reactor->requests_reserved -= 2 * session->request_max;
@@ -299,6 +302,7 @@ void session_end(struct session *session)
 	env->ops->timer_clear(env, &session->stall_timer);
 	list_del(&session->run_node);
 	list_del(&session->move_node);
+	list_del(&session->check_node);
 	list_del(&session->node);
 	memset(&session->key, 0, sizeof(session->key));
 	session->magic = 0;

@@ -89,10 +89,13 @@ struct session {
 	uint32_t op_count;
 	uint32_t behind_count;      /* of them, answered and still being written */
 	struct list behind_waiters; /* ops whose answer is held back for that */
-	struct list movers;         /* ops with something to move */
-	struct list moves;          /* under way, by op_move.session_node */
-	struct list move_node;      /* reactor->move_waiters */
-	uint64_t window[2];         /* bytes under way, by op_kind.is_pull */
+	struct list check_waiters;  /* ops whose block is to be summed (check.c) */
+	struct list check_node;     /* reactor->check_sessions */
+	int64_t check_part;    /* bytes that it may have summed before others; 0 and less: none */
+	struct list movers;    /* ops with something to move */
+	struct list moves;     /* under way, by op_move.session_node */
+	struct list move_node; /* reactor->move_waiters */
+	uint64_t window[2];    /* bytes under way, by op_kind.is_pull */
 	uint32_t move_count;
 	uint64_t moved;               /* bytes of finished moves */
 	uint64_t moved_seen;          /* progress of all moves when the stall timer last looked */

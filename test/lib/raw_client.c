@@ -475,26 +475,26 @@ uint64_t raw_client_put(struct raw_client *client, const struct raw_client_put *
 	static uint64_t body[BODY_MAX];
 	static uint8_t payload[WIRE_INLINE_MAX];
 	struct wire_request *request = request_begin(client, body, budget_ns);
-	struct wire_put *items = (void *)(request + 1);
+	struct wire_put *item = (void *)(request + 1);
 	struct wire_header header;
 	uint32_t payload_size = 0;
 
 	request->flags = flags;
 	for (uint16_t i = 0; i < count; i++) {
-		items[i] = (struct wire_put) { .key = puts[i].key,
-					       .size = puts[i].size,
-					       .ttl_s = client->put_ttl_s };
-		if (!puts[i].is_inline)
-			continue;
-		ASSERT(payload_size + puts[i].size <= sizeof(payload));
-		items[i].flags = WIRE_PUT_INLINE;
-		memcpy(payload + payload_size, puts[i].bytes, puts[i].size);
-		payload_size += puts[i].size;
+		*item = (struct wire_put) { .key = puts[i].key,
+					    .size = puts[i].size,
+					    .ttl_s = client->put_ttl_s };
+		if (puts[i].is_inline) {
+			ASSERT(payload_size + puts[i].size <= sizeof(payload));
+			item->flags = WIRE_PUT_INLINE;
+			memcpy(payload + payload_size, puts[i].bytes, puts[i].size);
+			payload_size += puts[i].size;
+		}
+		item->seg_count = segs_add(client, item + 1);
+		item = (void *)((struct wire_seg *)(void *)(item + 1) + item->seg_count);
 	}
-	items[0].seg_count = segs_add(client, &items[count]);
 	wire_header_init(&header, WIRE_PUT, ++client->request, count,
-			 (uint32_t)(sizeof(*request) + count * sizeof(*items) +
-				    client->seg_count * sizeof(*client->segs)));
+			 (uint32_t)((uint8_t *)item - (uint8_t *)body));
 	header.payload_size = payload_size;
 	(void)raw_client_send(client, &header, body, payload); /* the answer will tell */
 	return client->request;

@@ -514,6 +514,34 @@ static void a_durable_put_leaves_from_where_it_stands(void **state)
 	side_fini(&side);
 }
 
+/* What leaves straight from the client's memory is summed a few blocks in each turn of the loop, as
+ * others wait for the turn's end; nothing is left when who puts them goes. */
+static void many_puts_are_summed_in_turns(void **state)
+{
+	enum { SIZE = 4 * MiB, SUMMED = 4 };
+	struct raw_client_put puts[LOOP_HOLD_MAX];
+	struct side side;
+	uint64_t request;
+
+	side_init(&side, STORE_VERIFY_MEDIUM);
+	cut(&side, 0, SIZE, SIZE, 0);
+	for (uint32_t i = 0; i < LOOP_HOLD_MAX; i++)
+		puts[i] = (struct raw_client_put) { rig_key(i), NULL, SIZE, false };
+	request = raw_client_put(&side.client, puts, LOOP_HOLD_MAX, WIRE_REQ_DURABLE, NS_PER_S);
+	RIG_UNTIL(&side.rig, rig_metrics(&side.rig).again_check == LOOP_HOLD_MAX - SUMMED);
+	assert_int_equal(finish(&side, request), 0);
+	RIG_UNTIL(&side.rig, rig_metrics(&side.rig).put_direct == LOOP_HOLD_MAX * SIZE);
+
+	for (uint32_t i = 0; i < LOOP_HOLD_MAX; i++)
+		puts[i].key = rig_key(100 + i);
+	(void)raw_client_put(&side.client, puts, LOOP_HOLD_MAX, WIRE_REQ_DURABLE, NS_PER_S);
+	RIG_UNTIL(&side.rig, rig_metrics(&side.rig).again_check == 2 * (LOOP_HOLD_MAX - SUMMED));
+	raw_client_close(&side.client);
+	RIG_UNTIL(&side.rig, rig_metrics(&side.rig).ops == 0);
+	side_client(&side, &side.client, side.memory);
+	side_fini(&side);
+}
+
 /* Others find the block while it is written, but are never shown the memory of who puts it. */
 static void readers_wait_until_it_is_written(void **state)
 {
@@ -679,6 +707,7 @@ int main(void)
 		cmocka_unit_test(a_fence_waits_for_the_drive),
 		cmocka_unit_test(a_session_may_end_while_its_memory_is_lent),
 		cmocka_unit_test(a_durable_put_leaves_from_where_it_stands),
+		cmocka_unit_test(many_puts_are_summed_in_turns),
 		cmocka_unit_test(readers_wait_until_it_is_written),
 		cmocka_unit_test(a_scribbled_put_costs_itself),
 		cmocka_unit_test(a_put_given_up_is_answered_when_it_is_written),

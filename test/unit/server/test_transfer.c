@@ -245,6 +245,48 @@ static void many_ranges_of_a_block_take_turns_with_others(void **state)
 	rig_stop(&rig);
 }
 
+/* Nor does who asks for little wait until who asks for much has it all, though both need sums; and
+ * two who ask for as much get it together. */
+static void sums_are_shared_by_sessions(void **state)
+{
+	enum { RANGES = 96 };
+	struct block block = block_make(1, 4 * MiB, false);
+	struct block little = block_make(2, 70000, false);
+	static struct wire_result results[RANGES];
+	struct wire_key keys[RANGES];
+	struct rig rig;
+	struct raw_client many[2];
+	struct raw_client other;
+	uint64_t requests[2];
+	uint8_t byte;
+
+	rig_init(&rig);
+	rig.opts.verify = STORE_VERIFY_ALL;
+	rig_start(&rig, false);
+	rig_client(&rig, &other);
+	assert_int_equal(put(&other, &block, 0, NULL), 0);
+	assert_int_equal(put(&other, &little, 0, NULL), 0);
+	for (uint32_t i = 0; i < RANGES; i++)
+		keys[i] = block.put.key;
+	for (uint32_t i = 0; i < 2; i++) {
+		rig_client(&rig, &many[i]);
+		requests[i] = raw_client_get(&many[i], keys, RANGES, 1, 1, 10 * NS_PER_S);
+	}
+	RIG_UNTIL(&rig, rig_metrics(&rig).again_check >= RANGES + RANGES / 2);
+	assert_int_equal(get_head(&other, &little, 1, &byte, NULL), 0);
+	assert_true(rig_metrics(&rig).get_hits < RANGES);
+	assert_int_equal(raw_client_finish(&many[0], requests[0], NULL, NULL, results), 0);
+	assert_true(rig_metrics(&rig).get_hits > RANGES + RANGES / 2);
+	assert_int_equal(raw_client_finish(&many[1], requests[1], NULL, NULL, results), 0);
+	assert_int_equal(rig_metrics(&rig).get_hits, 2 * RANGES + 1);
+	free(block.bytes);
+	free(little.bytes);
+	raw_client_close(&many[0]);
+	raw_client_close(&many[1]);
+	raw_client_close(&other);
+	rig_stop(&rig);
+}
+
 /* Whoever waits for its turn while the block becomes another, larger one gets that as he asked. */
 static void a_block_that_is_put_again_meanwhile_is_not_cut(void **state)
 {
@@ -560,6 +602,7 @@ int main(void)
 		cmocka_unit_test(a_probe_of_two_shards_answers_in_order),
 		cmocka_unit_test(a_block_that_goes_bad_in_memory_never_passes_for_right),
 		cmocka_unit_test(many_ranges_of_a_block_take_turns_with_others),
+		cmocka_unit_test(sums_are_shared_by_sessions),
 		cmocka_unit_test(a_block_that_is_put_again_meanwhile_is_not_cut),
 		cmocka_unit_test(inline_blocks_come_back),
 		cmocka_unit_test(sessions_share_the_moves_of_their_reactor),
