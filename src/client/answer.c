@@ -279,7 +279,7 @@ static int unit_result(struct client *client, struct request *request,
 		return -ERR_PROTOCOL;
 	unit = op_unit_at(cop, request->first + result->item);
 	if (is_transfer(request) && result->status != -ERR_BUSY)
-		busy_passed(request->session);
+		busy_passed(request);
 	else if (is_transfer(request) && unit_again(request, unit, request->first + result->item))
 		return 0;
 	switch (request->kind) {

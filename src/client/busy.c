@@ -3,9 +3,11 @@
  * Items that a server had no room for (-ERR_BUSY) are sent again, until the deadline of their op.
  *
  * Such an item was not begun: nothing of it is under way, and its request is rid of it. It waits in
- * a part that is its op's for what is to be sent AGAIN to that session, for a pause that is the
- * session's: short after a round of answers without a refusal, twice as long after each that began
- * with one. New puts wait behind it; probes and gets do not.
+ * a part that is its op's for what is to be sent again to that session, for a pause that is the
+ * session's for puts, or for gets: short after a round of answers without a refusal, twice as long
+ * after each that began with one. Puts are refused for what gets do not need (room in the log,
+ * buffers to receive), so neither waits because the other is refused. New puts wait behind refused
+ * ones; probes and gets do not.
  *
  * Only gets and puts. A drop is refused for what lasts (the table of dropped namespaces is full),
  * or goes to all reactors, where to ask again is the caller's.
@@ -20,23 +22,29 @@
 
 static void busy_timer(struct env_timer *timer)
 {
-	struct session *session = CONTAINER_OF(timer, struct session, busy_timer);
+	struct busy *busy = CONTAINER_OF(timer, struct busy, timer);
 
-	CHECK_OBJ(session, SESSION_MAGIC);
-	session_pump_later(session);
+	CHECK_OBJ(busy->session, SESSION_MAGIC);
+	session_pump_later(busy->session);
+}
+
+static struct busy *busy_of(const struct request *request)
+{
+	return request->kind == WIRE_PUT ? &request->session->busy_puts
+					 : &request->session->busy_gets;
 }
 
 /* Clients that were refused together do not come back together. */
-static void busy_pause(struct session *session)
+static void busy_pause(struct busy *busy)
 {
-	struct client *client = session->client;
+	struct client *client = busy->session->client;
 	struct env *env = client->env;
-	uint64_t pause_ns = MAX(PAUSE_MIN, MIN(2 * session->busy_pause_ns, PAUSE_MAX));
+	uint64_t pause_ns = MAX(PAUSE_MIN, MIN(2 * busy->pause_ns, PAUSE_MAX));
 
-	if (session->busy_timer.is_set)
+	if (busy->timer.is_set)
 		return;
-	session->busy_pause_ns = pause_ns;
-	env->ops->timer_set(env, &session->busy_timer,
+	busy->pause_ns = pause_ns;
+	env->ops->timer_set(env, &busy->timer,
 			    env_now_ns(env) + pause_ns / 2 + client_chance(client) % pause_ns);
 }
 
@@ -54,7 +62,7 @@ bool busy_again(struct request *request, uint32_t position)
 	cop->has_answer = true;
 	cop->op->status = 0;
 	cop->client->stat.retries++;
-	busy_pause(session);
+	busy_pause(busy_of(request));
 	return true;
 }
 
@@ -66,13 +74,32 @@ void busy_sent(const struct part *part, uint32_t count)
 		item_state(&cop->op->items[op_unit_at(cop, at)])->flags &= (uint16_t)~ITEM_BUSY;
 }
 
-void busy_passed(struct session *session)
+void busy_passed(const struct request *request)
 {
-	if (!session->busy_timer.is_set)
-		session->busy_pause_ns = 0;
+	struct busy *busy = busy_of(request);
+
+	if (!busy->timer.is_set)
+		busy->pause_ns = 0;
+}
+
+static void busy_clear(struct busy *busy)
+{
+	struct env *env = busy->session->client->env;
+
+	busy->pause_ns = 0;
+	env->ops->timer_clear(env, &busy->timer);
+}
+
+void busy_close(struct session *session)
+{
+	busy_clear(&session->busy_gets);
+	busy_clear(&session->busy_puts);
 }
 
 void busy_init(struct session *session)
 {
-	session->busy_timer.fire = busy_timer;
+	const struct busy none = { .session = session, .timer.fire = busy_timer };
+
+	session->busy_gets = none;
+	session->busy_puts = none;
 }

@@ -264,7 +264,20 @@ struct door {
 	char reason[CLIENT_REASON_SIZE]; /* the same, and what to do; "" */
 };
 
-enum waiting { WAITING_AGAIN = 0, WAITING_CONTROL, WAITING_PUT, WAITING_COUNT };
+enum waiting {
+	WAITING_GET_AGAIN = 0,
+	WAITING_PUT_AGAIN,
+	WAITING_CONTROL,
+	WAITING_PUT,
+	WAITING_COUNT,
+};
+
+/* Of what a server had no room for, gets or puts. */
+struct busy {
+	struct session *session;
+	struct env_timer timer; /* set: they wait for it */
+	uint64_t pause_ns;      /* the last; 0: none was refused lately */
+};
 
 /* To one reactor of one server. */
 struct session {
@@ -294,9 +307,9 @@ struct session {
 	struct env_timer timer;
 	int last_error;
 	struct list waiting[WAITING_COUNT]; /* parts with units to send, in order of arrival */
-	struct env_timer busy_timer;        /* set: those of AGAIN wait for it */
-	uint64_t busy_pause_ns;             /* the last; 0: nothing was refused lately */
-	uint32_t spread_count;              /* while an op is spread: its units here */
+	struct busy busy_gets;
+	struct busy busy_puts;
+	uint32_t spread_count; /* while an op is spread: its units here */
 	uint32_t spread_at;
 };
 
@@ -619,7 +632,9 @@ bool busy_again(struct request *request, uint32_t position) MUST_USE;
 /* So many of a part, from the next on, were sent. */
 void busy_sent(const struct part *part, uint32_t count);
 /* The server had room for one. */
-void busy_passed(struct session *session);
+void busy_passed(const struct request *request);
+/* Its server is not asked any more. */
+void busy_close(struct session *session);
 void busy_init(struct session *session);
 
 /* server_stat.c */

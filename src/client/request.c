@@ -387,10 +387,12 @@ void session_pump(struct session *session)
 		return;
 	pump_cancels(client);
 	pump_texts(session);
-	if (!session->busy_timer.is_set)
-		pump_waiting(&session->waiting[WAITING_AGAIN]);
+	if (!session->busy_gets.timer.is_set)
+		pump_waiting(&session->waiting[WAITING_GET_AGAIN]);
+	if (!session->busy_puts.timer.is_set)
+		pump_waiting(&session->waiting[WAITING_PUT_AGAIN]);
 	pump_waiting(&session->waiting[WAITING_CONTROL]);
-	if (list_is_empty(&session->waiting[WAITING_AGAIN]))
+	if (list_is_empty(&session->waiting[WAITING_PUT_AGAIN]))
 		pump_waiting(&session->waiting[WAITING_PUT]);
 }
 

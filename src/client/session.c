@@ -268,8 +268,7 @@ static void session_close(struct session *session)
 
 	session->asked_ns = 0;
 	session->silences = 0;
-	session->busy_pause_ns = 0;
-	client->env->ops->timer_clear(client->env, &session->busy_timer);
+	busy_close(session);
 	door_close(session);
 	for (uint32_t i = 0; i < WIRE_LANE_MAX; i++)
 		lane_close(&session->lanes[i]);

@@ -53,8 +53,8 @@ static struct part *part_take(struct client_op *cop, struct session *session, en
 static void part_add(struct client_op *cop, struct session *session, uint64_t lease, uint32_t first,
 		     uint32_t count)
 {
-	enum waiting waiting = cop->op->opcode == CTXKV_OP_PUT ? WAITING_PUT : WAITING_CONTROL;
-	struct part *part = part_take(cop, session, waiting);
+	bool is_put = cop->op->opcode == CTXKV_OP_PUT;
+	struct part *part = part_take(cop, session, is_put ? WAITING_PUT : WAITING_CONTROL);
 
 	ASSERT(count > 0);
 	part->lease = lease;
@@ -92,6 +92,7 @@ static uint64_t get_lease(const struct client_op *cop, const struct session *ses
 
 struct part *part_again(struct client_op *cop, struct session *session)
 {
+	bool is_put = cop->op->opcode == CTXKV_OP_PUT;
 	struct part *part;
 
 	list_for_each (node, &cop->parts) {
@@ -101,7 +102,7 @@ struct part *part_again(struct client_op *cop, struct session *session)
 	}
 	if (cop->client->free_part_count == 0)
 		return NULL;
-	part = part_take(cop, session, WAITING_AGAIN);
+	part = part_take(cop, session, is_put ? WAITING_PUT_AGAIN : WAITING_GET_AGAIN);
 	part->is_again = true;
 	part->lease = get_lease(cop, session);
 	part->next = cop->unit_count;

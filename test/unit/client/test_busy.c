@@ -93,7 +93,50 @@ static void a_server_that_stays_busy_is_asked_less_often(void **state)
 	assert_int_equal(reply_all(&w.sent[0], 0, 0, 0), 0);
 	assert_int_equal(told(&put), BOTH);
 	assert_int_equal(put.items[0].status, 0);
-	assert_int_equal(w.client->sessions[0].busy_pause_ns, 0);
+	assert_int_equal(w.client->sessions[0].busy_puts.pause_ns, 0);
+	end();
+}
+
+/* A get goes as soon as there is room for gets, and a put for puts. */
+static void gets_and_puts_are_refused_apart(void **state)
+{
+	enum { REFUSALS = 8 };
+	struct test_op put;
+	struct test_op get;
+	struct test_op later;
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	submit(&put, CTXKV_OP_PUT, 1, 70000);
+	for (uint32_t i = 0; i < REFUSALS; i++) {
+		assert_int_equal(w.sent_count, 1);
+		assert_int_equal(reply_all(&w.sent[0], -ERR_BUSY, 0, 0), 0);
+		sent_clear();
+		if (i + 1 < REFUSALS)
+			pass_ns(PAUSE_MAX);
+	}
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	assert_int_equal(reply_all(&w.sent[0], -ERR_BUSY, 0, 0), 0);
+	sent_clear();
+	pass_ns(NS_PER_MS / 4);
+	assert_int_equal(w.sent_count, 0);
+	pass_ns(2 * NS_PER_MS); /* the pause of a first refusal; that of the put is 32 at least */
+	assert_int_equal(w.sent_count, 1);
+	assert_int_equal(w.sent[0].header.kind, WIRE_GET);
+	assert_int_equal(reply_all(&w.sent[0], -ERR_BUSY, 0, 0), 0);
+	sent_clear();
+	pass_ns(PAUSE_MAX);
+	assert_int_equal(w.sent_count, 2); /* each in its time */
+	assert_int_equal(reply_all(&w.sent[w.sent[0].header.kind == WIRE_GET], 0, 0, 0), 0);
+	assert_int_equal(told(&put), BOTH);
+
+	/* Nor do puts wait because a get is refused. */
+	assert_int_equal(reply_all(&w.sent[w.sent[0].header.kind != WIRE_GET], -ERR_BUSY, 0, 0), 0);
+	sent_clear();
+	submit(&later, CTXKV_OP_PUT, 1, 70000);
+	assert_int_equal(w.sent_count, 1);
+	assert_int_equal(w.sent[0].header.kind, WIRE_PUT);
+	assert_int_equal(told(&get), 0);
 	end();
 }
 
@@ -227,6 +270,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_there_was_no_room_for_is_sent_again),
 		cmocka_unit_test(a_server_that_stays_busy_is_asked_less_often),
+		cmocka_unit_test(gets_and_puts_are_refused_apart),
 		cmocka_unit_test(busy_until_the_deadline_is_busy),
 		cmocka_unit_test(a_get_is_sent_again_to_the_same_place),
 		cmocka_unit_test(what_waits_names_no_memory),
