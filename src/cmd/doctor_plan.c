@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 
 #include "../base/log.h"
-#include "../server/server_priv.h"
+#include "../server/server.h"
 #include "doctor.h"
 #include "server_check.h"
 #include "start.h"
@@ -33,26 +33,24 @@ static bool options_plan(struct doctor *doctor, struct start *start)
 	return true;
 }
 
-/* The server's struct as it is between opening its media and its shards. False: all are missing. */
-static bool server_fill(const struct doctor *doctor, const struct server_opts *opts,
-			struct server *server)
+/* What doctor_media() found. False: nothing is there. */
+static bool plan_fill(const struct doctor *doctor, const struct server_opts *opts,
+		      struct server_plan *plan)
 {
 	uint32_t here = 0;
 
-	server->opts = *opts;
-	server->opts.has_degraded = true; /* what is missing was said */
-	server->reactor_count = opts->reactor_count;
 	for (uint32_t i = 0; i < opts->medium_count; i++) {
-		server->info[i] = doctor->media[i];
-		server->is_missing[i] = doctor->is_missing[i];
+		plan->media[i] = doctor->media[i];
+		plan->is_missing[i] = doctor->is_missing[i];
 		here += !doctor->is_missing[i];
 	}
 	return here > 0 || opts->medium_count == 0;
 }
 
-static void limits_look(struct doctor *doctor, const struct server *server)
+static void limits_look(struct doctor *doctor, const struct server_opts *opts,
+			const struct server_plan *plan)
 {
-	uint64_t buffers = server->reactor_count * server->buffer_bytes;
+	uint64_t buffers = opts->reactor_count * plan->buffer_bytes;
 	struct rlimit limit;
 	struct doctor_row row;
 
@@ -63,34 +61,37 @@ static void limits_look(struct doctor *doctor, const struct server *server)
 	}
 	/* Of a running server it is taken, not available. */
 	row = doctor_judge_memory(doctor_meminfo("MemTotal:"), doctor_meminfo("MemAvailable:"),
-				  doctor->is_running ? 0 : server->memory.total);
+				  doctor->is_running ? 0 : plan->memory.total);
 	doctor_add(doctor, &row);
+}
+
+static void plan_look(struct doctor *doctor, const struct server_opts *opts,
+		      struct server_plan *plan)
+{
+	char message[256] = "";
+
+	log_level_set(LOG_ERROR); /* missing media have rows of their own */
+	if (server_plan_shards(opts, plan, message) < 0) {
+		doctor_say(doctor, DOCTOR_FAIL, "media", "start refuses this", "%s", message);
+		return;
+	}
+	if (server_plan_memory(opts, plan, message) < 0)
+		doctor_say(doctor, DOCTOR_FAIL, "memory", "change it in server.yaml", "%s",
+			   message);
+	else
+		limits_look(doctor, opts, plan);
 }
 
 void doctor_plan(struct doctor *doctor)
 {
-	struct server *server = calloc(1, sizeof(*server));
+	struct server_plan *plan = calloc(1, sizeof(*plan));
 	struct start *start = calloc(1, sizeof(*start));
-	char message[256] = "";
-	int rc = 0;
 
-	if (server == NULL || start == NULL || !options_plan(doctor, start) ||
-	    !server_fill(doctor, &start->server_opts, server))
-		goto out_free;
-	log_level_set(LOG_ERROR); /* missing media have rows of their own */
-	if (server->opts.medium_count > 0)
-		rc = server_plan_shards(server, message);
-	if (rc < 0) {
-		doctor_say(doctor, DOCTOR_FAIL, "media", "start refuses this", "%s", message);
-		goto out_free;
+	if (plan != NULL && start != NULL && options_plan(doctor, start) &&
+	    plan_fill(doctor, &start->server_opts, plan)) {
+		start->server_opts.has_degraded = true; /* what is missing was said */
+		plan_look(doctor, &start->server_opts, plan);
 	}
-	rc = server_plan_memory(server, message);
-	if (rc < 0)
-		doctor_say(doctor, DOCTOR_FAIL, "memory", "change it in server.yaml", "%s",
-			   message);
-	else
-		limits_look(doctor, server);
-out_free:
 	free(start);
-	free(server);
+	free(plan);
 }

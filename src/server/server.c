@@ -78,17 +78,17 @@ static int step_reactor(struct reactor_thread *thread)
 	char message[SERVER_MESSAGE_SIZE] = "";
 	int rc;
 
-	memcpy(opts.server, server->uuid, sizeof(opts.server));
+	memcpy(opts.server, server->plan.uuid, sizeof(opts.server));
 	opts.index = (uint16_t)thread->index;
 	opts.reactor_count = (uint16_t)server->reactor_count;
 	opts.shards = thread->shards;
 	opts.media = thread->media;
 	opts.shard_count = thread->shard_count;
-	opts.table = server->table;
-	opts.table_count = server->table_count;
-	opts.block_max = server->block_max;
+	opts.table = server->plan.table;
+	opts.table_count = server->plan.table_count;
+	opts.block_max = server->plan.block_max;
 	opts.has_media = server->opts.medium_count > 0;
-	opts.buffer_bytes = server->buffer_bytes;
+	opts.buffer_bytes = server->plan.buffer_bytes;
 	opts.mailboxes = server->mailboxes;
 	rc = reactor_create(thread->env, &opts, &thread->reactor, message);
 	if (rc < 0)
@@ -289,10 +289,11 @@ uint32_t server_weight(uint64_t capacity)
 static void weight_choose(struct server *server)
 {
 	struct reactor_opts *opts = &server->opts.reactor;
-	uint64_t here = server->table_count - server->missing_count;
+	uint64_t here = server->plan.table_count - server->missing_count;
 
 	if (opts->weight == 0)
-		opts->weight = server_weight(opts->capacity / MAX(here, 1) * server->table_count);
+		opts->weight =
+			server_weight(opts->capacity / MAX(here, 1) * server->plan.table_count);
 }
 
 /* WELCOME says how much the whole server holds. */
@@ -312,6 +313,22 @@ static void capacity_sum(struct server *server)
 	}
 }
 
+static int plan_make(struct server *server, char *message)
+{
+	const struct server_opts *opts = &server->opts;
+	struct server_plan *plan = &server->plan;
+	struct env *env = server->threads[0].env;
+	int rc;
+
+	if (opts->medium_count == 0)
+		env->ops->random(env, plan->uuid, sizeof(plan->uuid));
+	rc = server_plan_shards(opts, plan, message);
+	if (rc == 0)
+		rc = server_plan_memory(opts, plan, message);
+	atomic_store_explicit(&server->missing_count, plan->missing_count, memory_order_relaxed);
+	return rc;
+}
+
 static int start_steps(struct server *server, char *message)
 {
 	int rc = steps_take(server, STEP_ENV, message);
@@ -319,9 +336,7 @@ static int start_steps(struct server *server, char *message)
 	if (rc == 0)
 		rc = steps_take(server, STEP_MEDIA, message);
 	if (rc == 0)
-		rc = server_plan_shards(server, message);
-	if (rc == 0)
-		rc = server_plan_memory(server, message);
+		rc = plan_make(server, message);
 	if (rc == 0)
 		rc = steps_take(server, STEP_SHARDS, message);
 	if (rc < 0)
@@ -330,7 +345,7 @@ static int start_steps(struct server *server, char *message)
 	weight_choose(server);
 	server->is_direct = true;
 	for (uint32_t i = 0; i < server->opts.medium_count; i++)
-		server->is_direct &= server->is_missing[i] || server->info[i].is_direct;
+		server->is_direct &= server->plan.is_missing[i] || server->plan.media[i].is_direct;
 	return steps_take(server, STEP_REACTOR, message);
 }
 
@@ -461,18 +476,18 @@ void server_get_info(const struct server *server, struct server_info *info_out)
 	CHECK_OBJ(server, SERVER_MAGIC);
 	*info_out = (struct server_info) {
 		.reactor_count = server->reactor_count,
-		.shard_count = server->table_count,
+		.shard_count = server->plan.table_count,
 		.shards_missing =
 			atomic_load_explicit(&server->missing_count, memory_order_relaxed),
-		.block_max = server->block_max,
+		.block_max = server->plan.block_max,
 		.weight = server->opts.reactor.weight,
 		.buffer_bytes = server->opts.medium_count > 0
-					? server->buffer_bytes
-					: server->memory.buffers / server->reactor_count,
+					? server->plan.buffer_bytes
+					: server->plan.memory.buffers / server->reactor_count,
 		.is_direct = server->is_direct,
-		.memory = server->memory,
+		.memory = server->plan.memory,
 	};
-	memcpy(info_out->uuid, server->uuid, sizeof(server->uuid));
+	memcpy(info_out->uuid, server->plan.uuid, sizeof(server->plan.uuid));
 }
 
 void server_listener_name(const struct server *server, char *buf, size_t buf_size)

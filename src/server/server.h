@@ -76,6 +76,23 @@ struct server_memory {
 	uint64_t total;    /* the sum: what the process takes beyond its code */
 };
 
+/* What the options, and the labels of the media, make of a server: made by start between opening
+ * its media and its shards, and by who only wants to know. */
+struct server_plan {
+	/* By row of the options' media, filled in by the caller. */
+	struct medium_info media[SERVER_MEDIUM_MAX];
+	bool is_missing[SERVER_MEDIUM_MAX];
+	/* server_plan_shards(). */
+	uint8_t uuid[16]; /* memory mode: the caller's, too */
+	struct reactor_shard table[WIRE_SHARD_MAX];
+	uint32_t table_count;
+	uint32_t missing_count; /* shards without a medium */
+	uint32_t block_max;     /* memory mode: of server_plan_memory() */
+	/* server_plan_memory(). */
+	uint64_t buffer_bytes; /* of a reactor */
+	struct server_memory memory;
+};
+
 struct server_info {
 	uint8_t uuid[16];
 	uint32_t reactor_count;
@@ -98,6 +115,14 @@ uint32_t server_reactor_default(uint32_t medium_count, uint32_t core_count);
  * segments more or less move no places.
  */
 uint32_t server_weight(uint64_t capacity);
+
+/* Do the media make up one server, and whose shard is where. The rest of the plan is zeros. Nothing
+ * is opened or taken, here and below; message_out: a sentence that says what to change. */
+int server_plan_shards(const struct server_opts *opts, struct server_plan *plan,
+		       char message_out[256]) MUST_USE;
+/* Behind it: does all of it fit. */
+int server_plan_memory(const struct server_opts *opts, struct server_plan *plan,
+		       char message_out[256]) MUST_USE;
 
 /* message_out: a sentence that says what to change. */
 int server_create(const struct server_opts *opts, struct server **server_out,

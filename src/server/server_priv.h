@@ -78,18 +78,13 @@ struct server {
 	pthread_mutex_t query_lock; /* one asker at a time */
 	bool is_running;
 
-	/* The plan, made by the main thread between two steps. */
-	uint8_t uuid[16];
-	bool is_missing[SERVER_MEDIUM_MAX];
-	struct medium_info info[SERVER_MEDIUM_MAX];
-	struct reactor_shard table[WIRE_SHARD_MAX]; /* later on who returns media changes it */
-	uint32_t table_count;
-	atomic_uint
-		missing_count; /* partner: server_get_info(); relaxed, nothing follows from it */
+	/* Made by the main thread between two steps; later on who returns media changes what it
+	 * says of them and its table. */
+	struct server_plan plan;
+	/* Of the plan, as it is now. Partner: server_get_info(); relaxed, nothing follows from it.
+	 */
+	atomic_uint missing_count;
 	bool is_direct;
-	uint32_t block_max;
-	uint64_t buffer_bytes; /* of a reactor */
-	struct server_memory memory;
 
 	/* Of who returns media; behind return_lock. */
 	pthread_mutex_t return_lock;
@@ -109,17 +104,17 @@ int shards_open(struct reactor_thread *thread, char *message);
 int shards_close(struct reactor_thread *thread);
 void media_close(struct reactor_thread *thread);
 
-/* On the main thread, behind STEP_MEDIA: do the media make up one server, whose shard is where. */
-int server_plan_shards(struct server *server, char *message);
-/* Behind it: does all of it fit. */
-int server_plan_memory(struct server *server, char *message);
+/* --- server_plan.c --- */
 
 /* Whether b goes with a: one server, set up together. */
-int server_check_alike(const struct server *server, uint32_t a, uint32_t b, char *message);
-/* The first medium that is there; medium_count: none. */
-uint32_t server_first_medium(const struct server *server);
+int server_check_alike(const struct server_opts *opts, const struct server_plan *plan, uint32_t a,
+		       uint32_t b, char *message);
+/* The reactor that opens it with its lock. */
+uint32_t server_medium_owner(const struct server_opts *opts, uint32_t medium);
+/* Memory mode: of each reactor. */
+struct shard_memory server_memory_share(const struct server_opts *opts);
 
-uint32_t server_medium_owner(const struct server *server, uint32_t medium);
+/* --- server.c --- */
 
 /* Returns rc, so that telling and leaving are one line. */
 int server_say(char *message, int rc, const char *format, ...) PRINTF_LIKE(3, 4);

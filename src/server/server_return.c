@@ -64,7 +64,7 @@ static struct server_query query_of(const struct comeback *back, enum query_kind
 
 static int check_known(const struct comeback *back, const struct medium *medium)
 {
-	const struct medium_info *known = &back->server->info[back->row];
+	const struct medium_info *known = &back->server->plan.media[back->row];
 
 	if (memcmp(known->medium, back->info.medium, sizeof(known->medium)) != 0)
 		return server_say(back->message, -ERR_FOREIGN,
@@ -82,7 +82,7 @@ static int check_free(const struct comeback *back)
 	const struct medium_info *info = &back->info;
 
 	for (uint32_t i = 0; i < info->shard_count; i++) {
-		if (back->server->table[info->shard_first + i].medium != MEDIUM_NOT_HERE)
+		if (back->server->plan.table[info->shard_first + i].medium != MEDIUM_NOT_HERE)
 			return server_say(back->message, -EINVAL,
 					  "%.150s has shard %u, which another medium has",
 					  back->path, info->shard_first + i);
@@ -95,12 +95,13 @@ static int check_missing(const struct comeback *back)
 {
 	struct server *server = back->server;
 
-	server->info[back->row] = back->info; /* nobody looks at it while it is missing */
+	server->plan.media[back->row] = back->info; /* nobody looks at it while it is missing */
 	for (uint32_t i = 0; i < server->opts.medium_count; i++) {
 		int rc = 0;
 
-		if (!server->is_missing[i])
-			rc = server_check_alike(server, i, back->row, back->message);
+		if (!server->plan.is_missing[i])
+			rc = server_check_alike(&server->opts, &server->plan, i, back->row,
+						back->message);
 		if (rc < 0)
 			return rc;
 	}
@@ -115,7 +116,8 @@ static int look(struct comeback *back)
 	if (rc < 0)
 		return rc;
 	medium_get_info(medium, &back->info);
-	rc = back->server->is_missing[back->row] ? check_missing(back) : check_known(back, medium);
+	rc = back->server->plan.is_missing[back->row] ? check_missing(back)
+						      : check_known(back, medium);
 	medium_close(&medium);
 	return rc;
 }
@@ -182,10 +184,10 @@ static int check_memory(const struct comeback *back)
 	uint64_t more;
 	char text[32];
 
-	if (!server->is_missing[back->row] || server->opts.ram_bytes == 0)
+	if (!server->plan.is_missing[back->row] || server->opts.ram_bytes == 0)
 		return 0; /* it had its memory before */
 	more = back->info.shard_count * shard_memory_size(&back->info, NULL, &server->opts.shard);
-	if (server->memory.total + more <= server->opts.ram_bytes)
+	if (server->plan.memory.total + more <= server->opts.ram_bytes)
 		return 0;
 	return server_say(back->message, -ENOMEM,
 			  "%.100s needs %s more than the machine has memory: restart with fewer "
@@ -263,14 +265,14 @@ static void table_set(const struct comeback *back)
 	const struct medium_info *info = &back->info;
 
 	for (uint32_t i = info->shard_first; i < info->shard_first + info->shard_count; i++) {
-		server->table[i].medium = back->row;
-		shard_get_uuid(server->joining[i], server->table[i].uuid);
+		server->plan.table[i].medium = back->row;
+		shard_get_uuid(server->joining[i], server->plan.table[i].uuid);
 	}
-	if (server->is_missing[back->row])
+	if (server->plan.is_missing[back->row])
 		server->opts.reactor.capacity +=
 			info->shard_count * info->segment_count * info->segment_room;
-	server->is_missing[back->row] = false;
-	server->info[back->row] = *info;
+	server->plan.is_missing[back->row] = false;
+	server->plan.media[back->row] = *info;
 }
 
 /* What nobody took: the reactor could not open the medium. */
@@ -307,7 +309,7 @@ static int join(struct comeback *back)
 	query.in.medium.owner = server->returned[back->row] = back->medium;
 	query.in.medium.memory = server->return_env[back->row] = back->env;
 	query.in.medium.shards = server->joining;
-	query.in.medium.table = server->table;
+	query.in.medium.table = server->plan.table;
 	query.in.medium.capacity = server->opts.reactor.capacity;
 	rc = server_query(server, &query);
 	server->is_join_open = query.silent_count > 0;
@@ -380,7 +382,7 @@ static int media_away(struct server *server, bool is_away[SERVER_MEDIUM_MAX])
 	int rc = server_query(server, &query);
 
 	for (uint32_t i = 0; i < server->opts.medium_count; i++)
-		is_away[i] = server->is_missing[i];
+		is_away[i] = server->plan.is_missing[i];
 	for (uint32_t i = 0; i < query.row_count; i++) {
 		if (rows[i].state != SHARD_STATE_ONLINE && rows[i].medium != MEDIUM_NOT_HERE)
 			is_away[rows[i].medium] = true;

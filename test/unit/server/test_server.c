@@ -409,6 +409,73 @@ static void too_much_memory_is_refused_with_the_sum(void **state)
 	server_rig_fini(&rig);
 }
 
+/* What the labels of its media say, without opening it. */
+static void plan_of(struct server_rig *rig, struct server_plan *plan)
+{
+	memset(plan, 0, sizeof(*plan));
+	for (uint32_t i = 0; i < rig->opts.medium_count; i++) {
+		struct medium *medium = NULL;
+
+		assert_int_equal(
+			medium_open_read_only(rig->env, rig->opts.media[i], &medium, rig->message),
+			0);
+		medium_get_info(medium, &plan->media[i]);
+		medium_close(&medium);
+	}
+}
+
+/* Who only wants to know is told what start would make of it, or why it would refuse. */
+static void a_plan_is_what_start_makes(void **state)
+{
+	for (uint32_t media = 0; media <= 2; media += 2) {
+		struct server_rig rig;
+		struct server_plan plan;
+		struct server_info info;
+
+		server_rig_init(&rig, 2);
+		if (media > 0)
+			server_rig_media(&rig, media, 2);
+		plan_of(&rig, &plan);
+		assert_int_equal(server_plan_shards(&rig.opts, &plan, rig.message), 0);
+		assert_int_equal(server_plan_memory(&rig.opts, &plan, rig.message), 0);
+		server_rig_start(&rig);
+		server_get_info(rig.server, &info);
+		assert_int_equal(info.shard_count, plan.table_count);
+		assert_int_equal(info.shards_missing, plan.missing_count);
+		assert_int_equal(info.block_max, plan.block_max);
+		assert_memory_equal(&info.memory, &plan.memory, sizeof(info.memory));
+		if (media > 0) {
+			assert_memory_equal(info.uuid, plan.uuid, sizeof(info.uuid));
+			assert_int_equal(info.buffer_bytes, plan.buffer_bytes);
+		}
+		server_rig_stop(&rig);
+		server_rig_fini(&rig);
+	}
+}
+
+static void a_plan_refuses_as_start_does(void **state)
+{
+	struct server_rig rig;
+	struct server_plan plan;
+	char why[256];
+
+	server_rig_init(&rig, 1);
+	server_rig_media(&rig, 2, 1);
+	plan_of(&rig, &plan);
+	rig.opts.medium_count = 1;
+	assert_int_equal(server_plan_shards(&rig.opts, &plan, why), -ENODEV);
+	assert_int_equal(server_rig_try(&rig), -ENODEV);
+	assert_string_equal(why, rig.message);
+	rig.opts.medium_count = 2;
+	rig.opts.ram_bytes = 10 * MiB;
+	plan_of(&rig, &plan);
+	assert_int_equal(server_plan_shards(&rig.opts, &plan, why), 0);
+	assert_int_equal(server_plan_memory(&rig.opts, &plan, why), -ENOMEM);
+	assert_int_equal(server_rig_try(&rig), -ENOMEM);
+	assert_string_equal(why, rig.message);
+	server_rig_fini(&rig);
+}
+
 static void reactors_are_few_by_default(void **state)
 {
 	assert_int_equal(server_reactor_default(1, 128), 1);
@@ -498,6 +565,8 @@ int main(void)
 		cmocka_unit_test(a_missing_medium_is_refused_or_left_out_when_told),
 		cmocka_unit_test(shards_of_one_medium_run_on_several_reactors),
 		cmocka_unit_test(too_much_memory_is_refused_with_the_sum),
+		cmocka_unit_test(a_plan_is_what_start_makes),
+		cmocka_unit_test(a_plan_refuses_as_start_does),
 		cmocka_unit_test(reactors_are_few_by_default),
 		cmocka_unit_test(the_weight_of_a_server_follows_its_capacity_in_steps),
 	};
