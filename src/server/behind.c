@@ -6,7 +6,7 @@
  * session may have, and its next blocks would be refused although it never had more under way than
  * its batch. So half of a session's ops, and of the pool, are for what is under way, and no more
  * than the other half may be behind; the answer to a put that would be one too many is held back
- * until the store lets go of one before it, or of this one. The block is readable and on its way to
+ * until the store lets go of others, or of this one. The block is readable and on its way to
  * the drive meanwhile: nothing but the client waits, and that is what paces it.
  *
  * The pool's half is for those that write, however many sessions there are: one may have as much
@@ -44,6 +44,8 @@ void behind_wait(struct op *op)
 	op->reactor->metrics.again_behind++;
 	op_wait_begin(op);
 	list_add_tail(&op->session->behind_waiters, &op->wait_node);
+	if (list_is_empty(&op->session->behind_node))
+		list_add_tail(&op->reactor->behind_sessions, &op->session->behind_node);
 }
 
 /* It leaves the list with its answer, and then the next is woken if there is still room: many
@@ -54,6 +56,22 @@ static void behind_wake(const struct session *session)
 
 	if (next != NULL && behind_has_room(session))
 		op_wake(next);
+}
+
+/* There is more left for all: the next session that waits looks. */
+static void behind_wake_other(struct reactor *reactor)
+{
+	struct session *session;
+
+	while ((session = list_head(&reactor->behind_sessions, struct session, behind_node)) !=
+	       NULL) {
+		list_del(&session->behind_node);
+		if (list_is_empty(&session->behind_waiters))
+			continue;
+		list_add_tail(&reactor->behind_sessions, &session->behind_node);
+		behind_wake(session);
+		return;
+	}
 }
 
 void behind_begin(struct op *op)
@@ -73,18 +91,19 @@ void behind_begin(struct op *op)
 
 void behind_end(struct op *op)
 {
+	struct reactor *reactor = op->reactor;
 	struct session *session = op->session;
 
 	if (op->is_behind) {
-		ASSERT(op->reactor->behind_count > 0);
-		op->reactor->behind_count--;
+		ASSERT(reactor->behind_count > 0);
+		reactor->behind_count--;
 	}
-	if (session == NULL)
-		return;
-	if (op->is_behind) {
+	if (op->is_behind && session != NULL) {
 		ASSERT(session->behind_count > 0);
 		session->behind_count--;
 	}
 	op->is_behind = false;
-	behind_wake(session);
+	if (session != NULL)
+		behind_wake(session);
+	behind_wake_other(reactor);
 }

@@ -590,6 +590,7 @@ static struct reactor *reactor_alloc(struct env *env, const struct reactor_opts 
 	list_init(&reactor->moves.free);
 	list_init(&reactor->move_waiters);
 	list_init(&reactor->ops.free);
+	list_init(&reactor->behind_sessions);
 	list_init(&reactor->pending);
 	list_init(&reactor->sessions);
 	list_init(&reactor->woken);

@@ -74,7 +74,8 @@ struct reactor {
 	struct pool moves;
 	struct list move_waiters; /* sessions */
 	struct pool ops;
-	uint32_t behind_count; /* of them, answered and still being written (behind.c) */
+	uint32_t behind_count;       /* of them, answered and still being written (behind.c) */
+	struct list behind_sessions; /* with answers that are held back */
 	struct conn *conn_memory;
 	struct session *session_memory;
 	struct request *request_memory;

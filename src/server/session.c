@@ -56,6 +56,7 @@ static void session_init(struct session *session, struct reactor *reactor)
 	list_init(&session->run_node);
 	list_init(&session->ops);
 	list_init(&session->behind_waiters);
+	list_init(&session->behind_node);
 	list_init(&session->check_waiters);
 	list_init(&session->check_node);
 	list_init(&session->leases);
@@ -302,6 +303,7 @@ void session_end(struct session *session)
 	env->ops->timer_clear(env, &session->stall_timer);
 	list_del(&session->run_node);
 	list_del(&session->move_node);
+	list_del(&session->behind_node);
 	list_del(&session->check_node);
 	list_del(&session->node);
 	memset(&session->key, 0, sizeof(session->key));

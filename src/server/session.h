@@ -89,6 +89,7 @@ struct session {
 	uint32_t op_count;
 	uint32_t behind_count;      /* of them, answered and still being written */
 	struct list behind_waiters; /* ops whose answer is held back for that */
+	struct list behind_node;    /* reactor->behind_sessions */
 	struct list check_waiters;  /* ops whose block is to be summed (check.c) */
 	struct list check_node;     /* reactor->check_sessions */
 	int64_t check_part;    /* bytes that it may have summed before others; 0 and less: none */
