@@ -73,7 +73,7 @@ struct xprt_lane *xprt_group_pick(const struct xprt_group *group)
 
 		if (lane == NULL || lane->backlog_size == UINT64_MAX)
 			continue;
-		if (best == NULL || lane->backlog_size < best->backlog_size)
+		if (xprt_lane_is_better(lane, best))
 			best = lane;
 	}
 	return best;

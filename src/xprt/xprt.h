@@ -293,8 +293,19 @@ const char *xprt_ops_check(const struct xprt_ops *ops);
 
 void xprt_group_init(struct xprt_group *group, void *ctx);
 
-/* The lane of the group with the smallest backlog: where the next move goes. NULL: none is left
- * (broken ones do not count). */
+/*
+ * Where the next move or frame goes: the first lane that has less than XPRT_STRIPE_SIZE to send,
+ * else the one with the smallest backlog. What is small so shares a lane, and its system calls;
+ * what is much goes over all. NULL: none is left (broken ones do not count).
+ */
+#define XPRT_STRIPE_SIZE (4 * MiB)
+
+static inline bool xprt_lane_is_better(const struct xprt_lane *lane, const struct xprt_lane *best)
+{
+	return best == NULL ||
+	       (best->backlog_size >= XPRT_STRIPE_SIZE && lane->backlog_size < best->backlog_size);
+}
+
 struct xprt_lane *xprt_group_pick(const struct xprt_group *group);
 
 #endif

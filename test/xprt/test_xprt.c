@@ -263,10 +263,10 @@ static void pulls_fetch_their_bytes(void **state)
 }
 
 #define STRIPE_COUNT 24
-#define STRIPE_SIZE  (300 * KiB + 5)
 
-/* A block in many moves over four lanes, with control frames in between. */
-static void striped(bool is_push)
+/* A block in many moves of size bytes, with control frames in between. How many of four lanes its
+ * bytes went over. */
+static uint32_t striped(bool is_push, uint32_t size)
 {
 	struct pair_move moves[STRIPE_COUNT];
 	struct pair_block *block;
@@ -275,15 +275,15 @@ static void striped(bool is_push)
 
 	pair_init(&pair, kind);
 	pair_connect(&pair, 4);
-	block = pair_block_add(&pair, 1, STRIPE_COUNT * STRIPE_SIZE, 100000);
+	block = pair_block_add(&pair, 1, STRIPE_COUNT * size, 100000);
 	if (!is_push)
 		pair_fill(block->bytes, block->size, 9);
 	for (uint32_t i = 0; i < STRIPE_COUNT; i++) {
 		struct xprt_lane *lane = xprt_group_pick(&pair.server.group);
 
-		pair_move_init(&moves[i], &pair, block, i * (uint32_t)STRIPE_SIZE, STRIPE_SIZE, 3);
+		pair_move_init(&moves[i], &pair, block, i * size, size, 3);
 		if (is_push) {
-			pair_fill(moves[i].bytes, STRIPE_SIZE, i);
+			pair_fill(moves[i].bytes, size, i);
 			kind->ops->push(lane, &moves[i].move);
 		} else {
 			kind->ops->pull(lane, &moves[i].move);
@@ -299,12 +299,11 @@ static void striped(bool is_push)
 	PAIR_UNTIL(&pair, pair.client.frame_count == STRIPE_COUNT);
 	if (is_push) {
 		for (uint32_t i = 0; i < STRIPE_COUNT; i++)
-			assert_true(pair_is_filled(block->bytes + i * STRIPE_SIZE, STRIPE_SIZE, i));
+			assert_true(pair_is_filled(block->bytes + i * size, size, i));
 	}
 	for (uint32_t i = 0; i < STRIPE_COUNT; i++) {
 		if (!is_push)
-			assert_memory_equal(moves[i].bytes, block->bytes + i * STRIPE_SIZE,
-					    STRIPE_SIZE);
+			assert_memory_equal(moves[i].bytes, block->bytes + i * size, size);
 		assert_int_equal(moves[i].done, 1);
 		pair_move_fini(&moves[i]);
 	}
@@ -312,22 +311,41 @@ static void striped(bool is_push)
 		struct xprt_lane *lane =
 			is_push ? pair.server.group.lanes[i] : pair.client.group.lanes[i];
 
-		lanes_used += lane->bytes_out > STRIPE_SIZE || lane->backlog_size > 0;
+		lanes_used += lane->bytes_out > size || lane->backlog_size > 0;
 		assert_int_equal(lane->backlog_size, 0);
 	}
-	if ((kind->ops->caps & XPRT_CAP_DIRECT) == 0)
-		assert_int_equal(lanes_used, 4);
 	pair_fini(&pair);
+	return lanes_used;
+}
+
+static void much_goes_over_all_lanes(bool is_push)
+{
+	uint32_t used = striped(is_push, 900 * KiB + 5);
+
+	if ((kind->ops->caps & XPRT_CAP_DIRECT) == 0)
+		assert_int_equal(used, 4);
 }
 
 static void pushes_are_striped(void **state)
 {
-	striped(true);
+	much_goes_over_all_lanes(true);
 }
 
 static void pulls_are_striped(void **state)
 {
-	striped(false);
+	much_goes_over_all_lanes(false);
+}
+
+/* Spread, each lane would need system calls of its own for it. */
+static void little_shares_a_lane(void **state)
+{
+	uint32_t pushed = striped(true, 10 * KiB);
+	uint32_t pulled = striped(false, 10 * KiB);
+
+	if ((kind->ops->caps & XPRT_CAP_DIRECT) == 0) {
+		assert_int_equal(pushed, 1);
+		assert_int_equal(pulled, 1);
+	}
 }
 
 /* --- giving up --- */
@@ -572,6 +590,7 @@ int main(void)
 		cmocka_unit_test(pulls_fetch_their_bytes),
 		cmocka_unit_test(pushes_are_striped),
 		cmocka_unit_test(pulls_are_striped),
+		cmocka_unit_test(little_shares_a_lane),
 		cmocka_unit_test(a_revoked_pull_is_done_at_once),
 		cmocka_unit_test(revoked_pushes_are_done_once),
 		cmocka_unit_test(every_move_is_done_once_whoever_closes),

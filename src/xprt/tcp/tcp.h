@@ -49,8 +49,9 @@
 /*
  * Bytes a lane may receive in one go, so that it starves neither the others nor its own user, who
  * waits to hear of it: with 4 MiB a client took all eight blocks that were under way before it
- * asked for more, and the server stood still meanwhile. A system call counts as TCP_CALL_COST of
- * them.
+ * asked for more, and the server stood still meanwhile. Half is enough where a payload has ended:
+ * small blocks are told a few at a time, while the next arrive. A system call counts as
+ * TCP_CALL_COST of them.
  */
 #define TCP_RX_BUDGET (512 * KiB)
 #define TCP_CALL_COST (64 * KiB)
@@ -84,6 +85,7 @@ struct tcp_rx {
 	bool is_stalled; /* reading waits: for the user, a big buffer, or room for grants */
 	bool is_refused; /* TLS was answered in the clear: only a REFUSE is taken */
 	bool is_dry;     /* the last read took all that the socket had */
+	bool has_ended;  /* a payload, in this run */
 	bool is_known;   /* kind of the frame under way; else it is skipped */
 	uint8_t *buf;
 	uint32_t size;

@@ -58,7 +58,7 @@ static struct tcp_lane *grant_pick(struct xprt_group *group)
 		lane = tcp_of(group->lanes[i]);
 		if (!tcp_lane_is_open(lane) || grant_room(lane) == 0)
 			continue;
-		if (best == NULL || lane->lane.backlog_size < best->lane.backlog_size)
+		if (xprt_lane_is_better(&lane->lane, best != NULL ? &best->lane : NULL))
 			best = lane;
 	}
 	return best;

@@ -275,6 +275,7 @@ static void rx_data_end(struct tcp_lane *lane)
 	struct xprt_move *move = rx->move;
 
 	rx->state = TCP_RX_HEADER;
+	rx->has_ended = true;
 	rx->move = NULL;
 	if (move != NULL)
 		tcp_move_finish(lane, move, 0);
@@ -465,7 +466,8 @@ static bool rx_go(struct tcp_lane *lane)
 	int64_t budget = TCP_RX_BUDGET;
 
 	rx->is_dry = false;
-	while (rx_parse(lane) && budget > 0 && !rx->is_dry) {
+	rx->has_ended = false;
+	while (rx_parse(lane) && budget > (rx->has_ended ? TCP_RX_BUDGET / 2 : 0) && !rx->is_dry) {
 		ssize_t got = rx_read(lane);
 
 		if (got == -EAGAIN)

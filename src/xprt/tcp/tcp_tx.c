@@ -7,9 +7,10 @@
  * queued in this turn of the loop: it gathers control bytes, frame heads and payload pieces into
  * one sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
  * moves of a server, the loop goes round before more is sent: its answers, on which the client goes
- * on, need not wait behind all moves that are queued. A client does so behind a call that took
- * TCP_ROUND_SIZE: grants and results that came in the meantime are the next work of both sides, and
- * one that first sends all it has would then wait for the server.
+ * on, leave with the next moves and need not wait behind all that are queued. So a few small moves
+ * a call are faster than many: the client takes in the first while the next are sent. A client does
+ * so behind a call that took TCP_ROUND_SIZE: grants and results that came in the meantime are the
+ * next work of both sides, and one that first sends all it has would then wait for the server.
  *
  * Order. Control frames leave before moves that are not begun. A frame is begun, and gets its MAC,
  * when it is first gathered: that is stream order, and a move's order says how many control bytes
@@ -29,7 +30,7 @@
 
 #include <string.h>
 
-#define TCP_GATHER_SIZE MiB
+#define TCP_GATHER_SIZE (256 * KiB)
 #define TCP_ROUND_SIZE  (256 * KiB)
 
 static uint32_t tx_pending(const struct tcp_tx *tx)

@@ -141,13 +141,13 @@ static void names_and_bits_are_checked(void **state)
 	LIAR(ops.caps |= 1u << 31);
 }
 
-static void the_lane_with_the_smallest_backlog_is_picked(void **state)
+static void lanes_fill_one_by_one_and_then_the_emptiest_is_picked(void **state)
 {
 	struct xprt_lane lanes[4] = {
-		{ .backlog_size = 30 },
+		{ .backlog_size = XPRT_STRIPE_SIZE - 1 },
 		{ .backlog_size = 10 },
 		{ .backlog_size = UINT64_MAX },
-		{ .backlog_size = 20 },
+		{ .backlog_size = XPRT_STRIPE_SIZE + 10 },
 	};
 	struct xprt_group group;
 
@@ -160,12 +160,17 @@ static void the_lane_with_the_smallest_backlog_is_picked(void **state)
 	group.lane_count = 3;
 	assert_null(xprt_group_pick(&group)); /* it is broken */
 
-	group.lanes[0] = &lanes[0];
+	group.lanes[4] = &lanes[0];
 	group.lanes[5] = &lanes[1];
 	group.lanes[7] = &lanes[3];
 	group.lane_count = 8;
+	assert_ptr_equal(xprt_group_pick(&group),
+			 &lanes[0]); /* little more goes with what it has */
+	lanes[0].backlog_size = XPRT_STRIPE_SIZE;
 	assert_ptr_equal(xprt_group_pick(&group), &lanes[1]);
-	lanes[1].backlog_size = 21;
+	lanes[1].backlog_size = 4 * XPRT_STRIPE_SIZE;
+	assert_ptr_equal(xprt_group_pick(&group), &lanes[0]);
+	lanes[0].backlog_size = 3 * XPRT_STRIPE_SIZE;
 	assert_ptr_equal(xprt_group_pick(&group), &lanes[3]);
 }
 
@@ -176,7 +181,7 @@ int main(void)
 		cmocka_unit_test(a_missing_op_is_noticed),
 		cmocka_unit_test(capabilities_and_ops_must_agree),
 		cmocka_unit_test(names_and_bits_are_checked),
-		cmocka_unit_test(the_lane_with_the_smallest_backlog_is_picked),
+		cmocka_unit_test(lanes_fill_one_by_one_and_then_the_emptiest_is_picked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
