@@ -508,6 +508,25 @@ static void the_last_words_of_a_lane_arrive(void **state)
 	pair_fini(&pair);
 }
 
+/* A server that refuses does not take what its client still sends: the client reads on. */
+static void the_last_words_arrive_where_nothing_can_be_sent(void **state)
+{
+	struct pair pair;
+	uint32_t sent = 0;
+
+	pair_init(&pair, kind);
+	pair_connect(&pair, 1);
+	while (sent < 6 && text_send(pair.server.group.lanes[0], sent + 1, 500) == 0)
+		sent++;
+	kind->ops->close(&pair.server.group.lanes[0]);
+	while (pair.client.closed == 0) {
+		(void)probe_send(pair.client.group.lanes[0], 1, 1);
+		pair_poll(&pair);
+	}
+	assert_int_equal(pair.client.frame_count, sent);
+	pair_fini(&pair);
+}
+
 static void a_frame_that_the_user_refuses_ends_the_lane(void **state)
 {
 	struct pair pair;
@@ -596,6 +615,7 @@ int main(void)
 		cmocka_unit_test(every_move_is_done_once_whoever_closes),
 		cmocka_unit_test(the_other_end_hears_of_a_close),
 		cmocka_unit_test(the_last_words_of_a_lane_arrive),
+		cmocka_unit_test(the_last_words_arrive_where_nothing_can_be_sent),
 		cmocka_unit_test(a_frame_that_the_user_refuses_ends_the_lane),
 		cmocka_unit_test(a_lane_may_be_closed_in_its_own_upcall),
 		cmocka_unit_test(a_refused_connection_hears_why),

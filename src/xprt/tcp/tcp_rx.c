@@ -459,6 +459,14 @@ void tcp_rx_timer(struct env_timer *timer)
 	env->ops->timer_set(env, timer, rx->read_ns + RX_WANT_NS);
 }
 
+/* What is in a socket that cannot be sent to is the last that comes: it is read to its end. */
+static bool rx_is_enough(const struct tcp_lane *lane, int64_t budget)
+{
+	if (lane->tx.broken != 0)
+		return false;
+	return lane->rx.is_dry || budget <= (lane->rx.has_ended ? TCP_RX_BUDGET / 2 : 0);
+}
+
 /* Until there is no more, or it was enough for one turn. False: the lane has ended. */
 static bool rx_go(struct tcp_lane *lane)
 {
@@ -467,7 +475,7 @@ static bool rx_go(struct tcp_lane *lane)
 
 	rx->is_dry = false;
 	rx->has_ended = false;
-	while (rx_parse(lane) && budget > (rx->has_ended ? TCP_RX_BUDGET / 2 : 0) && !rx->is_dry) {
+	while (rx_parse(lane) && !rx_is_enough(lane, budget)) {
 		ssize_t got = rx_read(lane);
 
 		if (got == -EAGAIN)
