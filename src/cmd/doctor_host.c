@@ -64,6 +64,8 @@ void doctor_host(struct doctor *doctor)
 			doctor_meminfo("HugePages_Total:"), doctor_meminfo("HugePages_Free:"),
 			doctor_line("/sys/kernel/mm/transparent_hugepage/enabled", line,
 				    sizeof(line)));
+		rows[count++] = doctor_judge_shared_huge_pages(doctor_line(
+			"/sys/kernel/mm/transparent_hugepage/shmem_enabled", line, sizeof(line)));
 	}
 	rows[count++] = doctor_judge_clock(adjtimex(&timex) != TIME_ERROR);
 	for (uint32_t i = 0; i < count; i++)

@@ -124,6 +124,22 @@ struct doctor_row doctor_judge_huge_pages(uint64_t reserved, uint64_t free, cons
 		"as long");
 }
 
+struct doctor_row doctor_judge_shared_huge_pages(const char *shmem)
+{
+	const char *mode = strchr(shmem, '[');
+
+	if (mode != NULL && strncmp(mode, "[never]", 7) != 0 && strncmp(mode, "[deny]", 6) != 0)
+		return doctor_row_make(DOCTOR_OK, "shared huge pages", "",
+				       "transparent ones (%.*s)", (int)strcspn(mode + 1, "]"),
+				       mode + 1);
+	return doctor_row_make(
+		DOCTOR_WARN, "shared huge pages",
+		"echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled, or reserve some "
+		"and set CTXKV_HUGE_PAGES",
+		"no transparent ones: direct I/O into the memory of clients on this host takes up "
+		"to twice the CPU");
+}
+
 struct doctor_row doctor_judge_memory(uint64_t total, uint64_t available, uint64_t need)
 {
 	char a[32];

@@ -35,6 +35,8 @@ struct doctor_row doctor_judge_memlock(uint64_t limit, uint64_t need);
 
 /* thp: the text of transparent_hugepage/enabled ("always [madvise] never"), "" unknown. */
 struct doctor_row doctor_judge_huge_pages(uint64_t reserved, uint64_t free, const char *thp);
+/* Of memory that clients share; shmem: the text of transparent_hugepage/shmem_enabled. */
+struct doctor_row doctor_judge_shared_huge_pages(const char *shmem);
 
 struct doctor_row doctor_judge_memory(uint64_t total, uint64_t available, uint64_t need);
 

@@ -55,6 +55,19 @@ static void huge_pages_of_either_kind_will_do(void **state)
 	assert_row(doctor_judge_huge_pages(0, 0, ""), DOCTOR_WARN, "transparent_hugepage");
 }
 
+static void memory_that_is_shared_has_huge_pages_of_its_own(void **state)
+{
+	assert_row(doctor_judge_shared_huge_pages("always within_size [advise] never deny force"),
+		   DOCTOR_OK, NULL);
+	assert_row(doctor_judge_shared_huge_pages("[always] within_size advise never deny force"),
+		   DOCTOR_OK, NULL);
+	assert_row(doctor_judge_shared_huge_pages("always within_size advise [never] deny force"),
+		   DOCTOR_WARN, "shmem_enabled");
+	assert_row(doctor_judge_shared_huge_pages("always within_size advise never [deny] force"),
+		   DOCTOR_WARN, "shmem_enabled");
+	assert_row(doctor_judge_shared_huge_pages(""), DOCTOR_WARN, "CTXKV_HUGE_PAGES");
+}
+
 static void clock_and_governor(void **state)
 {
 	assert_row(doctor_judge_clock(true), DOCTOR_OK, NULL);
@@ -103,6 +116,7 @@ int main(void)
 		cmocka_unit_test(each_way_of_losing_io_uring_has_its_advice),
 		cmocka_unit_test(limits_are_held_against_what_is_needed),
 		cmocka_unit_test(huge_pages_of_either_kind_will_do),
+		cmocka_unit_test(memory_that_is_shared_has_huge_pages_of_its_own),
 		cmocka_unit_test(clock_and_governor),
 		cmocka_unit_test(a_key_file_is_its_owners_only),
 		cmocka_unit_test(drives),
