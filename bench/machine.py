@@ -87,9 +87,11 @@ def figure_shm_medium(run):
     """get from the medium and durable puts, over shared memory."""
     data = 3 if run.is_quick else 4
     yield "\n### Over shared memory, from and to a file, queue 8\n"
-    yield ("256 MiB of buffers. Beside the same direct I/O by io_uring (size, depth; puts: an fdatasync every 8). "
+    yield ("64 MiB of buffers: with more, a walk that is repeated is copied from the cache. Beside the same "
+           "direct I/O by io_uring (size, depth; puts: an fdatasync every 8). "
            "get at least 0.97 of it with `verify` = `none` and 0.95 with `medium`; put durable 0.95; CPU of both "
-           "sides together at most 0.01 s a GiB for get with `none`. On the drive and on a file in memory (tmpfs). "
+           "sides together at most 0.01 s a GiB for get with `none` (the median of the rounds: in its first a region is "
+           "registered with io_uring, once). On the drive and on a file in memory (tmpfs). "
            f"{run.rounds} rounds; {INTERVAL}\n")
     yield "| op | file on | verify | size | GiB/s | bare | ratio | CPU s/GiB, both | bare | |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -100,8 +102,7 @@ def figure_shm_medium(run):
             make_floor(floor, data << 29)
             for ops, verify in (("get", "none"), ("get,put-durable", "medium")):
                 server = start(run, "shm-medium", [store, "--size", f"{data}GiB", "--segment-size", "64MiB"],
-                               "--buffers", "256MiB",
-                               "--verify", verify)
+                               "--buffers", "64MiB", "--verify", verify)
                 for row in cells(run, server, "shm", "--ops", ops, "--sizes", sizes_of(*sizes), "--floor-file",
                                  floor, "--floor-only", "drive", working_set=f"{data << 8}MiB"):
                     yield medium_row(row, medium, verify)
@@ -120,10 +121,11 @@ def medium_row(row, medium, verify):
     bar = 0.97 if verify == "none" else 0.95
     ratio = pairs.to_floor(row, "drive")
     is_ok = row["is_right"] and ratio.median >= bar
+    both = median(pairs.cpu(row))
     if verify == "none":
-        is_ok = is_ok and median(pairs.cpu(row)) <= 0.01
-    return (f"{head} {gib(floor['bytes_per_s'])} | {ratio} | {cpu(row):.4f} | "
-            f"{floor['cpu_s_per_gib']:.4f} | {verdict(is_ok)} |")
+        is_ok = is_ok and both <= 0.01
+    return (f"{head} {gib(floor['bytes_per_s'])} | {ratio} | {both:.4f} | "
+            f"{median(pairs.of(floor, 'cpu_s_per_gib')):.4f} | {verdict(is_ok)} |")
 
 
 # --- latency ---
