@@ -7,6 +7,8 @@
 #include "../../base/log.h"
 #include "../../base/text.h"
 
+#define TOUCH_EVERY (64 * KiB) /* what a fault maps: the kernel's fault_around_bytes */
+
 static void memory_tell(struct ring_memory *memory, int rc)
 {
 	if (memory->is_told)
@@ -79,6 +81,16 @@ static bool is_resident(struct ring_memory *memory, char *base, size_t size)
 	return true;
 }
 
+/*
+ * Its pages are there; mapped, too, they are registered without a fault for each. A touch maps
+ * those around it. Who has cut them meanwhile: see env/posix/share.c.
+ */
+static void pages_map(const char *base, size_t size)
+{
+	for (size_t at = 0; at < size; at += TOUCH_EVERY)
+		(void)*(const volatile char *)(base + at);
+}
+
 static void later_remove(struct ring_memory *memory, uint32_t index)
 {
 	memory->later_count--;
@@ -99,7 +111,7 @@ static void later_run(struct env_task *task)
 
 	ASSERT(memory->later_count > 0);
 	if (is_resident(memory, piece, size)) {
-		(void)madvise(piece, size, MADV_POPULATE_READ); /* many pages a fault */
+		pages_map(piece, size);
 		rc = buffer_add(memory, later->base, piece, size);
 	}
 	later->done += size;
