@@ -4,7 +4,7 @@
  * pinned once, not at each I/O.
  *
  * What is declared before the env is sealed is our own, and registered at once. What comes later is
- * a client's, of any size, whose pages the kernel may have to map first (about 0.4 us each): of
+ * a client's, of any size, whose pages the kernel may have to map first (0.3 us each in all): of
  * that a piece a turn, so that nobody waits for long; I/O in what has not had its turn goes
  * without. Pages that are not there are not made: a piece with a hole is left out.
  *
