@@ -2,7 +2,7 @@
 /*
  * From parts of ops to frames. session_pump() takes a session's waiting parts in order of arrival,
  * puts apart from the rest (a put that waits for credit does not hold up a probe), and sends one
- * frame at a time (frame.c), each on the lane with the smallest backlog.
+ * frame at a time (frame.c), each on the lane that xprt_group_pick() says.
  *
  * Credit: a frame of more than WIRE_FREE_MAX bytes (body and payload) uses up so many bytes of
  * credit, smaller ones none. Frames are built for the credit there is: none waits for more.

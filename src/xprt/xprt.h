@@ -132,6 +132,7 @@ struct xprt_lane {
 	/* Bytes of moves and frames not yet handed on, for striping. UINT64_MAX: the lane is broken
 	 * and closed() is about to be called; moves given to it fail. */
 	uint64_t backlog_size;
+	bool is_blocked;      /* the peer takes no more just now */
 	uint64_t progress_ns; /* when the peer last took or sent a byte */
 	uint64_t bytes_in;
 	uint64_t bytes_out;
@@ -294,16 +295,25 @@ const char *xprt_ops_check(const struct xprt_ops *ops);
 void xprt_group_init(struct xprt_group *group, void *ctx);
 
 /*
- * Where the next move or frame goes: the first lane that has less than XPRT_STRIPE_SIZE to send,
- * else the one with the smallest backlog. What is small so shares a lane, and its system calls;
- * what is much goes over all. NULL: none is left (broken ones do not count).
+ * Where the next move or frame goes: the first lane that its peer keeps up with and that has less
+ * than XPRT_STRIPE_SIZE to send, else the one with the smallest backlog. What is small so shares a
+ * lane, and its system calls; what is much goes over all. NULL: none is left (broken ones do not
+ * count).
  */
 #define XPRT_STRIPE_SIZE (4 * MiB)
 
+static inline bool xprt_lane_has_room(const struct xprt_lane *lane)
+{
+	return !lane->is_blocked && lane->backlog_size < XPRT_STRIPE_SIZE;
+}
+
+/* Whether lane is to be picked where best, of a smaller number, might be. */
 static inline bool xprt_lane_is_better(const struct xprt_lane *lane, const struct xprt_lane *best)
 {
-	return best == NULL ||
-	       (best->backlog_size >= XPRT_STRIPE_SIZE && lane->backlog_size < best->backlog_size);
+	if (best == NULL)
+		return true;
+	return !xprt_lane_has_room(best) &&
+	       (xprt_lane_has_room(lane) || lane->backlog_size < best->backlog_size);
 }
 
 struct xprt_lane *xprt_group_pick(const struct xprt_group *group);

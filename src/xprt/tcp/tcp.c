@@ -31,7 +31,7 @@ void tcp_lane_watch(struct tcp_lane *lane)
 {
 	uint32_t events = 0;
 
-	if (lane->is_connecting || lane->tx.is_blocked)
+	if (lane->is_connecting || lane->lane.is_blocked)
 		events |= ENV_SOCK_OUT;
 	if (!lane->is_connecting && !lane->rx.is_stalled)
 		events |= ENV_SOCK_IN;
@@ -231,7 +231,7 @@ static void lane_ready(struct env_sock *sock, void *ctx, uint32_t events)
 		return;
 	}
 	if ((events & ENV_SOCK_OUT) != 0)
-		lane->tx.is_blocked = false;
+		lane->lane.is_blocked = false;
 	if (lane->rx.is_stalled) {
 		if ((events & ENV_SOCK_ERR) != 0)
 			tcp_lane_break(lane, -ERR_PEER);

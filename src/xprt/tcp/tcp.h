@@ -112,7 +112,6 @@ struct tcp_tx {
 	uint64_t sealed;      /* position up to which frames have their MAC */
 	uint64_t secure_from; /* position of the first frame that gets one */
 	uint32_t wanted;      /* size of the frame that send() had no room for; 0: none */
-	bool is_blocked;      /* the socket has no room */
 	bool has_small;       /* server: small moves were made since the last flush */
 	bool is_held;         /* server: results of small moves are waited for, for a turn */
 	int broken;           /* why it never will have again */

@@ -2,11 +2,12 @@
 /*
  * Client: answers to GRANTs.
  *
- * Normal path. Each grant of a GRANT frame is queued on the lane of the group with the smallest
- * backlog. When its turn comes, locate() says where the bytes are, and one DATA_PUT of exactly the
- * grant's range is sent from there; then landed(). Where the caller's memory is in many pieces,
- * locate() is asked again for the rest as the frame is sent. Small ones are begun together, so that
- * one system call sends them: up to TCP_PUT_MAX, and of WIRE_DATA_MAX bytes in all.
+ * Normal path. Each grant of a GRANT frame is queued on a lane of the group (xprt_group_pick()'s
+ * choice, of those whose queue has room). When its turn comes, locate() says where the bytes are,
+ * and one DATA_PUT of exactly the grant's range is sent from there; then landed(). Where the
+ * caller's memory is in many pieces, locate() is asked again for the rest as the frame is sent.
+ * Small ones are begun together, so that one system call sends them: up to TCP_PUT_MAX, and of
+ * WIRE_DATA_MAX bytes in all.
  *
  * Back-pressure. The queues hold TCP_GRANT_MAX grants a lane. A GRANT that does not fit stays
  * unread, and so does all behind it on that lane, until answers have been sent; the server always
@@ -45,7 +46,7 @@ bool tcp_grants_fit(const struct tcp_lane *lane, uint32_t count)
 	return room >= count;
 }
 
-/* The open lane with room and the smallest backlog, or NULL. */
+/* An open lane with room, as xprt_group_pick() does, or NULL. */
 static struct tcp_lane *grant_pick(struct xprt_group *group)
 {
 	struct tcp_lane *best = NULL;

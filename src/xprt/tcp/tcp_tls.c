@@ -289,7 +289,7 @@ static int tls_why(struct tcp_tls *tls, int result)
 
 	switch (SSL_get_error(tls->ssl, result)) {
 	case SSL_ERROR_WANT_WRITE:
-		lane->tx.is_blocked = true;
+		lane->lane.is_blocked = true;
 		return -EAGAIN;
 	case SSL_ERROR_WANT_READ:
 		return -EAGAIN;

@@ -351,7 +351,7 @@ static void tx_flush_tls(struct tcp_lane *lane)
 {
 	int rc;
 
-	if (lane->is_connecting || lane->tx.is_blocked || lane->tx.broken != 0)
+	if (lane->is_connecting || lane->lane.is_blocked || lane->tx.broken != 0)
 		return;
 	rc = tcp_tls_flush(lane);
 	if (rc < 0 && rc != -EAGAIN)
@@ -392,7 +392,7 @@ void tcp_tx_flush(struct tcp_lane *lane)
 	if (lane->tls != NULL)
 		tx_flush_tls(lane);
 
-	while (tcp_lane_is_open(lane) && !lane->is_connecting && !lane->tx.is_blocked &&
+	while (tcp_lane_is_open(lane) && !lane->is_connecting && !lane->lane.is_blocked &&
 	       lane->tx.broken == 0) {
 		bool has_ended;
 		ssize_t sent;
@@ -410,9 +410,9 @@ void tcp_tx_flush(struct tcp_lane *lane)
 			break;
 		}
 		if (sent < (ssize_t)gather.size)
-			lane->tx.is_blocked = true;
+			lane->lane.is_blocked = true;
 		has_ended = tcp_moves_deliver(lane);
-		if (is_round_over(lane, sent, has_ended) && !lane->tx.is_blocked) {
+		if (is_round_over(lane, sent, has_ended) && !lane->lane.is_blocked) {
 			tcp_lane_wake(lane);
 			break;
 		}

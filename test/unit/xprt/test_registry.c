@@ -168,6 +168,11 @@ static void lanes_fill_one_by_one_and_then_the_emptiest_is_picked(void **state)
 			 &lanes[0]); /* little more goes with what it has */
 	lanes[0].backlog_size = XPRT_STRIPE_SIZE;
 	assert_ptr_equal(xprt_group_pick(&group), &lanes[1]);
+	lanes[0].backlog_size = 10;
+	assert_ptr_equal(xprt_group_pick(&group), &lanes[0]);
+	lanes[0].is_blocked = true; /* its peer may stand still: only what it has waits for it */
+	assert_ptr_equal(xprt_group_pick(&group), &lanes[1]);
+	lanes[0] = (struct xprt_lane) { .backlog_size = XPRT_STRIPE_SIZE };
 	lanes[1].backlog_size = 4 * XPRT_STRIPE_SIZE;
 	assert_ptr_equal(xprt_group_pick(&group), &lanes[0]);
 	lanes[0].backlog_size = 3 * XPRT_STRIPE_SIZE;
