@@ -200,6 +200,7 @@ struct env_ops {
 	int (*sock_accept)(struct env *env, struct env_sock *listener, struct env_sock **sock_out);
 	/* Returns at once; ready with OUT when connected, ERR when not. */
 	int (*sock_connect)(struct env *env, const char *address, struct env_sock **sock_out);
+	/* IN of a stream may be told although nothing is there: recv says -EAGAIN. */
 	void (*sock_watch)(struct env *env, struct env_sock *sock, uint32_t events,
 			   env_sock_ready ready, void *ctx);
 	/* Bytes moved; 0 from recv: end of stream; -EAGAIN; or why the stream is broken. */

@@ -4,10 +4,12 @@
  * knowing.
  *
  * Normal path. Every turn looks at all pollers, behind the events. While one of them does
- * something, descriptors are looked at only every EVENTS_NS, so that a turn costs no system call.
- * When none does, and no socket either, poll() goes on returning at once for window_ns, so that
- * what comes soon is seen soon, and who sends it need not wake anybody; then all pollers are asked
- * to sleep, and it waits as ever. Without pollers every look is one at the descriptors.
+ * something, or tasks are queued, descriptors are looked at only every EVENTS_NS, so that a turn
+ * costs no system call. When none does, and no socket either, poll() goes on returning at once for
+ * window_ns, so that what comes soon is seen soon, and who sends it need not wake anybody; then all
+ * pollers are asked to sleep, and it waits as ever. Without pollers, and where the last to have
+ * something was a socket, every look is one at the descriptors; or at that socket alone, when it
+ * was the only one for a while (sock.c), and at all of them every EVENTS_NS.
  *
  * The window is what an answer is likely to come in, at most SPIN_NS. Looking in vain halves it,
  * down to nothing: waiting for a drive or a slow peer costs no CPU. When something comes within
@@ -77,19 +79,29 @@ bool pollers_sleep(struct posix *posix)
 	}
 	posix->spin.is_spinning = false;
 	posix->spin.was_busy = false;
+	posix->spin.was_sock_busy = false;
 	return true;
 }
 
-/* While pollers are busy the descriptors wait. */
+/* All descriptors were looked at a moment ago. */
+static bool are_events_fresh(const struct posix *posix, uint64_t now_ns)
+{
+	return posix->spin.is_spinning && now_ns - posix->spin.events_ns < EVENTS_NS;
+}
+
+/* While pollers are busy, or tasks are to be run, the descriptors wait. */
 static bool are_events_spared(const struct posix *posix, uint64_t now_ns)
 {
-	return posix->spin.is_spinning && !list_is_empty(&posix->pollers) &&
-	       now_ns - posix->spin.events_ns < EVENTS_NS;
+	bool are_pollers_busy = !list_is_empty(&posix->pollers) && !posix->spin.is_sock_busy;
+
+	return are_events_fresh(posix, now_ns) &&
+	       (are_pollers_busy || !list_is_empty(&posix->tasks));
 }
 
 /* Whether the core was given to somebody for long. */
 static bool has_given_way(struct posix *posix, uint64_t now_ns)
 {
+	posix->spin.yielded_ns = now_ns;
 	sched_yield();
 	return posix->env.ops->now_ns(&posix->env) - now_ns >= YIELD_NS;
 }
@@ -104,7 +116,7 @@ static bool is_spin_over(struct posix *posix, uint64_t now_ns)
 	if (spin->is_drive_busy && now_ns - spin->busy_ns >= SPIN_DRIVE_NS)
 		return true;
 	if (now_ns - spin->busy_ns < spin->window_ns &&
-	    (are_events_spared(posix, now_ns) || !has_given_way(posix, now_ns)))
+	    (now_ns - spin->yielded_ns < EVENTS_NS || !has_given_way(posix, now_ns)))
 		return false;
 	spin->window_ns /= 2;
 	if (spin->window_ns < SPIN_MIN_NS)
@@ -117,8 +129,12 @@ static void spin_on(struct posix_spin *spin, uint64_t now_ns)
 {
 	if (!spin->is_spinning && now_ns - spin->slept_ns < SPIN_BACK_NS)
 		spin->window_ns = SPIN_NS;
+	if (!spin->is_spinning)
+		spin->yielded_ns = now_ns;
 	spin->is_spinning = true;
+	spin->is_sock_busy = spin->was_sock_busy;
 	spin->was_busy = false;
+	spin->was_sock_busy = false;
 	spin->busy_ns = now_ns;
 }
 
@@ -139,9 +155,15 @@ uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns)
 	}
 	if (are_events_spared(posix, now_ns)) {
 		spin->turn_ns = now_ns;
-		if (now_ns - spin->busy_ns > RELAX_NS)
+		if (now_ns - spin->busy_ns > RELAX_NS && list_is_empty(&posix->tasks))
 			relax();
 		return POLLERS_GO_ON;
+	}
+	if (are_events_fresh(posix, now_ns) && posix_sock_is_alone(posix)) {
+		spin->turn_ns = now_ns;
+		if (now_ns - spin->busy_ns > RELAX_NS)
+			relax(); /* a look holds the socket, and the sender wants to fill it */
+		return POLLERS_ONE_SOCK;
 	}
 	spin->events_ns = now_ns;
 	return 0;

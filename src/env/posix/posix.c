@@ -264,7 +264,9 @@ int posix_poll(struct env *env, uint64_t timeout_ns)
 	ASSERT(!posix->is_polling);
 	posix->is_polling = true;
 	timeout_ns = pollers_wait(posix, MIN(timeout_ns, next_ns(posix)));
-	if (timeout_ns != POLLERS_GO_ON)
+	if (timeout_ns == POLLERS_ONE_SOCK)
+		posix_sock_look(posix);
+	else if (timeout_ns != POLLERS_GO_ON)
 		rc = run_events(posix, timeout_ns);
 	if (rc >= 0) {
 		pollers_look(posix);

@@ -25,6 +25,8 @@ struct env_sock {
 	void *ctx;
 	struct env_timer pause; /* of a listener that ran out of descriptors */
 	bool is_pause_told;     /* one log line until the next connection is accepted */
+	bool is_stream;         /* bytes were received from it */
+	bool is_patient;        /* IN is to wait for more than a byte */
 	bool is_peers; /* who is at the other end may pass anything, and we wait for nothing of it
 			*/
 };
@@ -82,14 +84,17 @@ struct pool {
 
 /* How long the loop looks at its pollers before it sleeps. */
 struct posix_spin {
-	bool was_busy;      /* something was done in the last turn */
-	bool is_spinning;   /* since something was done */
-	bool is_drive_busy; /* for a while: set by a back end */
-	uint64_t busy_ns;   /* when that was, last */
-	uint64_t events_ns; /* when descriptors were last looked at meanwhile */
-	uint64_t window_ns; /* so long behind busy_ns it goes on looking */
-	uint64_t slept_ns;  /* when it last went to sleep */
-	uint64_t turn_ns;   /* when this turn began; 0: it may have waited since */
+	bool was_busy;       /* something was done in the last turn, … */
+	bool was_sock_busy;  /* … with a socket */
+	bool is_spinning;    /* since something was done, … */
+	bool is_sock_busy;   /* … with a socket */
+	bool is_drive_busy;  /* for a while: set by a back end */
+	uint64_t busy_ns;    /* when that was, last */
+	uint64_t events_ns;  /* when descriptors were last looked at meanwhile */
+	uint64_t window_ns;  /* so long behind busy_ns it goes on looking */
+	uint64_t yielded_ns; /* when the core was last offered to others */
+	uint64_t slept_ns;   /* when it last went to sleep */
+	uint64_t turn_ns;    /* when this turn began; 0: it may have waited since */
 };
 
 struct posix {
@@ -111,6 +116,8 @@ struct posix {
 	struct list sock_free;
 	struct list sock_open;
 	struct env_sock *socks;
+	struct env_sock *ready_sock; /* the last that was ready; NULL: it is gone */
+	uint32_t ready_count;        /* so many times in a row, up to ALONE_COUNT */
 	/* Events of the present batch: a source that goes away is scrubbed from it. */
 	struct posix_source *batch[EPOLL_EVENTS_MAX];
 	uint32_t batch_count;
@@ -145,9 +152,10 @@ void posix_epoll_remove(struct posix *posix, int fd, struct posix_source *source
 void posix_event_signal(struct posix *posix);
 
 /* pollers.c */
-#define POLLERS_GO_ON (ENV_FOREVER - 1) /* descriptors may wait a moment longer */
+#define POLLERS_GO_ON    (ENV_FOREVER - 1) /* descriptors may wait a moment longer */
+#define POLLERS_ONE_SOCK (ENV_FOREVER - 2) /* all but one socket */
 void pollers_init(struct posix *posix);
-/* How long this turn may wait for descriptors, timeout_ns at most; or POLLERS_GO_ON. */
+/* How long this turn may wait for descriptors, timeout_ns at most; or one of these two. */
 uint64_t pollers_wait(struct posix *posix, uint64_t timeout_ns);
 void pollers_look(struct posix *posix);
 /* All of them; false: one has something to do. */
@@ -179,6 +187,9 @@ int posix_blk_flush(struct env *env, struct env_blk *blk);
 /* sock.c */
 int posix_sock_init(struct posix *posix, uint32_t sock_max) MUST_USE;
 void posix_sock_fini(struct posix *posix);
+/* Whether one socket has been the only one that was ready for a while; if so: look at it. */
+bool posix_sock_is_alone(const struct posix *posix);
+void posix_sock_look(struct posix *posix);
 int posix_sock_listen(struct env *env, const char *address, struct env_sock **sock_out);
 int posix_sock_accept(struct env *env, struct env_sock *listener, struct env_sock **sock_out);
 int posix_sock_connect(struct env *env, const char *address, struct env_sock **sock_out);

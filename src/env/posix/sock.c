@@ -4,6 +4,10 @@
  * (the process's or the pool's) would be readable for ever: it rests for ACCEPT_PAUSE_NS instead,
  * after one log line.
  *
+ * A socket that alone has had something ALONE_COUNT times in a row is the likeliest to have the
+ * next, and while the loop looks (pollers.c) it is told IN without epoll being asked: its user's
+ * recv is the look: a system call less for what comes.
+ *
  * Who connects to a Unix socket of ours may pass descriptors whose last close waits (closer.c). The
  * kernel closes those that find no room when their bytes are received, and those that nobody
  * received with the socket. So all are looked at first, while they stay where they are
@@ -34,6 +38,12 @@
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_COUNT      3
 #define SILENCE_MS           (60 * 1000) /* bytes sent and not acknowledged */
+
+/* Less, and two that take turns would be looked at too late. */
+#define ALONE_COUNT 4
+/* Who receives so much at once is not in a hurry, and a look that takes the socket from who is
+ * filling it holds both up. */
+#define ALONE_MAX (32 * KiB)
 
 union address {
 	struct sockaddr any;
@@ -93,6 +103,33 @@ static int parse_address(const char *text, union address *address_out, socklen_t
 
 /* --- handles --- */
 
+static void note_ready(struct env_sock *sock)
+{
+	struct posix *posix = sock->posix;
+
+	posix->spin.was_busy = true;
+	posix->spin.was_sock_busy = true;
+	posix->ready_count =
+		posix->ready_sock == sock ? MIN(posix->ready_count + 1, (uint32_t)ALONE_COUNT) : 1;
+	posix->ready_sock = sock;
+}
+
+bool posix_sock_is_alone(const struct posix *posix)
+{
+	const struct env_sock *sock = posix->ready_sock;
+
+	return posix->ready_count == ALONE_COUNT && sock->is_stream && !sock->is_patient &&
+	       (sock->watched & ENV_SOCK_IN) != 0;
+}
+
+void posix_sock_look(struct posix *posix)
+{
+	struct env_sock *sock = posix->ready_sock;
+
+	ASSERT(posix_sock_is_alone(posix));
+	sock->ready(sock, sock->ctx, ENV_SOCK_IN);
+}
+
 static void sock_ready(struct posix_source *source, uint32_t epoll_events)
 {
 	struct env_sock *sock = CONTAINER_OF(source, struct env_sock, source);
@@ -108,7 +145,7 @@ static void sock_ready(struct posix_source *source, uint32_t epoll_events)
 		events |= ENV_SOCK_ERR;
 	if (events == 0 || sock->ready == NULL)
 		return;
-	sock->posix->spin.was_busy = true;
+	note_ready(sock);
 	sock->ready(sock, sock->ctx, events);
 }
 
@@ -158,6 +195,8 @@ static int sock_take(struct posix *posix, int fd, struct env_sock **sock_out)
 	sock->watched = 0;
 	sock->ready = NULL;
 	sock->is_pause_told = false;
+	sock->is_stream = false;
+	sock->is_patient = false;
 	sock->is_peers = false;
 	rc = watch_apply(sock, EPOLL_CTL_ADD);
 	if (rc < 0) {
@@ -365,6 +404,10 @@ int posix_sock_detach(struct env *env, struct env_sock *sock)
 	ASSERT(fd >= 0);
 	timers_clear(&posix->timers, &sock->pause);
 	posix_epoll_remove(posix, fd, &sock->source);
+	if (posix->ready_sock == sock) {
+		posix->ready_sock = NULL;
+		posix->ready_count = 0;
+	}
 	sock->fd = -1;
 	sock->ready = NULL;
 	list_del(&sock->node);
@@ -424,6 +467,7 @@ void posix_sock_want(struct env *env, struct env_sock *sock, uint32_t size)
 	const int low = (int)MIN(size, (uint32_t)INT32_MAX);
 
 	(void)env;
+	sock->is_patient = size > 1;
 	(void)setsockopt(sock->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)); /* or it need not */
 }
 
@@ -537,6 +581,18 @@ ssize_t posix_sock_recv_fds(struct env *env, struct env_sock *sock, const struct
 	return size;
 }
 
+/* It had something: also where nobody but its user looked. */
+static void note_recv(struct env_sock *sock, ssize_t size)
+{
+	if (size == -EAGAIN)
+		return;
+	sock->is_stream = true;
+	if (size >= (ssize_t)ALONE_MAX)
+		sock->posix->ready_count = 0;
+	sock->posix->spin.was_busy = true;
+	sock->posix->spin.was_sock_busy = true;
+}
+
 /* Without a place for descriptors: a stream with any is broken. */
 ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
 			uint32_t iov_count)
@@ -547,8 +603,11 @@ ssize_t posix_sock_recv(struct env *env, struct env_sock *sock, const struct iov
 	uint32_t count = 0;
 	ssize_t size;
 
-	if (!sock->is_peers)
-		return socket_recv(sock->fd, &message, 0);
+	if (!sock->is_peers) {
+		size = socket_recv(sock->fd, &message, 0);
+		note_recv(sock, size);
+		return size;
+	}
 	size = posix_sock_recv_fds(env, sock, iov, iov_count, fds, &count);
 	if (count == 0)
 		return size;

@@ -300,6 +300,114 @@ static void sending_to_nobody_is_an_error_and_no_signal(void **state)
 	assert_int_equal(send_text(&peer, "x"), -EPIPE);
 }
 
+/* --- the only one that has something --- */
+
+/* So often in a row that it is looked at without epoll. */
+static void feed_alone(struct peer *peer, int other)
+{
+	char byte;
+
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(write(other, "x", 1), 1);
+		peer->events = 0;
+		poll_until_events(peer, ENV_SOCK_IN);
+		assert_int_equal(recv_into(peer, &byte, 1), 1);
+	}
+	peer->calls = 0;
+}
+
+static void poll_for(struct env *env, uint64_t time_ns)
+{
+	uint64_t until_ns = env_now_ns(env) + time_ns;
+
+	while (env_now_ns(env) < until_ns)
+		assert_int_equal(env->ops->poll(env, 0), 0);
+}
+
+static void who_is_alone_is_looked_at_and_keeps_nobody_waiting(void **state)
+{
+	struct env *env = *state;
+	struct peer alone;
+	struct peer second;
+	int alone_fd = adopt_pair(&alone, env);
+	int second_fd = adopt_pair(&second, env);
+
+	watch(&alone, ENV_SOCK_IN);
+	watch(&second, ENV_SOCK_IN);
+	feed_alone(&alone, alone_fd);
+	poll_for(env, NS_PER_MS);
+	assert_true(alone.calls > 0); /* nothing came: it was only looked at */
+	assert_int_equal(write(second_fd, "x", 1), 1);
+	poll_for(env, 5 * NS_PER_MS);
+	assert_int_equal(second.events, ENV_SOCK_IN);
+	alone.calls = 0;
+	poll_for(env, NS_PER_MS);
+	assert_int_equal(alone.calls, 0);
+	close(alone_fd);
+	close(second_fd);
+}
+
+/* A look would take what is to come at once piece by piece. */
+static void who_wants_more_than_a_byte_is_not_looked_at(void **state)
+{
+	struct env *env = *state;
+	struct peer peer;
+	int other = adopt_pair(&peer, env);
+
+	watch(&peer, ENV_SOCK_IN);
+	feed_alone(&peer, other);
+	env->ops->sock_want(env, peer.sock, 100);
+	poll_for(env, NS_PER_MS);
+	assert_int_equal(peer.calls, 0);
+	env->ops->sock_want(env, peer.sock, 1);
+	watch(&peer, 0);
+	poll_for(env, NS_PER_MS);
+	assert_int_equal(peer.calls, 0);
+	close(other);
+}
+
+static void who_was_alone_may_be_closed(void **state)
+{
+	struct env *env = *state;
+	struct peer peer;
+	int other = adopt_pair(&peer, env);
+
+	watch(&peer, ENV_SOCK_IN);
+	feed_alone(&peer, other);
+	env->ops->sock_close(env, peer.sock);
+	poll_for(env, NS_PER_MS);
+	assert_int_equal(peer.calls, 0);
+	close(other);
+}
+
+struct again {
+	struct env_task task;
+	struct env *env;
+};
+
+static void on_again(struct env_task *task)
+{
+	struct again *again = CONTAINER_OF(task, struct again, task);
+
+	again->env->ops->defer(again->env, task);
+}
+
+static void tasks_keep_no_socket_waiting(void **state)
+{
+	struct env *env = *state;
+	struct again again = { .task = { .run = on_again }, .env = env };
+	struct peer peer;
+	int other = adopt_pair(&peer, env);
+
+	watch(&peer, ENV_SOCK_IN);
+	feed_alone(&peer, other);
+	env->ops->defer(env, &again.task);
+	for (int i = 0; i < 3; i++)
+		feed_alone(&peer, other);
+	env->ops->undefer(env, &again.task);
+	close(other);
+}
+
 /* --- addresses --- */
 
 static void addresses_are_numeric_or_refused(void **state)
@@ -675,6 +783,10 @@ static int run_all(const char *back_end)
 		T(what_is_wanted_or_the_end_is_told),
 		T(a_refused_connection_is_an_error_with_its_cause),
 		T(sending_to_nobody_is_an_error_and_no_signal),
+		T(who_is_alone_is_looked_at_and_keeps_nobody_waiting),
+		T(who_wants_more_than_a_byte_is_not_looked_at),
+		T(who_was_alone_may_be_closed),
+		T(tasks_keep_no_socket_waiting),
 		T(addresses_are_numeric_or_refused),
 		T(names_tell_both_ends),
 		T(sockets_do_not_delay_and_do_not_leak_into_children),
