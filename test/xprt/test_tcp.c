@@ -440,6 +440,58 @@ static void large_frames_that_stop_do_not_block_the_server(void **state)
 	pair_fini(&pair);
 }
 
+static struct env_ops counted_ops;
+static const struct env_ops *uncounted_ops;
+static uint32_t recv_count; /* that brought something */
+
+static ssize_t counted_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			    uint32_t iov_count)
+{
+	ssize_t size = uncounted_ops->sock_recv(env, sock, iov, iov_count);
+
+	recv_count += size > 0;
+	return size;
+}
+
+/* Of lanes that take turns nobody keeps a big buffer, and behind a large frame another is received
+ * in one piece; the first, and the first behind a small one, in two. */
+static void check_large_frames(struct pair *pair, struct raw *raw)
+{
+	static const uint32_t key_counts[] = { 300, 300, 1000, 1, 300, 300 };
+	static const uint32_t most[] = { 2, 1, 2, 1, 2, 1 };
+
+	for (uint32_t i = 0; i < ARRAY_LEN(key_counts); i++) {
+		uint32_t frames = pair->server.frame_count;
+
+		recv_count = 0;
+		raw_write(raw, frame, raw_probe(frame, NULL, 1 + i, key_counts[i]));
+		PAIR_UNTIL(pair, pair->server.frame_count == frames + 1);
+		assert_in_range(recv_count, 1, most[i]);
+	}
+}
+
+static void large_frames_in_a_row_take_a_read_each(void **state)
+{
+	struct raw raws[HOLDERS];
+	struct pair pair;
+
+	start(&pair);
+	uncounted_ops = pair.env->ops;
+	counted_ops = *uncounted_ops;
+	counted_ops.sock_recv = counted_recv;
+	pair.env->ops = &counted_ops;
+	for (uint32_t i = 0; i < HOLDERS; i++) {
+		raw_connect(&raws[i], &pair, WIRE_LANE_MAX + i, true);
+		check_large_frames(&pair, &raws[i]);
+	}
+	assert_int_equal(pair.server.closed, 0); /* none for keeping what others wait for */
+	for (uint32_t i = 0; i < HOLDERS; i++)
+		raw_close(&raws[i]);
+	PAIR_UNTIL(&pair, pair.server.closed == HOLDERS);
+	pair.env->ops = uncounted_ops;
+	pair_fini(&pair);
+}
+
 /* --- beginning --- */
 
 static struct env_ops failing_ops;
@@ -569,6 +621,7 @@ int main(void)
 		cmocka_unit_test(a_full_pool_takes_the_next_when_one_leaves),
 		cmocka_unit_test(listen_and_connect_survive_each_fault),
 		cmocka_unit_test(large_frames_that_stop_do_not_block_the_server),
+		cmocka_unit_test(large_frames_in_a_row_take_a_read_each),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

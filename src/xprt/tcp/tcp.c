@@ -71,7 +71,6 @@ static void lane_release(struct tcp_lane *lane)
 	lane->lane.env->ops->timer_clear(lane->lane.env, &lane->rx_timer);
 	lane_shut(lane);
 	tcp_tls_end(lane);
-	tcp_big_put(lane, &lane->rx.big);
 	tcp_tx_fini(lane);
 	list_del(&lane->wait_node);
 	auth_mac_destroy(&lane->mac_in);
@@ -88,6 +87,8 @@ static void lane_free(struct tcp_lane *lane)
 	ASSERT(list_is_empty(&lane->finished));
 	env->ops->undefer(env, &lane->task); /* deferred by a done(), too */
 	if (lane->listener != NULL) {
+		/* Not before: the frame that is with the user may lie in it. */
+		tcp_big_put(lane, &lane->rx.big);
 		tcp_lane_pool_put(lane);
 		return;
 	}

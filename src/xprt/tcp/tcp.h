@@ -74,8 +74,7 @@ enum tcp_rx_state {
 	TCP_RX_PREFACE,
 	TCP_RX_REFUSED, /* REFUSE is sent; what comes is passed over */
 	TCP_RX_HEADER,
-	TCP_RX_BODY, /* of a frame that fits into the lane's buffer */
-	TCP_RX_BIG,  /* of one that does not */
+	TCP_RX_BODY, /* of a control frame, collected in the buffer */
 	TCP_RX_DATA, /* payload of a DATA frame */
 };
 
@@ -95,8 +94,8 @@ struct tcp_rx {
 	bool is_slow;              /* it is not for this payload: they took too long */
 	uint64_t read_ns;          /* when bytes last came */
 	struct wire_header header; /* of the frame under way */
-	uint8_t *big;              /* BIG: its body and payload, … */
-	uint32_t big_have;         /* … so much is there */
+	uint32_t usual;            /* size of the control frame before it; behind DATA: 0 */
+	uint8_t *big;              /* == buf when a big buffer is borrowed */
 	struct wire_data data;     /* DATA: what it is, … */
 	uint32_t data_have;        /* … how much of payload_size is there, … */
 	struct xprt_move *move;    /* … server: where it goes; NULL: to the sink */

@@ -3,15 +3,18 @@
  * Bytes that arrive on a lane.
  *
  * Normal path. A frame's header is looked at as soon as it is there: sizes before anything. A
- * control frame is collected whole in the lane's buffer (or a big one), its MAC is checked, then
- * its body, then the user gets it. Of a DATA frame only header and body are collected; once they
- * are believed its payload is received straight into place: the pieces of the pull it answers
- * (server), what locate() says (client), or the sink when nobody wants it any more. One recvmsg
- * takes the rest of such a payload and the head of the next frame, so that a stream of DATA frames
- * costs one call for each and copies nothing. Where much of a payload is still to come, the socket
- * says so only when RX_WANT of it is there: the sender is not held up by waking us for every piece,
- * nor we by looking. Of a peer who needs longer than RX_WANT_NS for so much the rest of the payload
- * is read as it comes: whoever watches the move is to see it go on.
+ * control frame is collected whole in the lane's buffer, its MAC is checked, then its body, then
+ * the user gets it. For one that does not fit a server's lane borrows a big buffer in its place,
+ * until what is there fits again. Behind such a frame another is likely, and the buffer is borrowed
+ * before it is received, when one is free: one recvmsg takes it whole. Of a DATA frame only header
+ * and body are collected; once they are believed its payload is received straight into place: the
+ * pieces of the pull it answers (server), what locate() says (client), or the sink when nobody
+ * wants it any more. One recvmsg takes the rest of such a payload and the head of the next frame,
+ * so that a stream of DATA frames costs one call for each and copies nothing. Where much of a
+ * payload is still to come, the socket says so only when RX_WANT of it is there: the sender is not
+ * held up by waking us for every piece, nor we by looking. Of a peer who needs longer than
+ * RX_WANT_NS for so much the rest of the payload is read as it comes: whoever watches the move is
+ * to see it go on.
  *
  * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
  * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
@@ -50,6 +53,61 @@ static int rx_fault(struct tcp_lane *lane, const char *what)
 static bool is_data(const struct wire_header *header)
 {
 	return header->kind == WIRE_DATA_GET || header->kind == WIRE_DATA_PUT;
+}
+
+/* --- the buffer --- */
+
+static void rx_move_to(struct tcp_rx *rx, uint8_t *buf, uint32_t size)
+{
+	uint32_t have = rx_have(rx);
+
+	ASSERT(have <= size);
+	memcpy(buf, rx->buf + rx->start, have);
+	rx->buf = buf;
+	rx->size = size;
+	rx->start = 0;
+	rx->end = have;
+}
+
+/* False: no big buffer is free; then the lane waits for one. */
+static bool rx_grow(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+
+	ASSERT(rx->big == NULL);
+	rx->big = tcp_big_get(lane);
+	if (rx->big == NULL)
+		return false;
+	rx_move_to(rx, rx->big, TCP_BIG_SIZE);
+	return true;
+}
+
+/* Bytes of the control frame under way. */
+static uint32_t rx_frame_size(const struct tcp_rx *rx)
+{
+	return (uint32_t)sizeof(rx->header) + rx->header.body_size + rx->header.payload_size;
+}
+
+/* What is here, and the rest of its frame, fits into the lane's own buffer again. */
+static void rx_shrink(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+	uint32_t needed = rx->state == TCP_RX_BODY ? rx_frame_size(rx) : rx_have(rx);
+
+	if (rx->big == NULL || needed > TCP_RX_SIZE)
+		return;
+	rx_move_to(rx, CONTAINER_OF(lane, struct tcp_server_lane, tcp)->rx, TCP_RX_SIZE);
+	tcp_big_put(lane, &rx->big);
+}
+
+/* The next frame is likely to be as large as the last. */
+static void rx_expect(struct tcp_lane *lane)
+{
+	struct tcp_rx *rx = &lane->rx;
+
+	if (rx->state == TCP_RX_HEADER && rx->usual > rx->size &&
+	    lane->listener->big_free_count > 0)
+		(void)rx_grow(lane);
 }
 
 /* --- frames --- */
@@ -105,7 +163,7 @@ static int rx_preface(struct tcp_lane *lane)
 static int rx_control_begin(struct tcp_lane *lane)
 {
 	struct tcp_rx *rx = &lane->rx;
-	uint64_t size = sizeof(rx->header) + rx->header.body_size + rx->header.payload_size;
+	uint32_t size = rx_frame_size(rx);
 
 	if (rx->is_paused)
 		return RX_STALL;
@@ -115,18 +173,12 @@ static int rx_control_begin(struct tcp_lane *lane)
 		if (!tcp_grants_fit(lane, rx->header.count))
 			return RX_STALL;
 	}
-	if (size <= rx->size) {
-		rx->state = TCP_RX_BODY;
-		return RX_NEXT;
-	}
-	if (lane->lane.group == NULL)
+	if (size > rx->size && lane->lane.group == NULL)
 		return rx_fault(lane, "sent a large frame before hello was done");
-	rx->big = tcp_big_get(lane);
-	if (rx->big == NULL)
+	if (size > rx->size && !rx_grow(lane))
 		return RX_STALL;
-	rx->big_have = 0;
-	rx->start += (uint32_t)sizeof(rx->header);
-	rx->state = TCP_RX_BIG;
+	rx->usual = size;
+	rx->state = TCP_RX_BODY;
 	return RX_NEXT;
 }
 
@@ -136,35 +188,15 @@ static int rx_body(struct tcp_lane *lane)
 	uint32_t inner_size = rx->header.body_size + rx->header.payload_size;
 	uint8_t *body;
 
-	if (rx_have(rx) < sizeof(rx->header) + inner_size)
+	if (rx_have(rx) < rx_frame_size(rx))
 		return RX_MORE;
 	/* The header is copied, so there is room before the body to align it. */
 	body = rx->buf + round_down(rx->start + sizeof(rx->header), 8);
 	if (body != rx->buf + rx->start + sizeof(rx->header))
 		memmove(body, rx->buf + rx->start + sizeof(rx->header), inner_size);
-	rx->start += (uint32_t)sizeof(rx->header) + inner_size;
+	rx->start += rx_frame_size(rx);
 	rx->state = TCP_RX_HEADER;
 	return rx_deliver(lane, body);
-}
-
-static int rx_big(struct tcp_lane *lane)
-{
-	struct tcp_rx *rx = &lane->rx;
-	uint32_t inner_size = rx->header.body_size + rx->header.payload_size;
-	uint32_t step = MIN(rx_have(rx), inner_size - rx->big_have);
-	uint8_t *big = rx->big;
-	int rc;
-
-	memcpy(big + rx->big_have, rx->buf + rx->start, step);
-	rx->start += step;
-	rx->big_have += step;
-	if (rx->big_have < inner_size)
-		return RX_MORE;
-	rx->big = NULL;
-	rx->state = TCP_RX_HEADER;
-	rc = rx_deliver(lane, big);
-	tcp_big_put(lane, &big);
-	return rc;
 }
 
 /* --- DATA frames --- */
@@ -207,6 +239,7 @@ static int rx_data_begin(struct tcp_lane *lane)
 		return rx_fault(lane, "sent data before hello was done");
 
 	rx->start += (uint32_t)TCP_HEAD_SIZE;
+	rx->usual = 0;
 	rx->data_have = 0;
 	rx->is_slow = false;
 	rx->move = NULL;
@@ -338,8 +371,6 @@ static int rx_step(struct tcp_lane *lane)
 		return rx_header(lane);
 	case TCP_RX_BODY:
 		return rx_body(lane);
-	case TCP_RX_BIG:
-		return rx_big(lane);
 	case TCP_RX_DATA:
 		return rx_data(lane);
 	}
@@ -365,7 +396,7 @@ static bool rx_parse(struct tcp_lane *lane)
 	}
 }
 
-/* Where the next bytes go: *inner_out of them into payload or a big buffer, the rest behind end. */
+/* Where the next bytes go: *inner_out of them into payload, the rest behind end. */
 static uint32_t rx_pieces(struct tcp_lane *lane, struct iovec *iov, uint64_t *inner_out)
 {
 	struct tcp_rx *rx = &lane->rx;
@@ -374,7 +405,8 @@ static uint32_t rx_pieces(struct tcp_lane *lane, struct iovec *iov, uint64_t *in
 	uint32_t count = 0;
 
 	*inner_out = 0;
-	memmove(rx->buf, rx->buf + rx->start, rx_have(rx)); /* a part of one small frame at most */
+	if (rx->start > 0) /* a part of one frame at most */
+		memmove(rx->buf, rx->buf + rx->start, rx_have(rx));
 	rx->end = rx_have(rx);
 	rx->start = 0;
 	if (rx->state == TCP_RX_PREFACE) {
@@ -385,13 +417,10 @@ static uint32_t rx_pieces(struct tcp_lane *lane, struct iovec *iov, uint64_t *in
 		count = rx_data_pieces(lane, iov, TCP_IOV_MAX - 1, (uint32_t)wanted, inner_out);
 		if (wanted >= RX_STREAM_SIZE)
 			ahead = TCP_HEAD_SIZE;
-	} else if (rx->state == TCP_RX_BIG) {
-		wanted = rx->header.body_size + rx->header.payload_size - rx->big_have;
-		iov[count++] = (struct iovec) { rx->big + rx->big_have, wanted };
-		*inner_out = wanted;
 	} else if (rx->state == TCP_RX_BODY) {
-		ahead = MAX(ahead, sizeof(rx->header) + rx->header.body_size +
-					   rx->header.payload_size - rx->end);
+		ahead = MAX(ahead, rx_frame_size(rx) - rx->end);
+	} else if (rx->state == TCP_RX_HEADER) {
+		ahead += rx->usual; /* more than it: else there might be more */
 	}
 	if (*inner_out == wanted)
 		iov[count++] = (struct iovec) { rx->buf + rx->end, MIN(ahead, rx->size - rx->end) };
@@ -404,10 +433,13 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	struct tcp_rx *rx = &lane->rx;
 	struct iovec iov[TCP_IOV_MAX];
 	uint64_t inner;
-	uint32_t count = rx_pieces(lane, iov, &inner);
-	ssize_t got = lane->tls == NULL ? env->ops->sock_recv(env, lane->sock, iov, count)
-					: tcp_tls_recv(lane, iov, count);
+	uint32_t count;
+	ssize_t got;
 
+	rx_expect(lane);
+	count = rx_pieces(lane, iov, &inner);
+	got = lane->tls == NULL ? env->ops->sock_recv(env, lane->sock, iov, count)
+				: tcp_tls_recv(lane, iov, count);
 	if (got == 0)
 		return -ERR_PEER;
 	if (got < 0)
@@ -419,8 +451,6 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	inner = MIN(inner, (uint64_t)got);
 	if (rx->state == TCP_RX_DATA)
 		rx_data_took(rx, (uint32_t)inner);
-	else
-		rx->big_have += (uint32_t)inner;
 	rx->end += (uint32_t)((uint64_t)got - inner);
 	return got;
 }
@@ -494,6 +524,7 @@ void tcp_rx_run(struct tcp_lane *lane)
 	lane->rx.is_stalled = false;
 	if (!rx_go(lane))
 		return;
+	rx_shrink(lane);
 	rx_want(lane);
 	/* Out of budget: the socket is ready in the next turn of the loop, unless TLS has it all.
 	 */
