@@ -5,8 +5,8 @@
  * Such an item was not begun: nothing of it is under way, and its request is rid of it. It waits in
  * a part that is its op's for what is to be sent again to that session, for a pause that is the
  * session's for puts, or for gets: short after a round of answers without a refusal, twice as long
- * after each that began with one. Puts are refused for what gets do not need (room in the log,
- * buffers to receive), so neither waits because the other is refused. New puts wait behind refused
+ * after each that began with one. Some of what puts are refused for gets do not need (buffers for
+ * bytes in the frame), so neither waits because the other is refused. New puts wait behind refused
  * ones; probes and gets do not.
  *
  * Only gets and puts. A drop is refused for what lasts (the table of dropped namespaces is full),

@@ -10,8 +10,10 @@
  * the drive meanwhile: nothing but the client waits, and that is what paces it.
  *
  * The pool's half is for those that write, however many sessions there are: one may have as much
- * of it behind as is left for others. So a lone writer has up to half of it, n of them come to one
- * part in n + 1 each, and who begins to write next finds the last part free.
+ * of it behind as is left for others. So a lone writer has up to half of it, and n of them come to
+ * one part in n + 1 each while the drive writes. What is left can be nothing: answers of those that
+ * gave up count until the drive lets go of them. A part as if all sessions wrote is anybody's all
+ * the same, beyond the half if need be.
  *
  * Failure: the budget is spent, or the client gives up, while the answer is held back: the put is
  * answered as what it is, stored (put.c). Who lets that happen may have more behind than its half;
@@ -29,12 +31,19 @@ static uint32_t behind_left(const struct reactor *reactor)
 	return max - MIN(max, reactor->behind_count);
 }
 
+/* What one may have whatever others have. */
+static uint32_t behind_least(const struct reactor *reactor)
+{
+	return reactor->ops.size / 2 / (reactor->sessions_pool.used + 1);
+}
+
 bool behind_has_room(const struct session *session)
 {
+	const struct reactor *reactor = session->reactor;
 	uint32_t count = session->behind_count;
 
-	return count < op_session_max(session->reactor) / 2 &&
-	       count < behind_left(session->reactor);
+	return count < op_session_max(reactor) / 2 &&
+	       count < MAX(behind_left(reactor), behind_least(reactor));
 }
 
 void behind_wait(struct op *op)
@@ -58,15 +67,17 @@ static void behind_wake(const struct session *session)
 		op_wake(next);
 }
 
-/* There is more left for all: the next session that waits looks. */
+/* There is more left for all: the next session that waits and may have more gets it. */
 static void behind_wake_other(struct reactor *reactor)
 {
-	struct session *session;
+	list_for_each_safe (pos, &reactor->behind_sessions) {
+		struct session *session = list_entry(pos, struct session, behind_node);
+		bool has_waiters = !list_is_empty(&session->behind_waiters);
 
-	while ((session = list_head(&reactor->behind_sessions, struct session, behind_node)) !=
-	       NULL) {
+		if (has_waiters && !behind_has_room(session))
+			continue;
 		list_del(&session->behind_node);
-		if (list_is_empty(&session->behind_waiters))
+		if (!has_waiters)
 			continue;
 		list_add_tail(&reactor->behind_sessions, &session->behind_node);
 		behind_wake(session);

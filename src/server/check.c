@@ -85,6 +85,8 @@ bool check_admit(struct op *op)
 	}
 	reactor->metrics.again_check++;
 	op_wait_begin(op);
+	if (list_is_empty(&reactor->check_sessions))
+		session->check_part = 0;
 	list_add_tail(&session->check_waiters, &op->wait_node);
 	if (list_is_empty(&session->check_node))
 		list_add_tail(&reactor->check_sessions, &session->check_node);

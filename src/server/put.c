@@ -22,7 +22,7 @@
  * inherits the put, or a put that waits for room, still has them.
  *
  * A buffered put is answered when it is published, as long as the drive keeps up: where too many
- * blocks of its session are still being written, its answer is held back (behind.c).
+ * blocks, of its session or of all, are still being written, its answer is held back (behind.c).
  *
  * Failure: until commit the put is aborted, whoever follows inherits it, and nothing of it is ever
  * seen. Behind commit nothing more is wanted of the client: a put given up there is answered at

@@ -296,24 +296,21 @@ void xprt_group_init(struct xprt_group *group, void *ctx);
 
 /*
  * Where the next move or frame goes: the first lane that its peer keeps up with and that has less
- * than XPRT_STRIPE_SIZE to send, else the one with the smallest backlog. What is small so shares a
- * lane, and its system calls; what is much goes over all. NULL: none is left (broken ones do not
- * count).
+ * than XPRT_STRIPE_SIZE to send, else the one with the smallest backlog; one whose peer takes no
+ * more only where all are so. What is small so shares a lane, and its system calls; many large
+ * moves go over all. NULL: none is left (broken ones do not count).
  */
 #define XPRT_STRIPE_SIZE (4 * MiB)
-
-static inline bool xprt_lane_has_room(const struct xprt_lane *lane)
-{
-	return !lane->is_blocked && lane->backlog_size < XPRT_STRIPE_SIZE;
-}
 
 /* Whether lane is to be picked where best, of a smaller number, might be. */
 static inline bool xprt_lane_is_better(const struct xprt_lane *lane, const struct xprt_lane *best)
 {
 	if (best == NULL)
 		return true;
-	return !xprt_lane_has_room(best) &&
-	       (xprt_lane_has_room(lane) || lane->backlog_size < best->backlog_size);
+	if (lane->is_blocked != best->is_blocked)
+		return best->is_blocked;
+	return (best->is_blocked || best->backlog_size >= XPRT_STRIPE_SIZE) &&
+	       lane->backlog_size < best->backlog_size;
 }
 
 struct xprt_lane *xprt_group_pick(const struct xprt_group *group);

@@ -348,6 +348,84 @@ static void little_shares_a_lane(void **state)
 	}
 }
 
+/* --- a lane that stands still --- */
+
+/* Its peer reads nothing of it: what is asked for goes over the others. */
+static void a_full_lane_holds_up_no_frames(void **state)
+{
+	struct pair pair;
+	uint64_t since_ns;
+	uint32_t sent = 0;
+
+	if (kind->ops != &xprt_tcp)
+		return;
+	pair_init(&pair, kind);
+	pair_connect(&pair, 4);
+	kind->ops->pause(pair.server.group.lanes[0], true);
+	since_ns = env_now_ns(pair.env);
+	while (pair.server.frame_count == 0 && env_now_ns(pair.env) - since_ns < 2 * NS_PER_S) {
+		struct xprt_lane *lane = xprt_group_pick(&pair.client.group);
+
+		if (sent < 3000 && large_probe_send(lane, sent + 1, 0) == 0)
+			sent++;
+		else
+			pair_poll(&pair);
+	}
+	assert_true(pair.server.frame_count > 0);
+	kind->ops->pause(pair.server.group.lanes[0], false);
+	PAIR_UNTIL(&pair, pair.server.frame_count == sent);
+	pair_fini(&pair);
+}
+
+/* Nor pushes: only those that it has begun wait. */
+static void a_full_lane_holds_up_no_pushes(void **state)
+{
+	enum { MOVES = 40, SIZE = 256 * KiB, LATER = 8 };
+	struct pair_move moves[MOVES];
+	struct pair_block *block;
+	struct pair pair;
+	uint32_t count = 0;
+	uint32_t stuck;
+	uint32_t done = 0;
+
+	if (kind->ops != &xprt_tcp)
+		return;
+	pair_init(&pair, kind);
+	pair_connect(&pair, 4);
+	block = pair_block_add(&pair, 1, MOVES * SIZE, MOVES * SIZE);
+	kind->ops->pause(pair.client.group.lanes[0], true);
+	assert_int_equal(text_send(pair.server.group.lanes[0], 7, 100), 0); /* not taken */
+	pair_settle(&pair);
+	do {
+		assert_true(count < MOVES - LATER);
+		pair_move_init(&moves[count], &pair, block, count * SIZE, SIZE, 1);
+		kind->ops->push(pair.server.group.lanes[0], &moves[count].move);
+		pair_settle(&pair);
+	} while (moves[count++].done > 0);
+	stuck = count - 1; /* it has begun, and lane 0 takes no more */
+	for (uint32_t i = 0; i < LATER; i++, count++) {
+		pair_move_init(&moves[count], &pair, block, count * SIZE, SIZE, 1);
+		kind->ops->push(xprt_group_pick(&pair.server.group), &moves[count].move);
+		pair_settle(&pair);
+		done += moves[count].done;
+	}
+	assert_int_equal(done, LATER);
+	/* Given up, as at a deadline: it has little to send now, but stands still all the same. */
+	for (uint32_t i = stuck; i < count; i++) {
+		if (moves[i].done == 0)
+			kind->ops->revoke(&moves[i].move);
+	}
+	pair_settle(&pair);
+	assert_ptr_not_equal(xprt_group_pick(&pair.server.group), pair.server.group.lanes[0]);
+	kind->ops->pause(pair.client.group.lanes[0], false);
+	for (uint32_t i = 0; i < count; i++) {
+		PAIR_UNTIL(&pair, moves[i].done > 0);
+		pair_move_fini(&moves[i]);
+	}
+	pair_settle(&pair);
+	pair_fini(&pair);
+}
+
 /* --- giving up --- */
 
 static void a_revoked_pull_is_done_at_once(void **state)
@@ -512,6 +590,7 @@ static void the_last_words_of_a_lane_arrive(void **state)
 static void the_last_words_arrive_where_nothing_can_be_sent(void **state)
 {
 	struct pair pair;
+	uint64_t since_ns;
 	uint32_t sent = 0;
 
 	pair_init(&pair, kind);
@@ -519,7 +598,9 @@ static void the_last_words_arrive_where_nothing_can_be_sent(void **state)
 	while (sent < 6 && text_send(pair.server.group.lanes[0], sent + 1, 500) == 0)
 		sent++;
 	kind->ops->close(&pair.server.group.lanes[0]);
-	while (pair.client.closed == 0) {
+	assert_true(sent > 0);
+	for (since_ns = env_now_ns(pair.env); pair.client.closed == 0;) {
+		assert_true(env_now_ns(pair.env) - since_ns < 10 * NS_PER_S);
 		(void)probe_send(pair.client.group.lanes[0], 1, 1);
 		pair_poll(&pair);
 	}
@@ -610,6 +691,8 @@ int main(void)
 		cmocka_unit_test(pushes_are_striped),
 		cmocka_unit_test(pulls_are_striped),
 		cmocka_unit_test(little_shares_a_lane),
+		cmocka_unit_test(a_full_lane_holds_up_no_frames),
+		cmocka_unit_test(a_full_lane_holds_up_no_pushes),
 		cmocka_unit_test(a_revoked_pull_is_done_at_once),
 		cmocka_unit_test(revoked_pushes_are_done_once),
 		cmocka_unit_test(every_move_is_done_once_whoever_closes),

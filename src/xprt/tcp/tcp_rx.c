@@ -18,8 +18,8 @@
  *
  * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
  * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
- * tries again. Each run stops after TCP_RX_BUDGET, so that one busy lane does not starve the
- * others; the event is level triggered and comes back.
+ * tries again. Each run stops after TCP_RX_BUDGET (half, where a payload has ended), so that one
+ * busy lane does not starve the others; the event is level triggered and comes back.
  *
  * Failure. A header that is not allowed, a wrong MAC (a flipped bit, a replayed or lost frame), a
  * body that does not add up, data that does not fit its grant: the lane is closed with one log
@@ -34,8 +34,9 @@
 /* What a step says: go on with the next, more bytes are needed, or the lane stalls. */
 enum rx_step { RX_NEXT, RX_MORE, RX_STALL };
 
-#define RX_WANT    (128 * KiB)
-#define RX_WANT_NS (NS_PER_S / 4) /* much less than a move may stand still */
+#define RX_WANT        (128 * KiB)
+#define RX_LAST_BUDGET (16 * MiB)     /* of a socket that cannot be sent to */
+#define RX_WANT_NS     (NS_PER_S / 4) /* much less than a move may stand still */
 /* While so much payload is to come, only the next frame's head is received with it. */
 #define RX_STREAM_SIZE (64 * KiB)
 
@@ -489,11 +490,12 @@ void tcp_rx_timer(struct env_timer *timer)
 	env->ops->timer_set(env, timer, rx->read_ns + RX_WANT_NS);
 }
 
-/* What is in a socket that cannot be sent to is the last that comes: it is read to its end. */
+/* What is in a socket that cannot be sent to is the last that comes: it is read to its
+ * end; or as far as it goes, where it is our memory that could not be sent. */
 static bool rx_is_enough(const struct tcp_lane *lane, int64_t budget)
 {
 	if (lane->tx.broken != 0)
-		return false;
+		return budget <= 0;
 	return lane->rx.is_dry || budget <= (lane->rx.has_ended ? TCP_RX_BUDGET / 2 : 0);
 }
 
@@ -501,7 +503,7 @@ static bool rx_is_enough(const struct tcp_lane *lane, int64_t budget)
 static bool rx_go(struct tcp_lane *lane)
 {
 	struct tcp_rx *rx = &lane->rx;
-	int64_t budget = TCP_RX_BUDGET;
+	int64_t budget = lane->tx.broken != 0 ? RX_LAST_BUDGET : TCP_RX_BUDGET;
 
 	rx->is_dry = false;
 	rx->has_ended = false;

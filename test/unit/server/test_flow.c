@@ -838,6 +838,59 @@ static void those_that_write_share_what_may_be_behind(void **state)
 	slow_fini(&slow);
 }
 
+/* Who lets its answers run out has more behind than its part: another that begins to write is
+ * answered all the same. */
+static void who_gives_up_takes_nothing_from_others(void **state)
+{
+	struct writer other = { 0 };
+	struct slow slow;
+	uint64_t begin_ns;
+
+	slow_init(&slow);
+	rig_client(&slow.rig, &other.client);
+	slow_put(&slow, 0, 2 * BEHIND_MAX, 300 * NS_PER_MS);
+	slow_answered(&slow, 0, 2 * BEHIND_MAX); /* the second half when their budget was spent */
+	begin_ns = env_now_ns(slow.rig.env);
+	writer_put(&other, &slow.puts[2 * BEHIND_MAX], 4, 5 * NS_PER_S);
+	while (other.answered < 4)
+		writer_take(&other, &slow.puts[2 * BEHIND_MAX]);
+	assert_true(env_now_ns(slow.rig.env) - begin_ns < NS_PER_S);
+	raw_client_close(&other.client);
+	drive_go(&slow.rig, 0);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	slow_fini(&slow);
+}
+
+/* However many write already: who begins to is answered though the drive stands still. */
+static void who_begins_to_write_last_finds_a_part(void **state)
+{
+	static const uint32_t parts[] = { 32, 16, 8, 4, 2, 1, 1, 1 };
+	struct writer writers[ARRAY_LEN(parts)] = { 0 };
+	struct slow slow;
+	uint32_t first = 0;
+	uint64_t took_ns = 0;
+
+	slow_init(&slow);
+	for (uint32_t i = 0; i < ARRAY_LEN(parts); i++) {
+		uint64_t begin_ns = env_now_ns(slow.rig.env);
+		struct writer *writer = i == 0 ? &slow.writer : &writers[i];
+
+		if (i > 0)
+			rig_client(&slow.rig, &writer->client);
+		writer_put(writer, &slow.puts[first], parts[i], 3 * NS_PER_S);
+		while (writer->answered < parts[i])
+			writer_take(writer, &slow.puts[first]);
+		first += parts[i];
+		took_ns = env_now_ns(slow.rig.env) - begin_ns;
+	}
+	assert_true(took_ns < NS_PER_S);
+	for (uint32_t i = 1; i < ARRAY_LEN(parts); i++)
+		raw_client_close(&writers[i].client);
+	drive_go(&slow.rig, 0);
+	RIG_UNTIL(&slow.rig, rig_metrics(&slow.rig).ops == 0);
+	slow_fini(&slow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -862,6 +915,8 @@ int main(void)
 		cmocka_unit_test(a_put_whose_answer_is_held_back_has_succeeded),
 		cmocka_unit_test(a_session_ends_while_its_answers_are_held_back),
 		cmocka_unit_test(those_that_write_share_what_may_be_behind),
+		cmocka_unit_test(who_gives_up_takes_nothing_from_others),
+		cmocka_unit_test(who_begins_to_write_last_finds_a_part),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
