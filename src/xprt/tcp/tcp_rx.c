@@ -496,7 +496,7 @@ static bool rx_is_enough(const struct tcp_lane *lane, int64_t budget)
 {
 	if (lane->tx.broken != 0)
 		return budget <= 0;
-	return lane->rx.is_dry || budget <= (lane->rx.has_ended ? TCP_RX_BUDGET / 2 : 0);
+	return lane->rx.is_dry || budget <= (int64_t)(lane->rx.has_ended ? TCP_RX_BUDGET / 2 : 0);
 }
 
 /* Until there is no more, or it was enough for one turn. False: the lane has ended. */
