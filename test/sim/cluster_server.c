@@ -171,11 +171,14 @@ static void part_end(struct cluster *cluster, struct part *part)
 	reactor_destroy(&part->reactor);
 }
 
-/* Whatever is left of the process. */
+/* Whatever is left of the process; of one that dies while it starts, too. Clients hear of it one by
+ * one: meanwhile they place differently. A disk's death kills in runs without other trouble. */
 static void bury(struct server *server, bool is_power_loss)
 {
 	struct cluster *cluster = server->cluster;
 
+	if (cluster->server_count > 1)
+		cluster->model.is_lenient = true;
 	cluster->forgotten += server_forgotten(server);
 	for (uint32_t i = 0; i < cluster->reactor_count; i++) {
 		sim_env_kill(server->parts[i].env, is_power_loss);
@@ -232,10 +235,6 @@ void server_kill(struct server *server, bool is_power_loss)
 	struct sim *sim = cluster->sim;
 
 	sim_note(sim, "server %u is killed, power loss %d", server->number, is_power_loss);
-	/* Clients hear of it one by one: meanwhile they place differently. A disk's death kills in
-	 * runs without other trouble, too. */
-	if (cluster->server_count > 1)
-		cluster->model.is_lenient = true;
 	bury(server, is_power_loss);
 	cluster->kills++;
 	server->restart_ns = sim->now_ns + outage_ns(cluster, RESTART_MAX_NS);
