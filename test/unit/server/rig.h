@@ -52,9 +52,10 @@ struct metrics rig_metrics(const struct rig *rig);
 		}                                                                                  \
 	} while (0)
 
-/* Keys and bytes that derive from a number. */
+/* A key and bytes that derive from a number. */
 struct wire_key rig_key(uint32_t number);
-void rig_fill(uint32_t number, uint8_t *bytes, size_t size);
+/* To be freed. */
+uint8_t *rig_bytes(uint32_t number, size_t size);
 
 /* Put the block of that number (flags: WIRE_REQ_*; ttl_s 0: no limit); it must be stored. */
 void rig_put(struct raw_client *client, uint32_t number, uint32_t size, uint32_t flags,

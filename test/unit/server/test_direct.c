@@ -94,11 +94,9 @@ static int finish(struct side *side, uint64_t request)
 
 static void check_pieces(const struct side *side, uint32_t number, uint32_t offset, uint32_t size)
 {
-	uint8_t *want = malloc(offset + size);
+	uint8_t *want = rig_bytes(number, offset + size);
 	uint32_t at = offset;
 
-	assert_non_null(want);
-	rig_fill(number, want, offset + size);
 	for (uint32_t i = 0; i < side->client.seg_count; i++) {
 		assert_memory_equal(side->memory + side->segs[i].offset, want + at,
 				    side->segs[i].size);
@@ -117,11 +115,9 @@ static uint64_t put(struct side *side, uint32_t number, uint32_t size, uint32_t 
 
 static void fill_pieces(const struct side *side, uint32_t number, uint32_t size)
 {
-	uint8_t *bytes = malloc(size);
+	uint8_t *bytes = rig_bytes(number, size);
 	uint32_t at = 0;
 
-	assert_non_null(bytes);
-	rig_fill(number, bytes, size);
 	for (uint32_t i = 0; i < side->client.seg_count; i++) {
 		memcpy(side->memory + side->segs[i].offset, bytes + at, side->segs[i].size);
 		at += side->segs[i].size;
@@ -551,7 +547,7 @@ static void readers_wait_until_it_is_written(void **state)
 	uint64_t request;
 	uint64_t asked;
 	uint8_t *got = malloc(BIG);
-	uint8_t *want = malloc(BIG);
+	uint8_t *want = rig_bytes(1, BIG);
 
 	side_init(&side, STORE_VERIFY_MEDIUM);
 	rig_client(&side.rig, &other);
@@ -567,7 +563,6 @@ static void readers_wait_until_it_is_written(void **state)
 	drive_go(&side.rig, 0);
 	assert_int_equal(finish(&side, request), 0);
 	assert_int_equal(raw_client_finish(&other, asked, got, NULL, NULL), 0);
-	rig_fill(1, want, BIG);
 	assert_memory_equal(got, want, BIG);
 
 	/* One that waits may be given up. */

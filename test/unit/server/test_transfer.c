@@ -18,10 +18,8 @@ struct block {
 
 static struct block block_make(uint32_t number, uint32_t size, bool is_inline)
 {
-	struct block block = { .bytes = malloc(size) };
+	struct block block = { .bytes = rig_bytes(number, size) };
 
-	assert_non_null(block.bytes);
-	rig_fill(number, block.bytes, size);
 	block.put = (struct raw_client_put) { rig_key(number), block.bytes, size, is_inline };
 	return block;
 }
@@ -372,7 +370,7 @@ static void sessions_share_the_moves_of_their_reactor(void **state)
 	struct rig rig;
 	struct raw_client clients[2];
 	uint32_t size = 3 * MiB + 77;
-	uint8_t *bytes = malloc(size);
+	uint8_t *bytes = rig_bytes(5, size);
 	uint8_t *got = malloc(size);
 	struct raw_client_put put = { .key = rig_key(5), .bytes = bytes, .size = size };
 	uint64_t requests[2];
@@ -380,7 +378,6 @@ static void sessions_share_the_moves_of_their_reactor(void **state)
 	rig_init(&rig);
 	rig.opts.move_max = 1;
 	rig_start(&rig, false);
-	rig_fill(5, bytes, size);
 	for (uint32_t i = 0; i < 2; i++)
 		rig_client(&rig, &clients[i]);
 	requests[0] = raw_client_put(&clients[0], &put, 1, 0, 10 * NS_PER_S);
