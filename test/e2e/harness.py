@@ -62,16 +62,16 @@ class Server:
             raise AssertionError(f"ctxkv {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *options, preexec=None, supervise=False):
+    def start(self, *options, preexec=None, supervise=False, inside=()):
         """Returns the seconds until it was ready. A restart keeps the port. preexec() runs in the
         server's process before the binary. Without supervise the process is the server itself, so
-        that it can be killed."""
+        that it can be killed. inside: a command that runs the server's."""
         begin = time.monotonic()
         self.log = open(self.folder / "server.log", "w+", encoding="utf-8")
         listen = f"127.0.0.1:{self.port}"
         watch = [] if supervise else ["--no-supervise"]
         self.process = subprocess.Popen(
-            [BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io,
+            [*inside, BINARY, "start", "--dir", self.folder, "--listen", listen, "--io", self.io,
              "--shm-dir", self.folder / "run", *watch, *map(str, options)],
             stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
         while time.monotonic() < begin + 30:
@@ -255,12 +255,13 @@ class Client:
 
     library = None
 
-    def __init__(self, url, lanes=2, timeout_s=10.0, wait_s=5.0):
+    def __init__(self, url, lanes=2, timeout_s=10.0, wait_s=5.0, flags=0):
         Client.library = Client.library or load_library()
         opts = Opts()
         self.library.ctxkv_opts_init(ctypes.byref(opts), ctypes.sizeof(opts))
         opts.url = url.encode()
         opts.lanes = lanes
+        opts.flags = flags
         opts.timeout_ns = int(timeout_s * 1e9)
         message = ctypes.create_string_buffer(512)
         self.handle = ctypes.c_void_p()

@@ -49,7 +49,7 @@ def door(server):
 
 class Memory:
     """Memory of an engine, at an address: a file of /dev/shm as vLLM and LMCache make them, or
-    private. kind: linked, unlinked, closed (its descriptor), private."""
+    private. kind: linked, unlinked, closed (its descriptor), huge (reserved pages), private."""
 
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
@@ -62,8 +62,11 @@ class Memory:
         self.path = pathlib.Path(f"/dev/shm/ctxkv-e2e-{os.getpid()}-{time.monotonic_ns()}")
         self.fd = -1
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        if kind != "private":
+        if kind == "huge":
+            self.fd = os.memfd_create("pool", os.MFD_CLOEXEC | os.MFD_HUGETLB | os.MFD_HUGE_2MB)
+        elif kind != "private":
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        if self.fd >= 0:
             os.ftruncate(self.fd, size)
             flags = mmap.MAP_SHARED
         self.address = self.libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, self.fd, 0)
@@ -83,6 +86,14 @@ class Memory:
         if self.fd >= 0:
             os.close(self.fd)
         self.path.unlink(missing_ok=True)
+
+
+class View:
+    """Memory that is another's, at an address."""
+
+    def __init__(self, address, size):
+        self.address = address
+        self.bytes = (ctypes.c_char * size).from_address(address)
 
 
 class Slow:
