@@ -76,15 +76,13 @@ static void buffer_release(struct user *user, const struct cop *cop, uint32_t i)
 {
 	struct quarantine *row = &user->quarantine[user->quarantine_next++ % QUARANTINE_MAX];
 
-	if (cop->bytes[i] == NULL)
+	/* What a dead process has sent may still be acted on: its memory is nobody's. */
+	if (cop->bytes[i] == NULL || user->is_killed)
 		return;
-	if (xprt_loop_is_held(cop->bytes[i], cop->sizes[i])) {
-		if (!user->is_killed)
-			sim_fail(user->cluster->sim,
-				 "client %u: memory of op %u of identity %u is released and held",
-				 user->number, cop->op.opcode, cop->idents[i]);
-		return;
-	}
+	if (xprt_loop_is_held(cop->bytes[i], cop->sizes[i]))
+		sim_fail(user->cluster->sim,
+			 "client %u: memory of op %u of identity %u is released and held",
+			 user->number, cop->op.opcode, cop->idents[i]);
 	check_row(user, row);
 	row_free(row);
 	memset(cop->bytes[i], POISON, cop->sizes[i]);
