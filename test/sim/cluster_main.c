@@ -29,6 +29,7 @@
 #define KEEPALIVE_NS (25 * NS_PER_S)
 #define REST_NS      (120 * NS_PER_S)
 #define CALM_ROUNDS  3
+#define HELLO_DELAYS 12 /* of the net, at most, from the first connect() to the last WELCOME */
 
 /* What the loop transport asks: cuts delay, the dead without a word lose. */
 static uint64_t loop_delay_cb(struct env *from_env, struct env *to_env)
@@ -151,6 +152,11 @@ static void choose_users(struct cluster *cluster)
 			.release_wait_ns = rng_log(rng, NS_PER_MS, NS_PER_S),
 		};
 		members_target(cluster, &user->opts.target);
+		/* Who has not heard of all servers by then goes on with those that he has heard of.
+		 */
+		cluster->model.is_lenient |= cluster->server_count > 1 &&
+					     user->opts.connect_timeout_ns <
+						     HELLO_DELAYS * cluster->sim->net_delay_max_ns;
 		user->is_second = cluster->has_second && i > 0 && rng_chance(rng, 5000);
 		if (user->is_second)
 			user->opts.target.tenant[1] = '2';
