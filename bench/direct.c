@@ -98,7 +98,7 @@ static void start(const char *path, enum store_verify verify, bool is_declared)
 	const struct env_posix_opts env_opts = { .io_thread_count = 4,
 						 .sock_max = 8,
 						 .has_huge_pages = true };
-	const struct reactor_listen listen = { &xprt_loop_mapped, "bench" };
+	const struct reactor_listen listen = { .ops = &xprt_loop_mapped, .address = "bench" };
 	struct tenants *tenants = NULL;
 	struct reactor_opts opts;
 	char message[256];

@@ -104,7 +104,7 @@ static void start(void)
 					       .write_size = MiB,
 					       .group_delay_ns = NS_PER_MS };
 	const struct shard_memory memory = { .size = 8 * MEMORY, .segment_room = 16 * MiB };
-	const struct reactor_listen listen = { &xprt_loop, "bench" };
+	const struct reactor_listen listen = { .ops = &xprt_loop, .address = "bench" };
 	struct reactor_opts opts;
 	struct tenants *tenants = NULL;
 	char message[256];

@@ -10,15 +10,14 @@ const char *const admin_state_names[] = {
 	[ADMIN_DRAINING] = "draining",
 };
 
-/* One question to all reactors, or to one. False: some did not answer. */
-static bool ask(struct view *view, struct server *server, struct server_query *query)
+/* One question to all reactors, or to one. Rows of those that do not answer are missing. */
+static void ask(struct view *view, struct server *server, struct server_query *query)
 {
 	/* Who was silent once would be waited for again with each question. */
 	query->timeout_ns = view->silent_count > 0 ? VIEW_NS / 16 : VIEW_NS / 2;
-	(void)server_query(server, query); /* silent_count tells; reading refuses nothing */
-	view->is_cut |= query->is_cut;
+	if (server_query(server, query) < 0 || query->is_cut)
+		view->is_cut = true;
 	view->silent_count = MAX(view->silent_count, query->silent_count);
-	return query->silent_count == 0;
 }
 
 static void fill_metrics(struct view *view, struct server *server)
@@ -38,7 +37,7 @@ static void fill_shards(struct view *view, struct server *server)
 				      .rows = view->shards,
 				      .row_max = ARRAY_LEN(view->shards) };
 
-	(void)ask(view, server, &query);
+	ask(view, server, &query);
 	view->shard_count = query.row_count;
 }
 
@@ -49,7 +48,7 @@ static void fill_sessions(struct view *view, struct server *server)
 				      .rows = view->sessions,
 				      .row_max = ARRAY_LEN(view->sessions) };
 
-	(void)ask(view, server, &query);
+	ask(view, server, &query);
 	view->session_count = query.row_count;
 }
 
@@ -77,7 +76,7 @@ static void fill_tenants(struct view *view, struct server *server)
 					      .rows = view->tenant_scratch,
 					      .row_max = ARRAY_LEN(view->tenant_scratch) };
 
-		(void)ask(view, server, &query);
+		ask(view, server, &query);
 		for (uint32_t row = 0; row < query.row_count; row++)
 			tenant_merge(view, &view->tenant_scratch[row]);
 	}
@@ -91,7 +90,7 @@ static void fill_savings(struct view *view, struct server *server)
 					      .rows = view->saving_scratch,
 					      .row_max = ARRAY_LEN(view->saving_scratch) };
 
-		(void)ask(view, server, &query);
+		ask(view, server, &query);
 		for (uint32_t row = 0; row < query.row_count; row++)
 			view->saving_count =
 				saving_merge(view->savings, view->saving_count,
@@ -127,8 +126,8 @@ static void fill_census(struct view *view, struct server *server)
 					      .timeout_ns =
 						      VIEW_CENSUS_NS / view->info.reactor_count };
 
-		(void)server_query(server, &query);
-		view->is_cut |= query.is_cut || query.silent_count > 0;
+		if (server_query(server, &query) < 0 || query.is_cut)
+			view->is_cut = true;
 		for (uint32_t row = 0; row < query.row_count; row++)
 			census_merge(view, &view->census_scratch[row]);
 	}

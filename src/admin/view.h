@@ -63,7 +63,7 @@ struct view {
 	uint32_t saving_count;
 	struct census_row census[VIEW_CENSUS];
 	uint32_t census_count;
-	bool is_cut; /* some of these have more rows */
+	bool is_cut; /* some of these have more rows, or a reactor told none */
 	/* Of one reactor, before they are merged. */
 	struct saving_row saving_scratch[SAVING_ROWS];
 	struct tenant_row tenant_scratch[VIEW_TENANTS];

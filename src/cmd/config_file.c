@@ -39,7 +39,8 @@ static const cyaml_schema_value_t schema = {
 };
 
 /* The first line that libcyaml logs says what is wrong; the others are a backtrace. */
-static void log_keep(cyaml_log_t level, void *ctx, const char *format, va_list args)
+static void PRINTF_LIKE(3, 0)
+	log_keep(cyaml_log_t level, void *ctx, const char *format, va_list args)
 {
 	char *line = ctx;
 

@@ -153,7 +153,7 @@ static void plan_memory_mode(const struct server_opts *opts, struct server_plan 
 		plan->table[i].reactor = (uint16_t)i;
 }
 
-int server_plan_shards(const struct server_opts *opts, struct server_plan *plan, char *message)
+int server_plan_shards(const struct server_opts *opts, struct server_plan *plan, char message[256])
 {
 	int rc = 0;
 
@@ -213,7 +213,7 @@ static uint64_t buffers_choose(const struct server_opts *opts, const struct serv
 	return MAX(each, round_up(4 * (uint64_t)plan->block_max, MiB));
 }
 
-int server_plan_memory(const struct server_opts *opts, struct server_plan *plan, char *message)
+int server_plan_memory(const struct server_opts *opts, struct server_plan *plan, char message[256])
 {
 	struct server_memory *memory = &plan->memory;
 	struct reactor_opts each = opts->reactor;

@@ -257,7 +257,7 @@ static bool is_live(const struct index *index, const struct packed *packed)
 	uint32_t segment = packed_segment(packed);
 
 	ASSERT(segment < index->segments->count);
-	return !has_flag(packed, INDEX_FORGOTTEN) &
+	return (int)!has_flag(packed, INDEX_FORGOTTEN) &
 	       (packed_sequence(packed) >= index->segments->first_sequence[segment]);
 }
 

@@ -4,7 +4,6 @@
  * open, read or write at once, and close. A block is written beside and renamed into place, so that
  * none is seen by half. TARGET: "buffered:FOLDER" or "direct:FOLDER"; the folder has 256 folders.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -7,6 +7,7 @@
 
 #include "../../../src/admin/address.h"
 #include "../../../src/admin/params.h"
+#include "../../../src/wire/auth.h"
 #include "../../lib/t.h"
 
 #define TOKEN "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

@@ -31,7 +31,7 @@ static struct cost_input input_make(void)
 	};
 }
 
-#define CLOSE(a, b) assert_true(fabs((a) - (b)) <= 1e-4 * fabs(b))
+#define CLOSE(a, b) assert_true(fabs((a) - (b)) <= 1e-4 * fabs((double)(b)))
 
 static void steps_are_what_a_hand_computes(void **state)
 {
