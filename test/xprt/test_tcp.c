@@ -492,6 +492,76 @@ static void large_frames_in_a_row_take_a_read_each(void **state)
 	pair_fini(&pair);
 }
 
+/* --- a socket that always has more --- */
+
+static struct env_ops endless_ops;
+static uint32_t endless_size; /* of what is in frame, which comes again and again */
+static uint32_t endless_at;
+static uint32_t endless_reads; /* in this turn of the loop */
+
+/* All that is asked for: over loopback a sender is too slow for that. */
+static ssize_t endless_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			    uint32_t iov_count)
+{
+	size_t size = 0;
+
+	if (++endless_reads > 100)
+		return -EAGAIN; /* this turn would not end */
+	for (uint32_t i = 0; i < iov_count; i++) {
+		uint8_t *to = iov[i].iov_base;
+
+		for (size_t step, left = iov[i].iov_len; left > 0; left -= step, to += step) {
+			step = MIN(left, endless_size - endless_at);
+			memcpy(to, frame + endless_at, step);
+			endless_at = (endless_at + (uint32_t)step) % endless_size;
+		}
+		size += iov[i].iov_len;
+	}
+	return (ssize_t)size;
+}
+
+static void endless_want(struct env *env, struct env_sock *sock, uint32_t size)
+{
+}
+
+/* Reads of one turn, at most, of a lane whose peer sends so for ten of them. */
+static uint32_t endless_turns(uint32_t size)
+{
+	const struct env_ops *ops;
+	uint32_t most = 0;
+	struct pair pair;
+	struct raw raw;
+
+	start(&pair);
+	raw_connect(&raw, &pair, 0, true);
+	ops = pair.env->ops;
+	endless_ops = *ops;
+	endless_ops.sock_recv = endless_recv;
+	endless_ops.sock_want = endless_want;
+	endless_size = size;
+	endless_at = 0;
+	pair.env->ops = &endless_ops;
+	raw_write(&raw, frame, 1); /* so that there is something to read, in each turn */
+	for (uint32_t turn = 0; turn < 10; turn++) {
+		endless_reads = 0;
+		PAIR_UNTIL(&pair, endless_reads > 0);
+		most = MAX(most, endless_reads);
+	}
+	assert_int_equal(pair.server.closed, 0);
+	pair.env->ops = ops;
+	raw_close(&raw);
+	pair_fini(&pair);
+	return most;
+}
+
+/* The budget of a turn is 512 KiB; a read of control frames counts 64 KiB more than it brings. */
+static void a_lane_that_always_has_more_takes_turns(void **state)
+{
+	assert_in_range(endless_turns(raw_probe(frame, NULL, 1, 100)), 1, 8);
+	assert_in_range(endless_turns(raw_data(frame, NULL, WIRE_DATA_PUT, 7, 0, WIRE_DATA_MAX, 1)),
+			1, 2);
+}
+
 /* --- beginning --- */
 
 static struct env_ops failing_ops;
@@ -622,6 +692,7 @@ int main(void)
 		cmocka_unit_test(listen_and_connect_survive_each_fault),
 		cmocka_unit_test(large_frames_that_stop_do_not_block_the_server),
 		cmocka_unit_test(large_frames_in_a_row_take_a_read_each),
+		cmocka_unit_test(a_lane_that_always_has_more_takes_turns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
