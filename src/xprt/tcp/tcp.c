@@ -88,7 +88,7 @@ static void lane_free(struct tcp_lane *lane)
 	env->ops->undefer(env, &lane->task); /* deferred by a done(), too */
 	if (lane->listener != NULL) {
 		/* Not before: the frame that is with the user may lie in it. */
-		tcp_big_put(lane, &lane->rx.big);
+		tcp_big_put(lane, &lane->rx.buf.big);
 		tcp_lane_pool_put(lane);
 		return;
 	}
@@ -180,7 +180,7 @@ static int tcp_detach(struct xprt_lane *xprt_lane, struct xprt_handover *out)
 	ASSERT(lane->listener != NULL);
 	ASSERT(lane->depth > 0);
 	ASSERT(tcp_lane_is_open(lane));
-	ASSERT(lane->rx.start == lane->rx.end); /* the preface was received alone */
+	ASSERT(tcp_buf_have(&lane->rx.buf) == 0); /* the preface was received alone */
 	fd = env->ops->sock_detach(env, lane->sock);
 	if (fd < 0)
 		return fd;
@@ -291,11 +291,9 @@ static int tcp_connect(struct env *env, const char *address, const struct wire_p
 	lane->is_announced = true;
 	lane->rx = (struct tcp_rx) {
 		.state = TCP_RX_HEADER,
-		.buf = client->rx,
-		.size = sizeof(client->rx),
+		.buf = { .bytes = client->rx, .size = sizeof(client->rx) },
 	};
-	lane->tx.buf = client->tx;
-	lane->tx.size = sizeof(client->tx);
+	lane->tx.buf = (struct tcp_buf) { .bytes = client->tx, .size = sizeof(client->tx) };
 	snprintf(lane->peer, sizeof(lane->peer), "%s", address);
 	if ((preface->flags & WIRE_PREFACE_TLS) == 0) {
 		tcp_tx_raw(lane, preface, sizeof(*preface));
@@ -327,7 +325,7 @@ static void tcp_secure(struct xprt_lane *xprt_lane, struct auth_mac *out, struct
 	ASSERT(lane->mac_in == NULL);
 	lane->mac_out = out;
 	lane->mac_in = in;
-	lane->tx.secure_from = lane->tx.position + (lane->tx.end - lane->tx.start);
+	lane->tx.secure_from = lane->tx.position + tcp_buf_have(&lane->tx.buf);
 }
 
 static void tcp_pause(struct xprt_lane *xprt_lane, bool is_paused)

@@ -8,6 +8,7 @@
  *   tcp_move.c    server: pushes, pulls and their GRANTs
  *   tcp_put.c     client: DATA_PUT frames that answer GRANTs, forget
  *   tcp_tls.c     TLS between the socket and the two above, for lanes that ask for it
+ *   tcp_buf.c     a lane's buffers, its own and borrowed ones
  *   tcp_iov.c     pieces of memory
  * Each begins with its story. This header is private to them.
  *
@@ -62,6 +63,16 @@
 #define TCP_SMALL_REST 256
 #define TCP_HEAD_SIZE  (sizeof(struct wire_header) + sizeof(struct wire_data))
 
+/* Bytes received and not used yet, or to be sent: start … end of memory that is the lane's own, or
+ * of a big buffer. */
+struct tcp_buf {
+	uint8_t *bytes;
+	uint32_t size;
+	uint32_t start;
+	uint32_t end;
+	uint8_t *big; /* == bytes when one is borrowed */
+};
+
 /* Pieces of memory that cover the bytes base … base + size of a payload. */
 struct tcp_span {
 	struct iovec *iov;
@@ -80,22 +91,18 @@ enum tcp_rx_state {
 
 struct tcp_rx {
 	enum tcp_rx_state state;
-	bool is_paused;  /* by the user */
-	bool is_stalled; /* reading waits: for the user, a big buffer, or room for grants */
-	bool is_refused; /* TLS was answered in the clear: only a REFUSE is taken */
-	bool is_dry;     /* the last read took all that the socket had */
-	bool has_ended;  /* a payload, in this run */
-	bool is_known;   /* kind of the frame under way; else it is skipped */
-	uint8_t *buf;
-	uint32_t size;
-	uint32_t start; /* received bytes are start … end of buf */
-	uint32_t end;
-	bool is_waiting;           /* the socket was told to wait for RX_WANT bytes */
-	bool is_slow;              /* it is not for this payload: they took too long */
-	uint64_t read_ns;          /* when bytes last came */
+	bool is_paused;     /* by the user */
+	bool is_stalled;    /* reading waits: for the user, a big buffer, or room for grants */
+	bool is_refused;    /* TLS was answered in the clear: only a REFUSE is taken */
+	bool is_dry;        /* the last read took all that the socket had */
+	bool has_ended;     /* a payload, in this run */
+	bool is_known;      /* kind of the frame under way; else it is skipped */
+	struct tcp_buf buf; /* a part of a frame; or more, while they are taken apart */
+	bool is_waiting;    /* the socket was told to wait for RX_WANT bytes */
+	bool is_slow;       /* it is not for this payload: they took too long */
+	uint64_t read_ns;   /* when bytes last came */
 	struct wire_header header; /* of the frame under way */
 	uint32_t usual;            /* size of the control frame before it; behind DATA: 0 */
-	uint8_t *big;              /* == buf when a big buffer is borrowed */
 	struct wire_data data;     /* DATA: what it is, … */
 	uint32_t data_have;        /* … how much of payload_size is there, … */
 	struct xprt_move *move;    /* … server: where it goes; NULL: to the sink */
@@ -103,18 +110,14 @@ struct tcp_rx {
 };
 
 struct tcp_tx {
-	uint8_t *buf; /* control frames, start … end */
-	uint32_t size;
-	uint32_t start;
-	uint32_t end;
-	uint64_t position;    /* of start, among all control bytes of the lane */
+	struct tcp_buf buf;   /* control frames */
+	uint64_t position;    /* of its start, among all control bytes of the lane */
 	uint64_t sealed;      /* position up to which frames have their MAC */
 	uint64_t secure_from; /* position of the first frame that gets one */
 	uint32_t wanted;      /* size of the frame that send() had no room for; 0: none */
 	bool has_small;       /* server: small moves were made since the last flush */
 	bool is_held;         /* server: results of small moves are waited for, for a turn */
 	int broken;           /* why it never will have again */
-	uint8_t *big;         /* == buf when a big buffer is borrowed */
 	struct list moves;    /* DATA frames in order of their move's order */
 };
 
@@ -229,6 +232,12 @@ static inline struct tcp_lane *tcp_of(struct xprt_lane *lane)
 	return tcp;
 }
 
+/* A lane of a listener's pool. */
+static inline struct tcp_server_lane *tcp_server_of(struct tcp_lane *lane)
+{
+	return CONTAINER_OF(lane, struct tcp_server_lane, tcp);
+}
+
 static inline bool tcp_lane_is_open(const struct tcp_lane *lane)
 {
 	return !lane->is_closed && lane->broken == 0;
@@ -259,6 +268,19 @@ void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface
 /* A big buffer, or NULL: the lane is woken when there may be one. */
 uint8_t *tcp_big_get(struct tcp_lane *lane);
 void tcp_big_put(struct tcp_lane *lane, uint8_t **big);
+
+/* tcp_buf.c */
+static inline uint32_t tcp_buf_have(const struct tcp_buf *buf)
+{
+	return buf->end - buf->start;
+}
+
+/* What is there goes to the front of bytes, which may be where it is. */
+void tcp_buf_move(struct tcp_buf *buf, uint8_t *bytes, uint32_t size);
+/* Into a big buffer; false: none is free, and the lane is woken when there may be one. */
+bool tcp_buf_grow(struct tcp_lane *lane, struct tcp_buf *buf);
+/* Back into the lane's own memory: it fits. */
+void tcp_buf_shrink(struct tcp_lane *lane, struct tcp_buf *buf, uint8_t *own, uint32_t own_size);
 
 /* tcp_rx.c */
 void tcp_rx_run(struct tcp_lane *lane);

@@ -166,18 +166,16 @@ static bool preface_drop(struct tcp_listener *listener)
 static struct tcp_lane *lane_begin(struct tcp_listener *listener, struct env_sock *sock)
 {
 	struct tcp_lane *lane = list_head(&listener->free, struct tcp_lane, node);
-	struct tcp_server_lane *server = CONTAINER_OF(lane, struct tcp_server_lane, tcp);
+	struct tcp_server_lane *server = tcp_server_of(lane);
 
 	list_del(&lane->node);
 	tcp_lane_init(lane, listener->listener.env, listener->listener.user, sock);
 	lane->listener = listener;
 	lane->rx = (struct tcp_rx) {
 		.state = TCP_RX_PREFACE,
-		.buf = server->rx,
-		.size = sizeof(server->rx),
+		.buf = { .bytes = server->rx, .size = sizeof(server->rx) },
 	};
-	lane->tx.buf = server->tx;
-	lane->tx.size = sizeof(server->tx);
+	lane->tx.buf = (struct tcp_buf) { .bytes = server->tx, .size = sizeof(server->tx) };
 	list_add_tail(&listener->prefaces, &lane->node);
 	listener->preface_count++;
 	listener->lanes_held++;
@@ -281,8 +279,8 @@ static struct tcp_lane *holder_find(struct tcp_listener *listener, uint64_t now_
 	list_for_each (node, &listener->live) {
 		struct tcp_lane *lane = CONTAINER_OF(node, struct tcp_lane, node);
 
-		if ((lane->rx.big != NULL || lane->tx.big != NULL) && tcp_lane_is_open(lane) &&
-		    now_ns - lane->lane.progress_ns >= TCP_STALL_NS)
+		if ((lane->rx.buf.big != NULL || lane->tx.buf.big != NULL) &&
+		    tcp_lane_is_open(lane) && now_ns - lane->lane.progress_ns >= TCP_STALL_NS)
 			return lane;
 	}
 	return NULL;

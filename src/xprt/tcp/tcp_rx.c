@@ -42,7 +42,7 @@ enum rx_step { RX_NEXT, RX_MORE, RX_STALL };
 
 static uint32_t rx_have(const struct tcp_rx *rx)
 {
-	return rx->end - rx->start;
+	return tcp_buf_have(&rx->buf);
 }
 
 static int rx_fault(struct tcp_lane *lane, const char *what)
@@ -58,31 +58,6 @@ static bool is_data(const struct wire_header *header)
 
 /* --- the buffer --- */
 
-static void rx_move_to(struct tcp_rx *rx, uint8_t *buf, uint32_t size)
-{
-	uint32_t have = rx_have(rx);
-
-	ASSERT(have <= size);
-	memcpy(buf, rx->buf + rx->start, have);
-	rx->buf = buf;
-	rx->size = size;
-	rx->start = 0;
-	rx->end = have;
-}
-
-/* False: no big buffer is free; then the lane waits for one. */
-static bool rx_grow(struct tcp_lane *lane)
-{
-	struct tcp_rx *rx = &lane->rx;
-
-	ASSERT(rx->big == NULL);
-	rx->big = tcp_big_get(lane);
-	if (rx->big == NULL)
-		return false;
-	rx_move_to(rx, rx->big, TCP_BIG_SIZE);
-	return true;
-}
-
 /* Bytes of the control frame under way. */
 static uint32_t rx_frame_size(const struct tcp_rx *rx)
 {
@@ -95,10 +70,8 @@ static void rx_shrink(struct tcp_lane *lane)
 	struct tcp_rx *rx = &lane->rx;
 	uint32_t needed = rx->state == TCP_RX_BODY ? rx_frame_size(rx) : rx_have(rx);
 
-	if (rx->big == NULL || needed > TCP_RX_SIZE)
-		return;
-	rx_move_to(rx, CONTAINER_OF(lane, struct tcp_server_lane, tcp)->rx, TCP_RX_SIZE);
-	tcp_big_put(lane, &rx->big);
+	if (rx->buf.big != NULL && needed <= TCP_RX_SIZE)
+		tcp_buf_shrink(lane, &rx->buf, tcp_server_of(lane)->rx, TCP_RX_SIZE);
 }
 
 /* The next frame is likely to be as large as the last. */
@@ -106,9 +79,9 @@ static void rx_expect(struct tcp_lane *lane)
 {
 	struct tcp_rx *rx = &lane->rx;
 
-	if (rx->state == TCP_RX_HEADER && rx->usual > rx->size &&
+	if (rx->state == TCP_RX_HEADER && rx->usual > rx->buf.size &&
 	    lane->listener->big_free_count > 0)
-		(void)rx_grow(lane);
+		(void)tcp_buf_grow(lane, &rx->buf);
 }
 
 /* --- frames --- */
@@ -153,8 +126,8 @@ static int rx_preface(struct tcp_lane *lane)
 
 	if (rx_have(&lane->rx) < sizeof(preface))
 		return RX_MORE;
-	memcpy(&preface, lane->rx.buf + lane->rx.start, sizeof(preface));
-	lane->rx.start += (uint32_t)sizeof(preface);
+	memcpy(&preface, lane->rx.buf.bytes + lane->rx.buf.start, sizeof(preface));
+	lane->rx.buf.start += (uint32_t)sizeof(preface);
 	lane->rx.state = TCP_RX_HEADER;
 	tcp_lane_accepted(lane, &preface);
 	return RX_NEXT;
@@ -174,9 +147,9 @@ static int rx_control_begin(struct tcp_lane *lane)
 		if (!tcp_grants_fit(lane, rx->header.count))
 			return RX_STALL;
 	}
-	if (size > rx->size && lane->lane.group == NULL)
+	if (size > rx->buf.size && lane->lane.group == NULL)
 		return rx_fault(lane, "sent a large frame before hello was done");
-	if (size > rx->size && !rx_grow(lane))
+	if (size > rx->buf.size && !tcp_buf_grow(lane, &rx->buf))
 		return RX_STALL;
 	rx->usual = size;
 	rx->state = TCP_RX_BODY;
@@ -192,10 +165,10 @@ static int rx_body(struct tcp_lane *lane)
 	if (rx_have(rx) < rx_frame_size(rx))
 		return RX_MORE;
 	/* The header is copied, so there is room before the body to align it. */
-	body = rx->buf + round_down(rx->start + sizeof(rx->header), 8);
-	if (body != rx->buf + rx->start + sizeof(rx->header))
-		memmove(body, rx->buf + rx->start + sizeof(rx->header), inner_size);
-	rx->start += rx_frame_size(rx);
+	body = rx->buf.bytes + round_down(rx->buf.start + sizeof(rx->header), 8);
+	if (body != rx->buf.bytes + rx->buf.start + sizeof(rx->header))
+		memmove(body, rx->buf.bytes + rx->buf.start + sizeof(rx->header), inner_size);
+	rx->buf.start += rx_frame_size(rx);
 	rx->state = TCP_RX_HEADER;
 	return rx_deliver(lane, body);
 }
@@ -232,14 +205,14 @@ static int rx_data_begin(struct tcp_lane *lane)
 
 	if (rx_have(rx) < TCP_HEAD_SIZE)
 		return RX_MORE;
-	memcpy(&rx->data, rx->buf + rx->start + sizeof(rx->header), sizeof(rx->data));
+	memcpy(&rx->data, rx->buf.bytes + rx->buf.start + sizeof(rx->header), sizeof(rx->data));
 	rc = rx_believe(lane, &rx->data);
 	if (rc < 0)
 		return rc;
 	if (lane->lane.group == NULL)
 		return rx_fault(lane, "sent data before hello was done");
 
-	rx->start += (uint32_t)TCP_HEAD_SIZE;
+	rx->buf.start += (uint32_t)TCP_HEAD_SIZE;
 	rx->usual = 0;
 	rx->data_have = 0;
 	rx->is_slow = false;
@@ -335,8 +308,8 @@ static int rx_data(struct tcp_lane *lane)
 		if (rx_have(rx) == 0)
 			return RX_MORE;
 		(void)rx_data_pieces(lane, &iov, 1, MIN(rest, rx_have(rx)), &size);
-		memcpy(iov.iov_base, rx->buf + rx->start, size);
-		rx->start += (uint32_t)size;
+		memcpy(iov.iov_base, rx->buf.bytes + rx->buf.start, size);
+		rx->buf.start += (uint32_t)size;
 		rx_data_took(rx, (uint32_t)size);
 	}
 }
@@ -350,7 +323,7 @@ static int rx_header(struct tcp_lane *lane)
 
 	if (rx_have(rx) < sizeof(rx->header))
 		return RX_MORE;
-	memcpy(&rx->header, rx->buf + rx->start, sizeof(rx->header));
+	memcpy(&rx->header, rx->buf.bytes + rx->buf.start, sizeof(rx->header));
 	rc = wire_check_header(&rx->header, lane->client != NULL ? WIRE_S2C : WIRE_C2S);
 	if (rc < 0 && rc != -ERR_UNSUPPORTED)
 		return rx_fault(lane, "sent a frame whose header is not allowed");
@@ -366,7 +339,7 @@ static int rx_step(struct tcp_lane *lane)
 	case TCP_RX_PREFACE:
 		return rx_preface(lane);
 	case TCP_RX_REFUSED:
-		lane->rx.start = lane->rx.end;
+		lane->rx.buf.start = lane->rx.buf.end;
 		return RX_MORE;
 	case TCP_RX_HEADER:
 		return rx_header(lane);
@@ -406,25 +379,24 @@ static uint32_t rx_pieces(struct tcp_lane *lane, struct iovec *iov, uint64_t *in
 	uint32_t count = 0;
 
 	*inner_out = 0;
-	if (rx->start > 0) /* a part of one frame at most */
-		memmove(rx->buf, rx->buf + rx->start, rx_have(rx));
-	rx->end = rx_have(rx);
-	rx->start = 0;
+	if (rx->buf.start > 0) /* a part of one frame at most */
+		tcp_buf_move(&rx->buf, rx->buf.bytes, rx->buf.size);
 	if (rx->state == TCP_RX_PREFACE) {
 		/* What is behind it is for the reactor that the preface names. */
-		ahead = sizeof(struct wire_preface) - rx->end;
+		ahead = sizeof(struct wire_preface) - rx->buf.end;
 	} else if (rx->state == TCP_RX_DATA) {
 		wanted = rx->header.payload_size - rx->data_have;
 		count = rx_data_pieces(lane, iov, TCP_IOV_MAX - 1, (uint32_t)wanted, inner_out);
 		if (wanted >= RX_STREAM_SIZE)
 			ahead = TCP_HEAD_SIZE;
 	} else if (rx->state == TCP_RX_BODY) {
-		ahead = MAX(ahead, rx_frame_size(rx) - rx->end);
+		ahead = MAX(ahead, rx_frame_size(rx) - rx->buf.end);
 	} else if (rx->state == TCP_RX_HEADER) {
 		ahead += rx->usual; /* more than it: else there might be more */
 	}
 	if (*inner_out == wanted)
-		iov[count++] = (struct iovec) { rx->buf + rx->end, MIN(ahead, rx->size - rx->end) };
+		iov[count++] = (struct iovec) { rx->buf.bytes + rx->buf.end,
+						MIN(ahead, rx->buf.size - rx->buf.end) };
 	return count;
 }
 
@@ -452,7 +424,7 @@ static ssize_t rx_read(struct tcp_lane *lane)
 	inner = MIN(inner, (uint64_t)got);
 	if (rx->state == TCP_RX_DATA)
 		rx_data_took(rx, (uint32_t)inner);
-	rx->end += (uint32_t)((uint64_t)got - inner);
+	rx->buf.end += (uint32_t)((uint64_t)got - inner);
 	return got;
 }
 

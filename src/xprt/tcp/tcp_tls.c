@@ -72,9 +72,9 @@ static int bio_read(BIO *bio, char *bytes, int size)
 	if (got <= 0)
 		return -1;
 	if (!tls->has_heard && lane->client != NULL && (uint8_t)bytes[0] == (uint8_t)WIRE_MAGIC) {
-		ASSERT((size_t)got <= lane->rx.size - lane->rx.end);
-		memcpy(lane->rx.buf + lane->rx.end, bytes, (size_t)got);
-		lane->rx.end += (uint32_t)got;
+		ASSERT((size_t)got <= lane->rx.buf.size - lane->rx.buf.end);
+		memcpy(lane->rx.buf.bytes + lane->rx.buf.end, bytes, (size_t)got);
+		lane->rx.buf.end += (uint32_t)got;
 		tls->is_plain = true;
 		return -1;
 	}

@@ -35,7 +35,7 @@
 
 static uint32_t tx_pending(const struct tcp_tx *tx)
 {
-	return tx->end - tx->start;
+	return tcp_buf_have(&tx->buf);
 }
 
 static uint64_t tx_end_position(const struct tcp_tx *tx)
@@ -45,18 +45,6 @@ static uint64_t tx_end_position(const struct tcp_tx *tx)
 
 /* --- the send buffer --- */
 
-static void tx_move_to(struct tcp_tx *tx, uint8_t *buf, uint32_t size)
-{
-	uint32_t pending = tx_pending(tx);
-
-	ASSERT(pending <= size);
-	memmove(buf, tx->buf + tx->start, pending);
-	tx->buf = buf;
-	tx->size = size;
-	tx->start = 0;
-	tx->end = pending;
-}
-
 /* All has left: begin at the front again, in the lane's own buffer. */
 static void tx_shrink(struct tcp_lane *lane)
 {
@@ -64,12 +52,10 @@ static void tx_shrink(struct tcp_lane *lane)
 
 	if (tx_pending(tx) > 0)
 		return;
-	tx->start = 0;
-	tx->end = 0;
-	if (tx->big == NULL)
-		return;
-	tx_move_to(tx, CONTAINER_OF(lane, struct tcp_server_lane, tcp)->tx, TCP_TX_SIZE);
-	tcp_big_put(lane, &tx->big);
+	tx->buf.start = 0;
+	tx->buf.end = 0;
+	if (tx->buf.big != NULL)
+		tcp_buf_shrink(lane, &tx->buf, tcp_server_of(lane)->tx, TCP_TX_SIZE);
 }
 
 /* Make room for size bytes behind end; false: there is none now. */
@@ -78,16 +64,13 @@ static bool tx_reserve(struct tcp_lane *lane, uint32_t size)
 	struct tcp_tx *tx = &lane->tx;
 
 	ASSERT(size <= TCP_BIG_SIZE);
-	if (size > tx->size - tx_pending(tx) && size > TCP_TX_SIZE && lane->listener != NULL &&
-	    tx->big == NULL) {
-		tx->big = tcp_big_get(lane);
-		if (tx->big != NULL)
-			tx_move_to(tx, tx->big, TCP_BIG_SIZE);
-	}
-	if (size > tx->size - tx_pending(tx))
+	if (size > tcp_tx_room(lane) && size > TCP_TX_SIZE && lane->listener != NULL &&
+	    tx->buf.big == NULL)
+		(void)tcp_buf_grow(lane, &tx->buf);
+	if (size > tcp_tx_room(lane))
 		return false;
-	if (size > tx->size - tx->end)
-		tx_move_to(tx, tx->buf, tx->size);
+	if (size > tx->buf.size - tx->buf.end)
+		tcp_buf_move(&tx->buf, tx->buf.bytes, tx->buf.size);
 	return true;
 }
 
@@ -95,10 +78,10 @@ static void tx_append(struct tcp_lane *lane, const void *bytes, uint32_t size)
 {
 	struct tcp_tx *tx = &lane->tx;
 
-	ASSERT(size <= tx->size - tx->end);
+	ASSERT(size <= tx->buf.size - tx->buf.end);
 	if (size > 0)
-		memcpy(tx->buf + tx->end, bytes, size);
-	tx->end += size;
+		memcpy(tx->buf.bytes + tx->buf.end, bytes, size);
+	tx->buf.end += size;
 	lane->lane.backlog_size += size;
 }
 
@@ -111,7 +94,7 @@ void tcp_tx_raw(struct tcp_lane *lane, const void *bytes, uint32_t size)
 
 uint32_t tcp_tx_room(const struct tcp_lane *lane)
 {
-	return lane->tx.size - tx_pending(&lane->tx);
+	return lane->tx.buf.size - tx_pending(&lane->tx);
 }
 
 static uint32_t frame_size(const struct wire_header *header)
@@ -136,7 +119,7 @@ static bool tx_frame(struct tcp_lane *lane, struct wire_header *header, const vo
 bool tcp_tx_small(struct tcp_lane *lane, struct wire_header *header, const struct wire_data *data,
 		  const struct iovec *payload, uint32_t payload_count)
 {
-	return header->payload_size <= TCP_SMALL_SIZE && lane->tx.big == NULL &&
+	return header->payload_size <= TCP_SMALL_SIZE && lane->tx.buf.big == NULL &&
 	       frame_size(header) + TCP_SMALL_REST <= tcp_tx_room(lane) &&
 	       tx_frame(lane, header, data, payload, payload_count);
 }
@@ -208,7 +191,7 @@ static void tx_seal_to(struct tcp_lane *lane, uint64_t position)
 	struct tcp_tx *tx = &lane->tx;
 
 	while (tx->sealed < position) {
-		uint8_t *frame = tx->buf + tx->start + (tx->sealed - tx->position);
+		uint8_t *frame = tx->buf.bytes + tx->buf.start + (tx->sealed - tx->position);
 		struct wire_header header;
 
 		memcpy(&header, frame, sizeof(header));
@@ -232,7 +215,7 @@ static void gather_control(struct tcp_lane *lane, struct gather *gather, uint64_
 		return;
 	if (tx->sealed < to)
 		tx_seal_to(lane, to);
-	gather_add(gather, tx->buf + tx->start + (from - tx->position), to - from);
+	gather_add(gather, tx->buf.bytes + tx->buf.start + (from - tx->position), to - from);
 }
 
 static void move_begin(struct tcp_lane *lane, struct xprt_move *move)
@@ -311,7 +294,7 @@ static void tx_sent(struct tcp_lane *lane, uint64_t size)
 		uint64_t limit = move != NULL ? move->order : tx_end_position(tx);
 		uint64_t step = MIN(size, limit - tx->position);
 
-		tx->start += (uint32_t)step;
+		tx->buf.start += (uint32_t)step;
 		tx->position += step;
 		size -= step;
 		if (size == 0)
@@ -453,5 +436,5 @@ void tcp_tx_last(struct tcp_lane *lane)
 
 void tcp_tx_fini(struct tcp_lane *lane)
 {
-	tcp_big_put(lane, &lane->tx.big);
+	tcp_big_put(lane, &lane->tx.buf.big);
 }
