@@ -220,7 +220,7 @@ static int region_find(struct session *session, const struct ctxkv_iov *iov,
 	if (region == NULL) {
 		if (list_is_empty(&client->free_regions))
 			rc = regions_make_room(client);
-		client->is_region_short = rc < 0;
+		client->is_region_short |= rc < 0; /* others may wait for one, too */
 		if (rc < 0)
 			return rc;
 		region = region_take(client, iov->base, iov->size);
