@@ -493,6 +493,7 @@ static void scenario(struct sim *sim)
 		   (uint32_t)(rng_chance(&sim->rng, 5000) ? rng_log(&sim->rng, 4, 60)
 							  : rng_log(&sim->rng, 60, 300)));
 	choose(&cluster);
+	xprt_loop_window_set(sim->net_window / 64);
 	cluster.ctl = sim_env_create(sim, "world", SIM_NODE_MAX - 1);
 	sim_note(sim,
 		 "%s, %u servers of %u reactors, memory %d, %u clients, block_max %u, room %" PRIu64

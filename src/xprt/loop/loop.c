@@ -43,6 +43,14 @@ void xprt_loop_delay_set(loop_delay delay)
 	delay_of_run = delay != NULL ? delay : delay_default;
 }
 
+static uint32_t window_of_run = LOOP_INBOX_SIZE;
+
+void xprt_loop_window_set(uint32_t size)
+{
+	ASSERT(size <= LOOP_INBOX_SIZE);
+	window_of_run = size;
+}
+
 uint64_t loop_delay_ns(struct env *from, struct env *to)
 {
 	return delay_of_run(from, to);
@@ -76,6 +84,8 @@ static struct loop_entry *inbox_reserve(struct loop_inbox *inbox, uint32_t size)
 		inbox->head = inbox->tail = 0;
 		left = LOOP_INBOX_SIZE;
 		entry = (struct loop_entry *)(void *)inbox->bytes;
+	} else if (inbox->used + size > window_of_run) {
+		return NULL;
 	}
 	if (left < size) {
 		if (inbox->used + left + size > LOOP_INBOX_SIZE)
@@ -293,9 +303,9 @@ static void tell_room(struct loop_lane *lane)
 	struct loop_lane *peer = lane->peer;
 	struct env *env;
 
-	if (peer == NULL || !peer->is_blocked)
+	if (peer == NULL || !peer->lane.is_blocked)
 		return;
-	peer->is_blocked = false;
+	peer->lane.is_blocked = false;
 	env = peer->lane.env;
 	env->ops->timer_set(env, &peer->room, env_now_ns(env));
 }
@@ -315,7 +325,7 @@ static int loop_send(struct xprt_lane *xprt_lane, struct wire_header *header, co
 	if (peer == NULL && !lane->is_connecting)
 		return 0; /* the end of the lane is on its way */
 	if (peer == NULL) {
-		lane->is_blocked = true;
+		xprt_lane->is_blocked = true;
 		return -EAGAIN;
 	}
 	if (!arrival_time(peer, xprt_lane->env, &when_ns)) {
@@ -326,7 +336,7 @@ static int loop_send(struct xprt_lane *xprt_lane, struct wire_header *header, co
 	entry = inbox_reserve(&peer->inbox, (uint32_t)(FRAME_OFFSET + body_size +
 						       round_up(header->payload_size, 8)));
 	if (entry == NULL) {
-		lane->is_blocked = true;
+		xprt_lane->is_blocked = true;
 		return -EAGAIN;
 	}
 	bytes = (uint8_t *)(entry + 1);
@@ -434,8 +444,8 @@ static void lane_connect(struct loop_lane *lane)
 	peer->last_ns = env_now_ns(env) + delay_ns;
 	env->ops->timer_set(env, &peer->arrival, peer->last_ns);
 	lane->lane.user->opened(&lane->lane);
-	if (!lane->is_closed && lane->is_blocked) {
-		lane->is_blocked = false;
+	if (!lane->is_closed && lane->lane.is_blocked) {
+		lane->lane.is_blocked = false;
 		lane->lane.user->writable(&lane->lane);
 	}
 }

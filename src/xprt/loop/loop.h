@@ -12,6 +12,9 @@
  * Of two kinds: xprt_loop is as a NIC would be (moves, and a closed lane fences); xprt_loop_mapped
  * as memory that two processes share: the server also maps it, and a closed lane fences nothing.
  *
+ * A lane whose other end has not taken what fills its inbox is blocked (send() says -EAGAIN) until
+ * one frame of that is taken. Moves do not wait for it.
+ *
  * Failure    An end that goes away is seen by the other after a delay, behind what it sent before.
  *            Nothing moves to or from an end that is gone. What is lost (see the delay) is lost
  * with all that follows it; both ends break after LOOP_KEEPALIVE_NS.
@@ -36,6 +39,9 @@
  */
 typedef uint64_t (*loop_delay)(struct env *from, struct env *to);
 void xprt_loop_delay_set(loop_delay delay);
+/* So many bytes of frames are under way to an end; one frame may be more. At most LOOP_INBOX_SIZE,
+ * which is the default. */
+void xprt_loop_window_set(uint32_t size);
 
 /* Whether a server holds some of these bytes: a client that lets go of them now has erred. */
 bool xprt_loop_is_held(const void *base, uint64_t size);
@@ -96,7 +102,6 @@ struct loop_lane {
 	bool is_detached;  /* between two listeners */
 	bool is_announced; /* closed() is owed */
 	bool is_deaf;      /* something to it was lost, and so is all that follows */
-	bool is_blocked;   /* send() said -EAGAIN */
 	bool is_paused;
 	bool is_closed;
 	uint32_t depth; /* of upcalls under way */
