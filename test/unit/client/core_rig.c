@@ -36,7 +36,7 @@ static int fake_send(struct xprt_lane *xlane, struct wire_header *header, const 
 	uint32_t at = 0;
 
 	assert_true(lane->is_open);
-	if (w.is_full)
+	if (w.is_full || lane->is_full)
 		return -EAGAIN;
 	assert_true(w.sent_count < FRAME_MAX);
 	w.sent_count++;

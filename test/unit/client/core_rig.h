@@ -27,6 +27,7 @@ struct fake_lane {
 	struct wire_preface preface;
 	char address[64];
 	bool is_open;
+	bool is_full; /* send says -EAGAIN */
 };
 
 /* What a server says of itself. */
@@ -48,7 +49,7 @@ struct world {
 	uint32_t peer_count;
 	struct sent sent[FRAME_MAX];
 	uint32_t sent_count;
-	bool is_full;    /* send says -EAGAIN */
+	bool is_full;    /* all lanes are */
 	int door_error;  /* what connecting to a Unix socket says; 0: it goes on */
 	int share_error; /* what declaring the caller's memory to a door says */
 	int stage_error; /* and the staging area */

@@ -27,25 +27,36 @@ static struct client_opts opts_of(uint32_t servers)
 }
 
 /* Servers a, b, …, of one reactor each. */
-static void begin_servers(uint32_t count)
+static void begin_over(const struct xprt_ops *xprt, uint32_t count)
 {
 	struct client_opts opts = opts_of(count);
 
+	opts.xprt = xprt;
 	begin_with(&opts);
 	for (uint32_t i = 0; i < count; i++)
 		peer_add(names[i]);
 }
 
-/* Lane i is to server i. */
-static void begin_up(uint32_t count)
+static void begin_servers(uint32_t count)
 {
-	begin_servers(count);
+	begin_over(&fake_sync, count);
+}
+
+/* Lane i is to server i. */
+static void connect_servers(uint32_t count)
+{
 	client_connect(w.client);
 	pass_ns(1);
 	assert_int_equal(w.lane_count, count);
 	for (uint32_t i = 0; i < count; i++)
 		hello(i);
 	sent_clear();
+}
+
+static void begin_up(uint32_t count)
+{
+	begin_servers(count);
+	connect_servers(count);
 }
 
 /* Give the item a place that this server has, for gets. */
@@ -771,6 +782,70 @@ static void leases_are_bounded_and_expire(void **state)
 	end();
 }
 
+/* --- regions --- */
+
+/* All that was sent, also meanwhile. Gets are misses. */
+static void answer_sent(void)
+{
+	for (uint32_t i = 0; i < w.sent_count; i++) {
+		int status = w.sent[i].header.kind == WIRE_GET ? -ERR_MISS : 0;
+
+		assert_int_equal(reply_all(&w.sent[i], status, 0, 0), 0);
+	}
+	sent_clear();
+}
+
+/* All free rows of the table but left: as if somebody had declared so much. */
+static void regions_hold(struct list *held, uint32_t left)
+{
+	uint32_t count = 0;
+
+	list_init(held);
+	list_for_each_safe (node, &w.client->free_regions) {
+		if (count++ < left)
+			continue;
+		list_del(node);
+		list_add_tail(held, node);
+	}
+}
+
+/*
+ * Two servers wait until a region can be taken back, which one of them holds up. That one gets the
+ * first; the other is not forgotten, although nothing happens there any more.
+ */
+static void all_who_wait_for_a_region_get_one(void **state)
+{
+	static const uint32_t a_and_b[] = { 0, 1 };
+	struct test_op gets[4];
+	struct list held;
+
+	begin_over(&fake_direct, 2);
+	connect_servers(2);
+	regions_hold(&held, 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		submit_to(&gets[i], CTXKV_OP_GET, 2, a_and_b, 100 * (i + 1));
+		answer_sent();
+		assert_int_equal(told(&gets[i]), BOTH);
+	}
+	assert_true(list_is_empty(&w.client->free_regions));
+
+	w.lanes[1].is_full = true;
+	submit_to(&gets[2], CTXKV_OP_GET, 1, &a_and_b[0], 400);
+	submit_to(&gets[3], CTXKV_OP_GET, 1, &a_and_b[1], 300);
+	answer_sent();
+	w.lanes[1].is_full = false;
+	w.lanes[1].lane.user->writable(&w.lanes[1].lane);
+	settle();
+	assert_non_null(sent_to(1, WIRE_GET));
+	assert_null(sent_to(0, WIRE_GET));
+	assert_int_equal(reply_all(sent_to(1, WIRE_UNDECLARE), 0, 0, 0), 0);
+	assert_non_null(sent_to(0, WIRE_GET));
+	answer_sent();
+	assert_int_equal(told(&gets[2]), BOTH);
+	assert_int_equal(told(&gets[3]), BOTH);
+	end();
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -797,6 +872,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_run_of_a_lease_is_what_it_holds),
 		cmocka_unit_test(a_session_takes_its_part_of_a_lease_with_it),
 		cmocka_unit_test(leases_are_bounded_and_expire),
+		cmocka_unit_test(all_who_wait_for_a_region_get_one),
 	};
 
 	if (argc > 1)
