@@ -12,6 +12,11 @@
  * so behind a call that took TCP_ROUND_SIZE: grants and results that came in the meantime are the
  * next work of both sides, and one that first sends all it has would then wait for the server.
  *
+ * No call is given more than TCP_SEND_SIZE. Linux cuts what it is given into segments of 64 KiB,
+ * and takes in the peer's acknowledgements when the call ends; one that makes 16 segments does so
+ * in the middle, with the socket locked, and the peer runs dry: 1 MiB a call moves 0.75 to 0.9 of
+ * what 512 to 960 KiB do. Less than that costs as much, by the number of calls.
+ *
  * Order. Control frames leave before moves that are not begun. A frame is begun, and gets its MAC,
  * when it is first gathered: that is stream order, and a move's order says how many control bytes
  * stand before it. Until then it can be taken back, from then on it is sent to its end.
@@ -30,7 +35,8 @@
 
 #include <string.h>
 
-#define TCP_GATHER_SIZE (256 * KiB)
+#define TCP_GATHER_SIZE (576 * KiB) /* nine blocks of 64 KiB, or parts of two larger ones */
+#define TCP_SEND_SIZE   (896 * KiB)
 #define TCP_ROUND_SIZE  (256 * KiB)
 
 static uint32_t tx_pending(const struct tcp_tx *tx)
@@ -231,11 +237,12 @@ static void move_begin(struct tcp_lane *lane, struct xprt_move *move)
 	move->state = TCP_PUSH_BEGUN;
 }
 
-/* What is left of the move, as far as there are pieces. True: all of it. */
+/* What is left of the move, as far as there are pieces and room. True: all of it. */
 static bool gather_move(struct tcp_lane *lane, struct gather *gather, struct xprt_move *move)
 {
 	struct tcp_span span = { move->iov, move->iov_count, 0, move->size };
 	uint32_t offset = move->moved > TCP_HEAD_SIZE ? (uint32_t)(move->moved - TCP_HEAD_SIZE) : 0;
+	uint64_t room = TCP_SEND_SIZE - MIN(gather->size, TCP_SEND_SIZE);
 	uint64_t size;
 
 	if (move->state == TCP_PUSH_QUEUED)
@@ -253,7 +260,7 @@ static bool gather_move(struct tcp_lane *lane, struct gather *gather, struct xpr
 	}
 	gather->iov_count += tcp_iov_slice(
 		gather->iov + gather->iov_count, TCP_IOV_MAX - gather->iov_count, span.iov,
-		span.iov_count, offset - span.base, move->size - offset, &size);
+		span.iov_count, offset - span.base, MIN(move->size - offset, room), &size);
 	gather->size += size;
 	return size == move->size - offset;
 }
