@@ -306,9 +306,10 @@ CTXKV_API struct ctxkv_region *ctxkv_region_find(struct ctxkv_client *client, co
 
 /*
  * Memory that every transport serves without a copy on this side, declared: shared, page-aligned,
- * from 2 MiB on aligned to 2 MiB, zeroed and touched. NULL: there is none left. Where huge pages
- * were asked for (CTXKV_HUGE_PAGES) and none are reserved it is of normal ones: the log says so,
- * and page_size of its region. Freed at close, if not before.
+ * from 2 MiB on aligned to 2 MiB, zeroed and touched, in transparent huge pages where the kernel
+ * can (Linux 6.1). NULL: there is none left. Where reserved ones were asked for (CTXKV_HUGE_PAGES)
+ * and there are none it is as without: the log says so, and page_size of its region. Freed at
+ * close, if not before.
  */
 CTXKV_API void *ctxkv_alloc(struct ctxkv_client *client, uint64_t size);
 CTXKV_API void ctxkv_free(struct ctxkv_client *client, void *base);

@@ -136,8 +136,9 @@ struct doctor_row doctor_judge_shared_huge_pages(const char *shmem)
 		DOCTOR_WARN, "shared huge pages",
 		"echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled, or reserve some "
 		"and set CTXKV_HUGE_PAGES",
-		"no transparent ones: direct I/O into the memory of clients on this host takes up "
-		"to twice the CPU");
+		"no transparent ones but what ctxkv_alloc() asks for: direct I/O into an engine's "
+		"own shared pool takes up to twice the CPU, in a virtual machine up to three times "
+		"as long");
 }
 
 struct doctor_row doctor_judge_memory(uint64_t total, uint64_t available, uint64_t need)
