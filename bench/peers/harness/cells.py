@@ -6,6 +6,10 @@ Memory cells: a store that is full already (one that forgets by itself), each ro
 set of new blocks and gets them. Medium cells: rounds put the data, half by one client and half by
 several; then rounds get scattered blocks of it; then the store is stopped and started, and killed
 in the middle of a put. Every block that is got is checked, outside the clock.
+
+Fair means: as many blocks in flight for all, in memory of the same kind of pages (load.c; a drive
+that reads into small pages can be three times as slow), written in the same run, walked in the same
+order, in memory of the same size. What is not alike stands in docs/peers.md.
 """
 import dataclasses
 import pathlib

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctxkv by its own library: `batch` ops of one block in flight. TARGET: the URL. */
-#include <poll.h>
+/*
+ * ctxkv by its own library: `batch` ops of one block in flight, in memory of ctxkv_alloc(), waited
+ * for by ctxkv_wait(), as who has nothing else to do does. TARGET: the URL.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,11 +112,10 @@ static uint64_t submit(struct store *store, const struct load_walk *walk, uint32
 static void collect(struct store *store)
 {
 	struct ctxkv_event events[BATCH_MAX];
-	struct pollfd fd = { .fd = ctxkv_event_fd(store->client), .events = POLLIN };
 	int count = ctxkv_poll(store->client, events, BATCH_MAX);
 
 	if (count == 0)
-		poll(&fd, 1, 1000);
+		(void)!ctxkv_wait(store->client, NS_PER_S);
 	for (int i = 0; i < count; i++) {
 		struct slot *slot = events[i].op->user;
 
