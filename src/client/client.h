@@ -52,6 +52,9 @@ struct client_opts {
 	 * Not freed before the client is over; NULL: none. */
 	void *stage;
 	uint64_t stage_size;
+	/* The next STAGE_STEP bytes of it (less at its end), in order, are about to be used for the
+	 * first time. NULL: nobody need know. */
+	void (*stage_prepare)(void *base, uint64_t size);
 	uint32_t lanes;
 	uint32_t inflight_max;
 	uint32_t session_max; /* 0: SESSION_DEFAULT. At least one for each server */

@@ -481,6 +481,7 @@ struct client {
 	bool is_region_short; /* a part waits until a region can be taken back, wherever that is */
 	struct stage stage;
 	struct stage_slot *stage_slots;
+	uint64_t stage_prepared;                 /* bytes from its beginning */
 	const struct ctxkv_region *stage_region; /* NULL: there is no staging area */
 	bool is_stage_short;                     /* a part waits for room in it */
 

@@ -253,6 +253,7 @@ static int open_core(struct opening *opening, const struct client_target *target
 		.is_door_used = &face->is_reached,
 		.stage = face->stage.base,
 		.stage_size = face->stage.base != NULL ? face->stage.size : 0,
+		.stage_prepare = shared_make_huge,
 		.lanes = opening->opts->lanes,
 		.session_max = opening->opts->sessions,
 		.inflight_max = opening->opts->inflight_max,

@@ -288,6 +288,20 @@ static int segs_in_place(struct request *request, const struct ctxkv_item *item,
 	return (int)count;
 }
 
+/* An item's chunks are in order, so that all of them are before the end of its last segment. */
+static void stage_prepare(struct client *client, const struct wire_seg *last)
+{
+	const struct client_opts *opts = &client->opts;
+	uint64_t end = last->offset + last->size;
+
+	while (opts->stage_prepare != NULL && client->stage_prepared < end) {
+		uint64_t size = MIN(STAGE_STEP, opts->stage_size - client->stage_prepared);
+
+		opts->stage_prepare((uint8_t *)opts->stage + client->stage_prepared, size);
+		client->stage_prepared += size;
+	}
+}
+
 static int segs_staged(struct request *request, struct ctxkv_item *item, uint32_t size, bool is_put,
 		       struct wire_seg *segs)
 {
@@ -295,6 +309,7 @@ static int segs_staged(struct request *request, struct ctxkv_item *item, uint32_
 	struct client *client = session->client;
 	struct stage *stage = &client->stage;
 	struct stage_slot *slot = NULL;
+	uint32_t count;
 	int rc;
 
 	ASSERT(client->stage_region != NULL);
@@ -305,9 +320,11 @@ static int segs_staged(struct request *request, struct ctxkv_item *item, uint32_
 		return rc;
 	list_add_tail(&request->slots, &slot->node);
 	item_state(item)->slot = stage_index_of(stage, slot) + 1;
+	count = stage_segs(stage, slot, client->stage_region->region.id, segs);
+	stage_prepare(client, &segs[count - 1]);
 	if (is_put)
 		stage_copy_in(stage, slot, item, 0, size);
-	return (int)stage_segs(stage, slot, client->stage_region->region.id, segs);
+	return (int)count;
 }
 
 int region_segs(struct request *request, struct ctxkv_item *item, uint32_t size, bool is_put,

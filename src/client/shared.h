@@ -20,6 +20,9 @@ struct shared {
  * is_touched: no later first touch costs.
  */
 int shared_alloc(struct shared *shared, uint64_t size, bool is_huge, bool is_touched) MUST_USE;
+/* Memory of small pages that nobody has used yet, from a multiple of 2 MiB: whole pieces of 2 MiB
+ * become one page each, where the kernel can. */
+void shared_make_huge(void *base, uint64_t size);
 void shared_free(struct shared *shared);
 
 #endif

@@ -4,8 +4,9 @@
  * memory they do not. A get lands here and is copied to the caller, a put is copied in first.
  *
  * It is cut into chunks. An item takes as many as hold it, all at once or none (-EAGAIN), the
- * lowest that are free, so that no more of the area is touched than is used; neighbours are one
- * segment. Any item fits into an empty area. Pure but for the bytes it copies.
+ * lowest that are free, so that no more of the area is touched than is used, in steps of STAGE_STEP
+ * (client_opts.stage_prepare); neighbours are one segment. Any item fits into an empty area. Pure
+ * but for the bytes it copies.
  */
 #ifndef CLIENT_STAGE_H
 #define CLIENT_STAGE_H
@@ -15,6 +16,7 @@
 #include "../wire/wire.h"
 
 #define STAGE_CHUNK    (64 * KiB)
+#define STAGE_STEP     (2 * MiB) /* by which it grows: a huge page */
 #define STAGE_SIZE_MIN WIRE_BLOCK_MAX
 #define STAGE_SIZE_MAX (4 * GiB)
 #define STAGE_NONE     UINT32_MAX

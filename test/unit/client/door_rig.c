@@ -42,9 +42,9 @@ void begin_door(void)
 	begin_door_with(&opts);
 }
 
-void begin_moved(void)
+void begin_moved_with(const struct client_opts *opts)
 {
-	begin_door();
+	begin_door_with(opts);
 	hello(0);
 	pass_ns(1);
 	assert_int_equal(w.lane_count, 2);
@@ -53,6 +53,13 @@ void begin_moved(void)
 	assert_false(w.lanes[0].is_open);
 	assert_true(w.lanes[1].is_open);
 	sent_clear();
+}
+
+void begin_moved(void)
+{
+	struct client_opts opts = door_opts();
+
+	begin_moved_with(&opts);
 }
 
 void begin_fallen_back(void)

@@ -18,6 +18,7 @@ struct client_opts door_opts(void);
 void begin_door_with(const struct client_opts *opts);
 void begin_door(void);
 /* The session is up through the door: lanes[1]. */
+void begin_moved_with(const struct client_opts *opts);
 void begin_moved(void);
 /* It is up over tcp, lanes[0] and [1]: the door was not there, and is from now on. */
 void begin_fallen_back(void);

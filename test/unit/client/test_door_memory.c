@@ -134,6 +134,63 @@ static void puts_are_copied_in(void **state)
 	end();
 }
 
+static uint64_t prepared; /* bytes of the staging area, from its beginning */
+
+/* In order, none twice, in whole steps; what would be written over is seen. */
+static void note_prepared(void *base, uint64_t size)
+{
+	assert_ptr_equal(base, stage_memory + prepared);
+	assert_int_equal(size, STAGE_STEP);
+	memset(base, 0, size);
+	prepared += size;
+}
+
+/* Staged, and not answered. */
+static void put_staged(struct test_op *op, struct ctxkv_iov *iov)
+{
+	memset(op, 0, sizeof(*op));
+	op->op.opcode = CTXKV_OP_PUT;
+	op->op.items = op->items;
+	op->op.item_count = 1;
+	op->items[0].iov = iov;
+	op->items[0].iov_count = 1;
+	assert_int_equal(client_submit(w.client, &op->op), 0);
+}
+
+/* Before its first byte is there, and no more of it than is used. */
+static void the_staging_area_is_prepared_as_it_is_used(void **state)
+{
+	struct client_opts opts = door_opts();
+	uint8_t *bytes = malloc(3 * MiB);
+	struct ctxkv_iov small = { memory, 100000 };
+	struct ctxkv_iov large = { bytes, 3 * MiB };
+	struct sent first;
+	struct test_op ops[3];
+	const struct wire_put *put;
+
+	assert_non_null(bytes);
+	prepared = 0;
+	opts.stage_prepare = note_prepared;
+	begin_moved_with(&opts);
+	assert_int_equal(prepared, 0);
+	memset(memory, 'p', 100000);
+	memset(bytes, 'q', 3 * MiB);
+	put_staged(&ops[0], &small);
+	assert_int_equal(prepared, STAGE_STEP);
+	first = w.sent[0];
+	put_staged(&ops[1], &large);
+	assert_int_equal(prepared, 2 * STAGE_STEP);
+	put = wire_items(&w.sent[1].header, w.sent[1].body);
+	assert_memory_equal(stage_memory, memory, 100000);
+	assert_memory_equal(stage_memory + wire_put_segs(put)->offset, bytes, 3 * MiB);
+	assert_int_equal(reply_all(&first, 0, 0, 0), 0);
+	put_staged(&ops[2], &small); /* in the first's place */
+	assert_int_equal(prepared, 2 * STAGE_STEP);
+	assert_memory_equal(stage_memory, memory, 100000);
+	end();
+	free(bytes);
+}
+
 static void ops_wait_for_room_to_stage(void **state)
 {
 	static uint8_t large[1];
@@ -550,6 +607,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(memory_is_declared_once_however_busy_the_session_is),
 		cmocka_unit_test(private_memory_is_staged_and_says_so),
 		cmocka_unit_test(puts_are_copied_in),
+		cmocka_unit_test(the_staging_area_is_prepared_as_it_is_used),
 		cmocka_unit_test(ops_wait_for_room_to_stage),
 		cmocka_unit_test(what_was_staged_for_nothing_is_forgotten),
 		cmocka_unit_test(without_a_staging_area_memory_is_declared_or_refused),

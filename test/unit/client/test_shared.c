@@ -80,6 +80,29 @@ static void whole_pieces_are_huge_pages(void **state)
 	shared_free(&shared);
 }
 
+/* As the staging area grows. */
+static void a_piece_is_made_huge_alone(void **state)
+{
+	uint64_t page = kernel_can() ? HUGE_PAGE_SIZE : 0;
+	struct shared shared;
+	uint8_t *bytes;
+
+	(void)state;
+	assert_int_equal(shared_alloc(&shared, SIZE, false, false), 0);
+	assert_int_equal(bytes_of(shared.base, "Rss"), 0);
+	bytes = shared.base;
+	shared_make_huge(bytes, HUGE_PAGE_SIZE);
+	assert_int_equal(bytes_of(shared.base, "ShmemPmdMapped"), page);
+	assert_in_range(bytes_of(shared.base, "Rss"), PAGE_SIZE, HUGE_PAGE_SIZE);
+	bytes[0] = 1;
+	shared_make_huge(bytes + HUGE_PAGE_SIZE, HUGE_PAGE_SIZE);
+	assert_int_equal(bytes_of(shared.base, "ShmemPmdMapped"), 2 * page);
+	assert_int_equal(bytes[0], 1);
+	shared_make_huge(bytes + PIECES * HUGE_PAGE_SIZE, REST); /* no whole one: left alone */
+	assert_in_range(bytes_of(shared.base, "Rss"), 2 * PAGE_SIZE, 2 * HUGE_PAGE_SIZE);
+	shared_free(&shared);
+}
+
 static void all_of_it_is_there_and_zero(void **state)
 {
 	static const uint64_t sizes[] = { 1, REST, HUGE_PAGE_SIZE, SIZE };
@@ -126,6 +149,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whole_pieces_are_huge_pages),
+		cmocka_unit_test(a_piece_is_made_huge_alone),
 		cmocka_unit_test(all_of_it_is_there_and_zero),
 		cmocka_unit_test(the_descriptor_is_of_the_same_bytes),
 	};
