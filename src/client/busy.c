@@ -2,8 +2,9 @@
 /*
  * Items that a server had no room for (-ERR_BUSY) are sent again, until the deadline of their op.
  *
- * Such an item was not begun: nothing of it is under way, and its request is rid of it. It waits in
- * a part that is its op's for what is to be sent again to that session, for a pause that is the
+ * Such an item was not begun: nothing of it is under way, and its request is rid of it, so that it
+ * is not lost with that (whose lane may be lost while it waits for its other items). It waits in a
+ * part that is its op's for what is to be sent again to that session, for a pause that is the
  * session's for puts, or for gets: short after a round of answers without a refusal, twice as long
  * after each that began with one. Some of what puts are refused for gets do not need (buffers for
  * bytes in the frame), so neither waits because the other is refused. New puts wait behind refused
@@ -66,12 +67,27 @@ bool busy_again(struct request *request, uint32_t position)
 	return true;
 }
 
-void busy_sent(const struct part *part, uint32_t count)
+void busy_sent(const struct part *part, const struct request *request, uint32_t count)
 {
 	const struct client_op *cop = part->cop;
 
-	for (uint32_t at = part->next; part->is_again && at < part->next + count; at++)
-		item_state(&cop->op->items[op_unit_at(cop, at)])->flags &= (uint16_t)~ITEM_BUSY;
+	for (uint32_t at = part->next; part->is_again && at < part->next + count; at++) {
+		struct item_state *state = item_state(&cop->op->items[op_unit_at(cop, at)]);
+
+		state->flags &= (uint16_t)~ITEM_BUSY;
+		state->again = (uint16_t)(id_index_of(request->id) + 1);
+	}
+}
+
+bool busy_took(const struct request *request, uint32_t unit)
+{
+	const struct item_state *state;
+
+	if (request->kind != WIRE_GET && request->kind != WIRE_PUT)
+		return false;
+	state = item_state(&request->cop->op->items[unit]);
+	return (state->flags & ITEM_BUSY) != 0 ||
+	       (state->again != 0 && state->again != id_index_of(request->id) + 1);
 }
 
 void busy_passed(const struct request *request)

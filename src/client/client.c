@@ -130,6 +130,7 @@ int client_create(struct env *env, const struct client_opts *opts, struct client
 	client->fence_count = client->opts.session_max + FENCE_SPARE;
 	client->request_slots = client->shared_max +
 				(client->opts.session_max + client->fence_count) * SLOTS_A_SESSION;
+	ASSERT(client->request_slots < UINT16_MAX); /* item_state.again */
 	client->part_count = opts->inflight_max * PARTS_AN_OP + client->opts.session_max;
 	rc = client_take_memory(client);
 	if (rc < 0)

@@ -113,7 +113,10 @@ struct item_state {
 	uint16_t flags;   /* enum item_flag */
 	uint16_t unit;    /* of the op: which unit stands at this position */
 	uint16_t session; /* while the op is spread: whose it is */
-	uint16_t pending; /* to all: answers that are to come */
+	union {
+		uint16_t pending; /* to all: answers that are to come */
+		uint16_t again; /* GET, PUT: sent again, by the request of this slot + 1; else 0 */
+	};
 	union {
 		int32_t worst; /* to all: the first answer that was no success */
 		uint32_t sum;  /* GET, not DIRECT: of what has landed, as if behind it were zeros up
@@ -630,8 +633,10 @@ void answer_landed(struct client_lane *lane, enum wire_kind kind, uint64_t id, u
 /* busy.c */
 /* The server had no room for the unit at that position: it is sent again. False: it is not. */
 bool busy_again(struct request *request, uint32_t position) MUST_USE;
-/* So many of a part, from the next on, were sent. */
-void busy_sent(const struct part *part, uint32_t count);
+/* So many of a part, from the next on, were sent by this request. */
+void busy_sent(const struct part *part, const struct request *request, uint32_t count);
+/* A unit that this request was rid of is not lost with it: it waits, or another has it. */
+bool busy_took(const struct request *request, uint32_t unit) MUST_USE;
 /* The server had room for one. */
 void busy_passed(const struct request *request);
 /* Its server is not asked any more. */

@@ -186,7 +186,8 @@ void request_lose_units(struct client_op *cop, const struct request *was, int st
 	for (; first < end && !cop->has_result; first++) {
 		uint32_t unit = op_unit_at(cop, first);
 
-		if (!op_unit_is_done(cop, unit) && !is_answered(was, first))
+		if (!op_unit_is_done(cop, unit) && !is_answered(was, first) &&
+		    !busy_took(was, unit))
 			op_unit_lose(cop, unit, status);
 	}
 }
@@ -313,7 +314,7 @@ static int part_send(struct part *part)
 	request->first = part->next;
 	request->count = frame.count;
 	request->open_count = MAX(frame.count, 1u);
-	busy_sent(part, frame.count);
+	busy_sent(part, request, frame.count);
 	list_add_tail(&cop->requests, &request->node);
 	cop->request_count++;
 	part->next += request->open_count;

@@ -232,6 +232,61 @@ static void what_waits_outlives_its_session(void **state)
 	end();
 }
 
+/* More than fit into one frame where there is no credit, so that they go in two. */
+#define MANY 60
+
+/*
+ * A request of many puts goes through lane 1. Of its first two the server had no room: one is under
+ * way again, through lane 0, and the other waits. Then lane 1 is lost, and with it what that
+ * request still has: not these two.
+ */
+static void what_is_sent_again_outlives_its_first_lane(void **state)
+{
+	const struct wire_result first = { .item = 0, .status = -ERR_BUSY };
+	const struct wire_result second = { .item = 1, .status = -ERR_BUSY };
+	struct test_op probes[2];
+	struct test_op put;
+	uint32_t count;
+
+	begin(&fake_sync, 2);
+	w.peers[0].welcome.request_max = 3;
+	w.peers[0].welcome.credit = 0;
+	connect_all(2);
+	submit(&probes[0], CTXKV_OP_PROBE, 1, 0);
+	submit(&probes[1], CTXKV_OP_PROBE, 1, 0);
+	w.lanes[0].lane.is_blocked = true;
+	submit(&put, CTXKV_OP_PUT, MANY, 70000);
+	assert_int_equal(w.sent_count, 3);
+	assert_int_equal(w.sent[2].lane, 1);
+	count = w.sent[2].header.count;
+	assert_in_range(count, 3, MANY - 1);
+	w.lanes[0].lane.is_blocked = false;
+	answer_bits(&w.sent[0], 0, 0, 0);
+	assert_int_equal(w.sent_count, 4); /* the rest of the puts */
+	assert_int_equal(w.sent[3].lane, 0);
+	answer_bits(&w.sent[1], 0, 0, 0);
+	assert_int_equal(reply(&w.sent[2], &first, 1, false, 0), 0);
+	pass_ns(PAUSE_MAX);
+	assert_int_equal(w.sent_count, 5);
+	assert_int_equal(w.sent[4].lane, 0);
+	check_put(4, 0);
+	assert_int_equal(reply(&w.sent[2], &second, 1, false, 0), 0);
+	lane_break(1, -ERR_PEER);
+
+	assert_int_equal(reply_all(&w.sent[4], 0, 0, 0), 0);
+	assert_int_equal(reply_all(&w.sent[3], 0, 0, 0), 0);
+	assert_int_equal(told(&put), 0);
+	pass_ns(PAUSE_MAX);
+	assert_int_equal(w.sent[5].lane, 0);
+	check_put(5, 1);
+	assert_int_equal(reply_all(&w.sent[5], 0, 0, 0), 0);
+	assert_int_equal(told(&put), BOTH);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(put.items[i].status, i >= 2 && i < count ? -ERR_PEER : 0);
+	assert_int_equal(w.client->stat.puts, MANY - count + 2);
+	end();
+}
+
 /* An item is refused once a request. */
 static void a_second_refusal_breaks_the_lane(void **state)
 {
@@ -275,6 +330,7 @@ int main(void)
 		cmocka_unit_test(a_get_is_sent_again_to_the_same_place),
 		cmocka_unit_test(what_waits_names_no_memory),
 		cmocka_unit_test(what_waits_outlives_its_session),
+		cmocka_unit_test(what_is_sent_again_outlives_its_first_lane),
 		cmocka_unit_test(a_second_refusal_breaks_the_lane),
 		cmocka_unit_test(a_cancelled_op_is_not_sent_again),
 	};
