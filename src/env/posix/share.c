@@ -56,8 +56,17 @@ struct mapping {
 	dev_t device;
 	unsigned long inode;
 	bool is_shared;
-	char path[512]; /* of the file, or what it was */
+	char path[512]; /* of the file, or what it was; cut when it is longer */
 };
+
+static void line_end(FILE *lines)
+{
+	int c;
+
+	do
+		c = fgetc(lines);
+	while (c != '\n' && c != EOF);
+}
 
 static bool mapping_read(FILE *maps, struct mapping *mapping_out)
 {
@@ -73,6 +82,8 @@ static bool mapping_read(FILE *maps, struct mapping *mapping_out)
 		   &mapping_out->inode) != 7 ||
 	    fgets(path, sizeof(mapping_out->path), maps) == NULL)
 		return false;
+	if (strchr(path, '\n') == NULL)
+		line_end(maps);
 	mapping_out->from = from;
 	mapping_out->to = to;
 	mapping_out->offset = offset;

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -127,6 +128,45 @@ static void a_pool_is_found_unlinked_or_closed_but_not_both(void **state)
 	assert_int_equal(env->ops->share_find(env, base, SIZE, &found, &offset), -ENOENT);
 	unlink(path);
 	munmap(base, SIZE);
+}
+
+/* A file of a long name, mapped in front of all memory: what stands behind it in the list of
+ * mappings is seen all the same. */
+static void a_long_name_hides_no_piece(void **state)
+{
+	char *const low = (char *)0x20000000;
+	char path[600] = "/var/tmp/ctxkv-share-XXXXXX";
+	int fd = memory_make("pool");
+	char *base = map_all(fd);
+	size_t ends[3]; /* of what was made */
+	int file;
+
+	assert_non_null(mkdtemp(path));
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		ends[i] = strlen(path);
+		if (i < 2)
+			snprintf(path + ends[i], sizeof(path) - ends[i], "/%0245d", 0);
+		if (i < 2)
+			assert_int_equal(mkdir(path, 0700), 0);
+	}
+	snprintf(path + ends[2], sizeof(path) - ends[2], "/file");
+	assert_true(strlen(path) > 512);
+	file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(file >= 0);
+	assert_int_equal(ftruncate(file, PAGE_SIZE), 0);
+	assert_ptr_equal(mmap(low, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, file, 0),
+			 low);
+	assert_true(low < base);
+	check_found(*state, base, SIZE);
+	munmap(low, PAGE_SIZE);
+	close(file);
+	unlink(path);
+	for (size_t i = ARRAY_LEN(ends); i > 0; i--) {
+		path[ends[i - 1]] = '\0';
+		rmdir(path);
+	}
+	munmap(base, SIZE);
+	close(fd);
 }
 
 static void what_is_not_one_shared_piece_is_not_found(void **state)
@@ -728,6 +768,7 @@ static int run_all(const char *back_end)
 	const struct CMUnitTest tests[] = {
 		T(a_shared_piece_is_found_by_its_descriptor),
 		T(a_pool_is_found_unlinked_or_closed_but_not_both),
+		T(a_long_name_hides_no_piece),
 		T(what_is_not_one_shared_piece_is_not_found),
 		T(only_memory_of_that_size_is_mapped),
 		T(a_piece_may_begin_and_end_anywhere),
