@@ -186,7 +186,8 @@ struct env_ops {
 	 * Much I/O will be done in this memory (page aligned, from map() or a peer's mapping): a
 	 * back end may prepare it once instead of at each I/O; after seal() little by little, from
 	 * poll(). Never needed and never fails; to be undeclared, with no I/O in flight in it,
-	 * before it is unmapped. I/O reaches the pages that were there when it was prepared.
+	 * before it is unmapped; its pages may be held for some turns more. I/O reaches the pages
+	 * that were there when it was prepared.
 	 */
 	void (*blk_declare)(struct env *env, void *base, size_t size);
 	void (*blk_undeclare)(struct env *env, void *base);

@@ -413,6 +413,7 @@ int posix_init(struct posix *posix, const struct env_posix_opts *opts)
 	posix->event_source.ready = event_ready;
 	list_init(&posix->tasks);
 	pollers_init(posix);
+	posix_share_init(posix);
 
 	posix->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (posix->epoll_fd < 0)
@@ -449,6 +450,7 @@ void posix_fini(struct posix *posix)
 {
 	pool_fini(posix);
 	posix_sock_fini(posix);
+	posix_share_fini(posix);
 	close(posix->event_fd);
 	close(posix->epoll_fd);
 	posix->magic = 0;

@@ -125,6 +125,10 @@ struct posix {
 	bool is_sealed;
 	bool has_huge_pages;
 	uint64_t share_max;
+	struct list unmapping; /* pieces of others' memory that go by parts (share.c) */
+	uint32_t unmapping_count;
+	uint64_t unmapping_size;
+	struct env_task unmap_task;
 	bool is_pwait2_missing;
 	uint64_t io_in_flight;
 	struct pool pool;
@@ -218,7 +222,9 @@ bool posix_fd_is_memory(int fd);
 bool posix_fd_close(struct env *env, int fd);
 uint32_t posix_fd_waiting(struct env *env);
 
-/* share.c */
+/* share.c. fini: what is still to be unmapped goes. */
+void posix_share_init(struct posix *posix);
+void posix_share_fini(struct posix *posix);
 int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out,
 		     uint64_t *offset_out);
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);

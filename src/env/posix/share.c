@@ -12,6 +12,11 @@
  * and nobody's FUSE daemon; and only inside the file. The whole pages of the file around the piece
  * are mapped.
  *
+ * unmap. A pool of a client's may be hundreds of GiB, and to unmap one takes 30 ms if it was used,
+ * page by page: for so long nobody else would be served. What is large goes by parts, one a turn of
+ * the loop; it is nobody's from the beginning. (Of very much at a time the rest goes at once: who
+ * maps and unmaps huge files of nothing would take all addresses.)
+ *
  * Failure. The other process may cut its file at any time; touching what is cut raises SIGBUS. The
  * handler puts private zeros around where it was touched and marks the piece lost: whoever was
  * copying goes on undisturbed, asks share_is_lost() behind the copy, and unmaps the piece: what he
@@ -37,7 +42,11 @@
 
 #define SHARE_MAX 16384 /* pieces mapped in a process */
 /* So much of a lost piece turns into zeros at once: a block is soon through, and little is ours. */
-#define LOST_SIZE (2 * MiB)
+#define LOST_SIZE  (2 * MiB)
+#define UNMAP_SIZE (16 * MiB) /* in a turn: half a ms */
+/* What goes so at a time, in each loop. */
+#define UNMAP_SIZE_MAX  (2048 * GiB)
+#define UNMAP_COUNT_MAX 256
 
 static bool is_memory(int fd)
 {
@@ -211,6 +220,10 @@ struct share {
 	atomic_size_t page_size; /* of its file */
 	atomic_bool is_lost;
 	atomic_flag is_taken; /* between threads that map at once */
+	/* Of the thread that has mapped it: what is still to be unmapped. */
+	struct list node; /* posix->unmapping */
+	char *rest;
+	size_t rest_size;
 };
 
 static struct share shares[SHARE_MAX];
@@ -367,19 +380,72 @@ uint64_t posix_share_max(struct env *env)
 	return posix_of(env)->share_max;
 }
 
+/* So much of what goes; behind the last of it the row is free. */
+static void rest_unmap(struct posix *posix, struct share *share, size_t size)
+{
+	munmap(share->rest, size);
+	share->rest += size;
+	share->rest_size -= size;
+	posix->unmapping_size -= size;
+	if (share->rest_size > 0)
+		return;
+	list_del(&share->node);
+	posix->unmapping_count--;
+	atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
+}
+
+static void unmap_next(struct env_task *task)
+{
+	struct posix *posix = CONTAINER_OF(task, struct posix, unmap_task);
+	struct share *share = list_head(&posix->unmapping, struct share, node);
+	size_t page_size = atomic_load_explicit(&share->page_size, memory_order_relaxed);
+
+	rest_unmap(posix, share, MIN(share->rest_size, MAX(page_size, UNMAP_SIZE)));
+	if (!list_is_empty(&posix->unmapping))
+		posix->env.ops->defer(&posix->env, task);
+}
+
+/* Rows and addresses are everybody's. */
+static bool may_go_later(const struct posix *posix, size_t size)
+{
+	return size > UNMAP_SIZE && posix->unmapping_count < UNMAP_COUNT_MAX &&
+	       size <= UNMAP_SIZE_MAX - MIN(posix->unmapping_size, UNMAP_SIZE_MAX);
+}
+
 void posix_share_unmap(struct env *env, void *address)
 {
+	struct posix *posix = posix_of(env);
 	struct share *share = share_at((uintptr_t)address);
-	void *base;
+	bool is_later;
 
-	(void)env;
 	ASSERT(share != NULL);
-	base = (void *)atomic_load_explicit(&share->base, memory_order_relaxed);
+	share->rest = (char *)atomic_load_explicit(&share->base, memory_order_relaxed);
+	share->rest_size = atomic_load_explicit(&share->size, memory_order_relaxed);
 	atomic_store_explicit(&share->base, 0, memory_order_release);
-	munmap(base, atomic_load_explicit(&share->size, memory_order_relaxed));
 	if (atomic_load_explicit(&share->is_lost, memory_order_relaxed))
 		atomic_fetch_sub_explicit(&lost_count, 1, memory_order_relaxed);
-	atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
+	is_later = may_go_later(posix, share->rest_size);
+	list_add_tail(&posix->unmapping, &share->node);
+	posix->unmapping_count++;
+	posix->unmapping_size += share->rest_size;
+	if (is_later)
+		env->ops->defer(env, &posix->unmap_task);
+	else
+		rest_unmap(posix, share, share->rest_size);
+}
+
+void posix_share_init(struct posix *posix)
+{
+	list_init(&posix->unmapping);
+	posix->unmap_task.run = unmap_next;
+}
+
+void posix_share_fini(struct posix *posix)
+{
+	struct share *share;
+
+	while ((share = list_head(&posix->unmapping, struct share, node)) != NULL)
+		rest_unmap(posix, share, share->rest_size);
 }
 
 bool posix_share_is_lost(struct env *env, const void *address)

@@ -96,14 +96,11 @@ static void later_remove(struct ring_memory *memory, uint32_t index)
 	memory->later_count--;
 	memmove(&memory->later[index], &memory->later[index + 1],
 		(memory->later_count - index) * sizeof(memory->later[0]));
-	if (memory->later_count == 0)
-		memory->env->ops->undefer(memory->env, &memory->task);
 }
 
 /* The next piece of the memory that has waited longest. */
-static void later_run(struct env_task *task)
+static void later_next(struct ring_memory *memory)
 {
-	struct ring_memory *memory = CONTAINER_OF(task, struct ring_memory, task);
 	struct ring_later *later = &memory->later[0];
 	char *piece = later->base + later->done;
 	size_t size = MIN(later->size - later->done, MEMORY_PIECE);
@@ -121,7 +118,28 @@ static void later_run(struct env_task *task)
 	}
 	if (later->done == later->size)
 		later_remove(memory, 0);
-	if (memory->later_count > 0)
+}
+
+static void gone_next(struct ring_memory *memory)
+{
+	for (uint32_t i = 0; i < MEMORY_GONE_TURN && memory->gone_count > 0; i++) {
+		uint32_t slot = memory->gone_slots[--memory->gone_count];
+
+		if (slot_set(memory, slot, NULL, 0) < 0)
+			log_warn("io_uring does not let go of a buffer");
+		memory->free_slots[memory->free_count++] = slot;
+	}
+}
+
+static void memory_run(struct env_task *task)
+{
+	struct ring_memory *memory = CONTAINER_OF(task, struct ring_memory, task);
+
+	if (memory->gone_count > 0)
+		gone_next(memory);
+	else if (memory->later_count > 0)
+		later_next(memory);
+	if (memory->gone_count > 0 || memory->later_count > 0)
 		memory->env->ops->defer(memory->env, &memory->task);
 }
 
@@ -167,11 +185,11 @@ void memory_undeclare(struct ring_memory *memory, const void *base)
 			memory->buffers[kept++] = *buffer;
 			continue;
 		}
-		if (slot_set(memory, buffer->slot, NULL, 0) < 0)
-			log_warn("io_uring does not let go of a buffer");
-		memory->free_slots[memory->free_count++] = buffer->slot;
+		memory->gone_slots[memory->gone_count++] = buffer->slot;
 	}
 	memory->count = kept;
+	if (memory->gone_count > 0)
+		memory->env->ops->defer(memory->env, &memory->task);
 }
 
 int memory_find(const struct ring_memory *memory, const struct iovec *piece)
@@ -202,7 +220,7 @@ void memory_init(struct ring_memory *memory, struct env *env, struct io_uring *r
 {
 	memory->env = env;
 	memory->ring = ring;
-	memory->task.run = later_run;
+	memory->task.run = memory_run;
 	memory->is_possible = io_uring_register_buffers_sparse(ring, MEMORY_SLOTS) == 0;
 	for (uint32_t slot = MEMORY_SLOTS; slot > 0; slot--)
 		memory->free_slots[memory->free_count++] = slot - 1;

@@ -6,7 +6,9 @@
  * What is declared before the env is sealed is our own, and registered at once. What comes later is
  * a client's, of any size, whose pages the kernel may have to map first (0.3 us each in all): of
  * that a piece a turn, so that nobody waits for long; I/O in what has not had its turn goes
- * without. Pages that are not there are not made: a piece with a hole is left out.
+ * without. Pages that are not there are not made: a piece with a hole is left out. It goes in the
+ * same way: I/O finds nothing of it any more, and the kernel lets go of some pieces a turn, before
+ * it takes others.
  *
  * Failure: none for the caller. RLIMIT_MEMLOCK is too small, or there are no slots left: the rest
  * goes without, said in one log line. A piece that its client has cut off is left out.
@@ -21,6 +23,7 @@
 #define MEMORY_SLOTS     8192u /* buffers */
 #define MEMORY_SIZE_MAX  GiB   /* of one: the kernel's limit */
 #define MEMORY_PIECE     (8 * MiB)
+#define MEMORY_GONE_TURN 8u   /* pieces let go of in a turn: about half a ms */
 #define MEMORY_LATER_MAX 256u /* clients' memories that are not yet registered whole */
 
 struct ring_buffer {
@@ -47,6 +50,8 @@ struct ring_memory {
 	uint32_t later_count;
 	struct ring_buffer buffers[MEMORY_SLOTS];
 	uint32_t free_slots[MEMORY_SLOTS];
+	uint32_t gone_count;
+	uint32_t gone_slots[MEMORY_SLOTS];         /* nobody's, but still with the kernel */
 	struct ring_later later[MEMORY_LATER_MAX]; /* first come, first served */
 	unsigned char resident[MEMORY_PIECE / PAGE_SIZE];
 };

@@ -277,6 +277,64 @@ static void a_piece_may_begin_and_end_anywhere(void **state)
 }
 
 /* What share_make() gives is seen by both sides, and keeps its size whatever either does. */
+static bool is_mapped(const char *address)
+{
+	unsigned char resident;
+
+	return mincore((void *)(uintptr_t)address, PAGE_SIZE, &resident) == 0;
+}
+
+/* Nobody takes all addresses by mapping huge files of nothing again and again. */
+static void what_goes_later_is_bounded(void **state)
+{
+	const size_t size = 1024 * GiB;
+	struct env *env = *state;
+	int fd = memory_make("pool");
+
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	for (int i = 0; i < 200; i++) {
+		void *base = NULL;
+
+		assert_int_equal(env->ops->share_map(env, fd, 0, size, &base), 0);
+		env->ops->share_unmap(env, base);
+		if (i % 10 == 0)
+			assert_int_equal(env->ops->poll(env, 0), 0);
+	}
+	close(fd);
+}
+
+/* To unmap much takes long: nobody waits for all of it, and none is left. */
+static void a_large_piece_goes_by_parts(void **state)
+{
+	const size_t size = 60 * MiB; /* in four turns */
+	struct env *env = *state;
+	void *bases[2] = { NULL, NULL };
+	int fd = memory_make("pool");
+	char *last[2];
+
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(env->ops->share_map(env, fd, 0, size, &bases[i]), 0);
+		last[i] = (char *)bases[i] + size - PAGE_SIZE;
+	}
+	env->ops->share_unmap(env, bases[0]);
+	for (int turn = 1; turn <= 4; turn++) {
+		assert_true(is_mapped(last[0]));
+		assert_int_equal(env->ops->poll(env, 0), 0);
+		assert_false(is_mapped(bases[0]));
+	}
+	assert_false(is_mapped(last[0]));
+	assert_true(is_mapped(bases[1]));
+	assert_false(env->ops->share_is_lost(env, bases[1]));
+	/* The end of the loop waits for no turn. */
+	env->ops->share_unmap(env, bases[1]);
+	assert_true(is_mapped(last[1]));
+	env_close(&env);
+	assert_false(is_mapped(last[1]));
+	close(fd);
+	assert_int_equal(begin(state), 0);
+}
+
 static void made_memory_keeps_its_size(void **state)
 {
 	struct env *env = *state;
@@ -772,6 +830,8 @@ static int run_all(const char *back_end)
 		T(what_is_not_one_shared_piece_is_not_found),
 		T(only_memory_of_that_size_is_mapped),
 		T(a_piece_may_begin_and_end_anywhere),
+		T(a_large_piece_goes_by_parts),
+		T(what_goes_later_is_bounded),
 		T(made_memory_keeps_its_size),
 		T(the_end_of_a_process_is_seen),
 		T(a_piece_that_is_cut_costs_only_itself),

@@ -40,6 +40,7 @@ static struct kernel {
 	int result_forced;
 	int register_rc;    /* what registering memory returns, when not 0 */
 	int registers;      /* calls that register some */
+	int unregisters;    /* and that let go of some */
 	unsigned in_kernel; /* handed over and not taken back */
 	unsigned in_kernel_max;
 	unsigned opcodes[IORING_OP_LAST];
@@ -99,6 +100,7 @@ int __wrap_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned 
 						unsigned nr)
 {
 	kernel.registers += iovecs->iov_base != NULL;
+	kernel.unregisters += iovecs->iov_base == NULL;
 	if (kernel.register_rc != 0)
 		return kernel.register_rc;
 	return __real_io_uring_register_buffers_update_tag(ring, off, iovecs, tags, nr);
@@ -493,6 +495,38 @@ static void memory_goes_while_it_is_registered(void **state)
 	munmap(second, size);
 }
 
+/* Not all at once either: what comes next is registered when that is through. */
+static void a_clients_memory_goes_some_pieces_a_turn(void **state)
+{
+	struct bench *bench = *state;
+	struct env *env = bench->env;
+	const size_t size = 160 * MiB; /* 20 pieces */
+	char *memory = client_memory(size, SIZE_MAX);
+	char *next = client_memory(SIZE, SIZE_MAX);
+
+	env->ops->seal(env);
+	env->ops->blk_declare(env, memory, size);
+	for (int turn = 0; turn < 20; turn++)
+		assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(env_uring_registered(env), size);
+	env->ops->blk_undeclare(env, memory);
+	munmap(memory, size);
+	assert_int_equal(env_uring_registered(env), 0);
+	assert_int_equal(kernel.unregisters, 0);
+	env->ops->blk_declare(env, next, SIZE);
+	for (int turn = 1; turn <= 3; turn++) {
+		assert_int_equal(env->ops->poll(env, 0), 0);
+		assert_int_equal(kernel.unregisters, MIN(turn * 8, 20));
+		assert_int_equal(env_uring_registered(env), 0);
+	}
+	assert_int_equal(env->ops->poll(env, 0), 0);
+	assert_int_equal(env_uring_registered(env), SIZE);
+	assert_int_equal(kernel.unregisters, 20);
+	env->ops->blk_undeclare(env, next);
+	munmap(next, SIZE);
+	assert_int_equal(log_lines, 0);
+}
+
 /* What a client has cut off is nobody's trouble; no memory to lock ends it, and is told. */
 static void a_clients_memory_that_cannot_be_registered_works_without(void **state)
 {
@@ -708,6 +742,7 @@ int main(void)
 		T(memory_that_cannot_be_registered_works_without),
 		T(a_clients_memory_is_registered_a_piece_a_turn),
 		T(memory_goes_while_it_is_registered),
+		T(a_clients_memory_goes_some_pieces_a_turn),
 		T(a_clients_memory_that_cannot_be_registered_works_without),
 		T(what_comes_back_short_is_done_whole),
 		T(errors_are_results),
