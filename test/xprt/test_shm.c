@@ -126,6 +126,48 @@ static void the_bounds_of_a_region_are_exact(void **state)
 	pair_fini(&pair);
 }
 
+/* An env in which so many descriptors are under way that no more may be sent. */
+static struct crowded {
+	struct env_ops ops;
+	const struct env_ops *real;
+	uint32_t refusals; /* still to come */
+} crowded;
+
+static ssize_t crowded_send_fds(struct env *env, struct env_sock *sock, const struct iovec *iov,
+				uint32_t iov_count, const int *fds, uint32_t fd_count)
+{
+	if (crowded.refusals == 0)
+		return crowded.real->sock_send_fds(env, sock, iov, iov_count, fds, fd_count);
+	crowded.refusals--;
+	return -ETOOMANYREFS;
+}
+
+static void what_cannot_be_passed_just_now_is_passed_later(void **state)
+{
+	struct pair_memory memory;
+	struct xprt_region region;
+	struct pair pair;
+
+	pair_init(&pair, pair_shm);
+	pair_connect(&pair, 1);
+	memory = pair_memory_make(&pair, SIZE);
+	region = (struct xprt_region) { .base = memory.bytes, .size = memory.size, .id = 1 };
+	crowded = (struct crowded) { .ops = *pair.env->ops, .real = pair.env->ops, .refusals = 3 };
+	crowded.ops.sock_send_fds = crowded_send_fds;
+	pair.env->ops = &crowded.ops;
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(xprt_shm.declare(pair.client.group.lanes[0], &region), -EAGAIN);
+		PAIR_UNTIL(&pair, pair.client.writable == i + 1);
+	}
+	assert_int_equal(xprt_shm.declare(pair.client.group.lanes[0], &region), 0);
+	assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare), 0);
+	pair_settle(&pair);
+	assert_int_equal(pair.client.writable, 3);
+	pair.env->ops = crowded.real;
+	pair_memory_free(&memory);
+	pair_fini(&pair);
+}
+
 static void what_cannot_be_passed_is_staged(void **state)
 {
 	uint8_t *private_memory = calloc(1, SIZE);
@@ -821,6 +863,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_bounds_of_a_region_are_exact),
 		cmocka_unit_test(what_cannot_be_passed_is_staged),
+		cmocka_unit_test(what_cannot_be_passed_just_now_is_passed_later),
 		cmocka_unit_test(a_declare_must_fit_what_was_passed),
 		cmocka_unit_test(an_owner_leaves_a_quarter_to_others),
 		cmocka_unit_test(a_client_that_cuts_its_memory_loses_that_region_only),

@@ -159,15 +159,16 @@ struct shm_client {
 	char address[128];
 	struct shm_poll poll;
 	struct env_task opening;
-	struct list fences;         /* struct xprt_fence */
-	struct env_task fence_task; /* they are done */
-	struct env_timer io_timer;  /* the kernel is through with a dead server's I/O */
-	struct env_sock *process;   /* the server's, watched while fences wait */
-	int process_fd;             /* -1: not told */
-	uint32_t io_ms;             /* by DIRECT; 0: the server only copies */
-	bool has_regions;           /* some were declared */
-	bool has_end;               /* END has come */
-	bool is_free;               /* nothing can land any more */
+	struct list fences;          /* struct xprt_fence */
+	struct env_task fence_task;  /* they are done */
+	struct env_timer io_timer;   /* the kernel is through with a dead server's I/O */
+	struct env_timer pass_timer; /* a descriptor may be passed again */
+	struct env_sock *process;    /* the server's, watched while fences wait */
+	int process_fd;              /* -1: not told */
+	uint32_t io_ms;              /* by DIRECT; 0: the server only copies */
+	bool has_regions;            /* some were declared */
+	bool has_end;                /* END has come */
+	bool is_free;                /* nothing can land any more */
 	_Alignas(8) uint8_t frame[SHM_FRAME_MAX];
 };
 
@@ -319,6 +320,7 @@ void shm_ring_bell(struct shm_lane *lane);
 
 /* shm_region.c */
 int shm_declare(struct xprt_lane *lane, struct xprt_region *region);
+void shm_declare_again(struct env_timer *timer);
 void shm_undeclare(struct xprt_lane *lane, struct xprt_region *region);
 /* A REGION note; fd is borrowed. */
 void shm_region_noted(struct shm_lane *lane, const struct shm_note *note, int fd);

@@ -139,6 +139,7 @@ void shm_client_init(struct shm_client *client, struct shm_lane *lane)
 	client->process_fd = -1;
 	client->fence_task.run = fences_run;
 	client->io_timer.fire = io_is_over;
+	client->pass_timer.fire = shm_declare_again;
 	list_init(&client->fences);
 }
 
@@ -148,6 +149,7 @@ void shm_client_fini(struct shm_client *client, struct env *env)
 	env->ops->undefer(env, &client->opening);
 	env->ops->undefer(env, &client->fence_task);
 	env->ops->timer_clear(env, &client->io_timer);
+	env->ops->timer_clear(env, &client->pass_timer);
 	env->ops->poller_remove(env, &client->poll.poller);
 	if (client->process != NULL)
 		env->ops->sock_close(env, client->process);

@@ -28,7 +28,36 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PASS_PAUSE_NS (10 * NS_PER_MS)
+
 /* --- client --- */
+
+void shm_declare_again(struct env_timer *timer)
+{
+	struct shm_lane *lane = CONTAINER_OF(timer, struct shm_client, pass_timer)->lane;
+
+	shm_lane_enter(lane);
+	if (shm_lane_is_open(lane))
+		lane->lane.user->writable(&lane->lane);
+	shm_lane_leave(lane);
+}
+
+/*
+ * The note did not go. The socket tells when it has room; that fewer descriptors are under way on
+ * this host (-ETOOMANYREFS) nobody tells. Others: the lane is about to end.
+ */
+static void declare_later(struct shm_lane *lane, int rc)
+{
+	struct env *env = lane->lane.env;
+
+	if (rc == -EAGAIN) {
+		lane->is_room_due = true;
+		shm_lane_watch(lane);
+	} else {
+		env->ops->timer_set(env, &lane->client->pass_timer,
+				    env_now_ns(env) + PASS_PAUSE_NS);
+	}
+}
 
 int shm_declare(struct xprt_lane *xprt_lane, struct xprt_region *region)
 {
@@ -48,13 +77,10 @@ int shm_declare(struct xprt_lane *xprt_lane, struct xprt_region *region)
 		return rc;
 	rc = shm_note_send(lane, &note, fd);
 	close(fd);
-	if (rc == -EAGAIN) {
-		lane->is_room_due = true;
-		shm_lane_watch(lane);
-	}
-	/* Others: the lane is about to end, or too many descriptors are under way on this host. */
-	if (rc < 0)
+	if (rc < 0) {
+		declare_later(lane, rc);
 		return -EAGAIN;
+	}
 	lane->client->has_regions = true;
 	region->declare = (struct wire_declare) {
 		.region = region->id,
