@@ -7,6 +7,7 @@
  */
 #include "pair.h"
 
+#include "../../src/base/log.h"
 #include "../../src/env/posix/posix.h"
 #include "../../src/xprt/shm/shm.h"
 #include "../lib/t.h"
@@ -220,6 +221,13 @@ static uint64_t share_max_of_test(struct env *env)
 }
 
 /* The bytes that a loop maps have a bound; one owner gets three quarters, the rest is others'. */
+static uint32_t log_lines;
+
+static void log_count(void *ctx, enum log_level level, const char *line)
+{
+	log_lines += level <= LOG_WARN;
+}
+
 static void an_owner_leaves_a_quarter_to_others(void **state)
 {
 	struct xprt_group other;
@@ -240,6 +248,8 @@ static void an_owner_leaves_a_quarter_to_others(void **state)
 	other.lanes[1]->group = &other;
 	pair.server.group.lanes[1] = NULL;
 	memory = pair_memory_make(&pair, SIZE);
+	log_lines = 0;
+	log_sink_set(log_count, NULL);
 	for (uint32_t i = 1; i <= 5; i++) { /* each a quarter */
 		region = region_of(&pair, &memory, i);
 		assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare),
@@ -251,6 +261,8 @@ static void an_owner_leaves_a_quarter_to_others(void **state)
 	region.id = 10;
 	assert_int_equal(xprt_shm.declare(pair.client.group.lanes[1], &region), 0);
 	assert_int_equal(xprt_shm.region_add(&other, &region.declare), -ERR_BUSY);
+	assert_int_equal(log_lines, 2); /* once for each lane */
+	log_sink_set(NULL, NULL);
 	/* What goes makes room. */
 	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 2), 0);
 	region = region_of(&pair, &memory, 11);

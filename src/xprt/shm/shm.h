@@ -214,6 +214,7 @@ struct shm_lane {
 	uint32_t mapping_count; /* those that it has */
 	uint64_t mapped_size;   /* their bytes */
 	bool is_direct;         /* DIRECT was sent */
+	bool is_refused;        /* a region of its had no room: one log line */
 };
 
 /* A server's lane with its regions. */

@@ -162,6 +162,16 @@ static bool has_room(const struct shm_lane *lane, uint64_t size)
 	       bytes <= bytes_max - bytes_max / SHM_OWNER_SHARE;
 }
 
+/* A client may ask as often as it likes. */
+static void room_tell(struct shm_lane *lane, uint64_t size)
+{
+	if (!lane->is_refused)
+		log_warn("region of %" PRIu64 " bytes of a client of %s is not mapped: it has its "
+			 "share, or the server all that it maps (shm-memory-max)",
+			 size, lane->listener->address);
+	lane->is_refused = true;
+}
+
 static int mapping_make(struct shm_lane *lane, int fd, const struct shm_note *note,
 			struct shm_mapping **mapping_out)
 {
@@ -177,9 +187,7 @@ static int mapping_make(struct shm_lane *lane, int fd, const struct shm_note *no
 		return -EINVAL;
 	lane->owner = lane->lane.group->owner; /* also of mappings that outlive the session */
 	if (!has_room(lane, note->size)) {
-		log_warn("region of %" PRIu64 " bytes of a client of %s is not mapped: it has its "
-			 "share, or the server all that it maps (shm-memory-max)",
-			 note->size, listener->address);
+		room_tell(lane, note->size);
 		return -ENOSPC;
 	}
 	rc = env->ops->share_map(env, fd, note->offset, note->size, &base);
