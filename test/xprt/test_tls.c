@@ -308,6 +308,37 @@ static void noise_instead_of_a_handshake_ends_the_lane(void **state)
 	pair_fini(&pair);
 }
 
+/* The beginning of a record is here, and for a long time nothing more: the loop sleeps. */
+static void half_a_record_keeps_nobody_awake(void **state)
+{
+	struct wire_preface preface = { .magic = WIRE_PREFACE_MAGIC,
+					.version_min = 1,
+					.version_max = 1,
+					.mode = WIRE_MODE_JOIN,
+					.flags = WIRE_PREFACE_TLS,
+					.reactor = 0xffff,
+					.incarnation = 1,
+					.session = 1 };
+	struct pair pair;
+	struct raw raw;
+	uint64_t until_ns;
+	uint32_t turns = 0;
+
+	pair_init(&pair, tls_kind());
+	raw_connect(&raw, &pair, 0, false);
+	raw_write(&raw, &preface, sizeof(preface));
+	raw_write(&raw, "\x16\x03\x01\x01", 4);
+	pair_settle(&pair);
+	until_ns = env_now_ns(pair.env) + 50 * NS_PER_MS;
+	while (env_now_ns(pair.env) < until_ns) {
+		pair_poll(&pair); /* up to 1 ms each */
+		turns++;
+	}
+	assert_in_range(turns, 1, 100);
+	raw_close(&raw);
+	pair_fini(&pair);
+}
+
 /* --- answers in the clear --- */
 
 static void a_refusal_in_the_clear_is_heard(void **state)
@@ -365,6 +396,7 @@ int main(void)
 		cmocka_unit_test(a_cut_handshake_ends_both),
 		cmocka_unit_test(another_key_opens_nothing),
 		cmocka_unit_test(noise_instead_of_a_handshake_ends_the_lane),
+		cmocka_unit_test(half_a_record_keeps_nobody_awake),
 		cmocka_unit_test(a_refusal_in_the_clear_is_heard),
 		cmocka_unit_test(no_other_answer_in_the_clear_is_taken),
 	};

@@ -47,6 +47,7 @@ struct tcp_tls {
 	bool is_open;
 	bool is_plain; /* the server has answered in the clear */
 	bool has_heard;
+	bool is_dry;         /* no whole record is here */
 	int broken;          /* what the socket said */
 	uint32_t pending;    /* bytes of the record that waits in OpenSSL */
 	uint64_t written;    /* under this key */
@@ -292,6 +293,7 @@ static int tls_why(struct tcp_tls *tls, int result)
 		lane->lane.is_blocked = true;
 		return -EAGAIN;
 	case SSL_ERROR_WANT_READ:
+		tls->is_dry = true;
 		return -EAGAIN;
 	case SSL_ERROR_ZERO_RETURN:
 		return -ERR_PEER;
@@ -455,8 +457,10 @@ ssize_t tcp_tls_recv(struct tcp_lane *lane, const struct iovec *iov, uint32_t io
 	struct tcp_tls *tls = lane->tls;
 	int result = 1;
 	uint64_t sum = 0;
-	int rc = tls->is_open ? 0 : tls_handshake(tls);
+	int rc;
 
+	tls->is_dry = false;
+	rc = tls->is_open ? 0 : tls_handshake(tls);
 	if (rc < 0)
 		return rc;
 	if (lane->tls == NULL)
@@ -479,5 +483,6 @@ ssize_t tcp_tls_recv(struct tcp_lane *lane, const struct iovec *iov, uint32_t io
 
 bool tcp_tls_has_more(const struct tcp_lane *lane)
 {
-	return SSL_has_pending(lane->tls->ssl) == 1;
+	/* Of a part of a record it says so, too. */
+	return !lane->tls->is_dry && SSL_has_pending(lane->tls->ssl) == 1;
 }
