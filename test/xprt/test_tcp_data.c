@@ -406,6 +406,33 @@ static void a_push_on_a_dying_lane_fails(void **state)
 	pair_fini(&pair);
 }
 
+/* And on one that is being closed. */
+static void a_push_on_a_closing_lane_fails(void **state)
+{
+	struct pair_block *block;
+	struct pair_move first;
+	struct pair_move second;
+	struct pair pair;
+	struct raw raw;
+
+	start(&pair);
+	raw_connect(&raw, &pair, 0, true);
+	block = pair_block_add(&pair, 9, 1000, 1000);
+	pair_move_init(&first, &pair, block, 0, 1000, 1);
+	pair_move_init(&second, &pair, block, 0, 1000, 1);
+	first.pushes = &second.move;
+	xprt_tcp.pull(pair.server.group.lanes[0], &first.move);
+	pair_settle(&pair);
+	xprt_tcp.close(&pair.server.group.lanes[0]);
+	assert_int_equal(first.rc, -ECANCELED);
+	assert_int_equal(second.done, 1);
+	assert_int_equal(second.rc, -ECANCELED);
+	raw_close(&raw);
+	pair_move_fini(&first);
+	pair_move_fini(&second);
+	pair_fini(&pair);
+}
+
 /* A client that takes nothing: its pushes wait, and every byte comes once it reads. */
 static void a_client_that_stops_reading_gets_all_in_the_end(void **state)
 {
@@ -451,6 +478,7 @@ int main(void)
 		cmocka_unit_test(a_flood_of_grants_is_answered),
 		cmocka_unit_test(grants_of_a_dead_lane_are_answered_by_another),
 		cmocka_unit_test(a_push_on_a_dying_lane_fails),
+		cmocka_unit_test(a_push_on_a_closing_lane_fails),
 		cmocka_unit_test(a_client_that_stops_reading_gets_all_in_the_end),
 	};
 

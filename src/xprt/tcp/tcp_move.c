@@ -54,6 +54,12 @@ bool tcp_moves_deliver(struct tcp_lane *lane)
 	return had_any;
 }
 
+/* Of a lane that is not open: broken, or being closed by its user. */
+static int lane_why(const struct tcp_lane *lane)
+{
+	return lane->broken != 0 ? lane->broken : -ECANCELED;
+}
+
 void tcp_push(struct xprt_lane *xprt_lane, struct xprt_move *move)
 {
 	struct tcp_lane *lane = tcp_of(xprt_lane);
@@ -65,7 +71,7 @@ void tcp_push(struct xprt_lane *xprt_lane, struct xprt_move *move)
 	move->state = 0;
 	tcp_lane_wake(lane);
 	if (!tcp_lane_is_open(lane)) {
-		tcp_move_finish(lane, move, lane->broken);
+		tcp_move_finish(lane, move, lane_why(lane));
 		return;
 	}
 	wire_header_init(&header, WIRE_DATA_GET, move->request, 0, sizeof(data));
@@ -92,7 +98,7 @@ void tcp_pull(struct xprt_lane *xprt_lane, struct xprt_move *move)
 	if (tcp_lane_is_open(lane))
 		list_add_tail(&lane->asking, &move->node);
 	else
-		tcp_move_finish(lane, move, lane->broken);
+		tcp_move_finish(lane, move, lane_why(lane));
 }
 
 void tcp_revoke(struct xprt_move *move)
