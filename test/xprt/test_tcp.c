@@ -440,6 +440,50 @@ static void large_frames_that_stop_do_not_block_the_server(void **state)
 	pair_fini(&pair);
 }
 
+/* The same with clients that send a byte now and then: who waits for a buffer is served within
+ * TRICKLE_NS. */
+#define TRICKLE_NS (8 * NS_PER_S)
+
+static void large_frames_that_trickle_do_not_block_the_server(void **state)
+{
+	struct raw holders[HOLDERS];
+	uint64_t begin_ns;
+	uint64_t fed_ns;
+	struct pair pair;
+	uint32_t size = 0;
+	uint32_t fed;
+	struct raw raw;
+
+	start(&pair);
+	raw_connect(&raw, &pair, 0, true);
+	for (uint32_t i = 0; i < HOLDERS; i++) {
+		raw_connect(&holders[i], &pair, WIRE_LANE_MAX + i, true);
+		size = raw_probe(frame, NULL, 100 + i, 1000);
+		raw_write(&holders[i], frame, size / 2);
+	}
+	fed = size / 2;
+	pair_settle(&pair);
+	size = raw_probe(frame, NULL, 2, 1000);
+	raw_write(&raw, frame, size);
+	begin_ns = env_now_ns(pair.env);
+	fed_ns = begin_ns;
+	while (pair.server.frame_count == 0) {
+		assert_true(env_now_ns(pair.env) - begin_ns < TRICKLE_NS);
+		if (env_now_ns(pair.env) - fed_ns > NS_PER_S) {
+			fed_ns = env_now_ns(pair.env);
+			for (uint32_t i = 0; i < HOLDERS; i++)
+				raw_write(&holders[i], frame + fed, 1);
+			fed++;
+		}
+		pair_poll(&pair);
+	}
+	for (uint32_t i = 0; i < HOLDERS; i++)
+		raw_close(&holders[i]);
+	PAIR_UNTIL(&pair, pair.server.closed == HOLDERS);
+	raw_close(&raw);
+	pair_fini(&pair);
+}
+
 static struct env_ops counted_ops;
 static const struct env_ops *uncounted_ops;
 static uint32_t recv_count; /* that brought something */
@@ -691,6 +735,7 @@ int main(void)
 		cmocka_unit_test(a_full_pool_takes_the_next_when_one_leaves),
 		cmocka_unit_test(listen_and_connect_survive_each_fault),
 		cmocka_unit_test(large_frames_that_stop_do_not_block_the_server),
+		cmocka_unit_test(large_frames_that_trickle_do_not_block_the_server),
 		cmocka_unit_test(large_frames_in_a_row_take_a_read_each),
 		cmocka_unit_test(a_lane_that_always_has_more_takes_turns),
 	};

@@ -17,8 +17,9 @@
  * request of many items, inline payload, WELCOME with many offers, TEXT) borrows one of
  * TCP_BIG_COUNT big buffers of the listener; when none is free the lane stops reading, or its
  * send() says -EAGAIN, until one is. A lane that sits on a big buffer without progress for
- * TCP_STALL_NS while others wait is closed. Before its group is set a lane gets none. A client's
- * lane takes buffers of its own, large enough for every frame, at connect().
+ * TCP_STALL_NS, or TCP_FRAME_NS for one frame, while others wait is closed. Before its group is set
+ * a lane gets none. A client's lane takes buffers of its own, large enough for every frame, at
+ * connect().
  *
  * Upcalls. Every entry from env (socket, task, timer) is bracketed by tcp_lane_enter() and
  * tcp_lane_leave(). Between them the lane struct stays, whatever the user closes; the code looks at
@@ -43,6 +44,7 @@
 #define TCP_PREFACE_MAX    64   /* connections without their preface; beyond, the oldest goes */
 #define TCP_PREFACE_NS     (5 * NS_PER_S)
 #define TCP_STALL_NS       (2 * NS_PER_S)
+#define TCP_FRAME_NS       (3 * TCP_STALL_NS) /* for a large frame, from its head to its end */
 #define TCP_TICK_NS        (NS_PER_S / 2)
 /* A grant that is larger begins behind no other: one call is little beside it, and its lane is to
  * go on with what comes meanwhile. */
@@ -101,6 +103,7 @@ struct tcp_rx {
 	bool is_waiting;    /* the socket was told to wait for RX_WANT bytes */
 	bool is_slow;       /* it is not for this payload: they took too long */
 	uint64_t read_ns;   /* when bytes last came */
+	uint64_t begin_ns;  /* BODY: when its head came */
 	struct wire_header header; /* of the frame under way */
 	uint32_t usual;            /* size of the control frame before it; behind DATA: 0 */
 	struct wire_data data;     /* DATA: what it is, … */

@@ -26,6 +26,21 @@ static void listener_free(struct tcp_listener *listener);
 
 /* --- the pool --- */
 
+static void listener_hold(struct tcp_listener *listener)
+{
+	listener->lanes_held++;
+}
+
+static void listener_release(struct tcp_listener *listener)
+{
+	ASSERT(listener->lanes_held > 0);
+	listener->lanes_held--;
+	if (!listener->is_unlistened)
+		listener_watch(listener);
+	else if (listener->lanes_held == 0)
+		listener_free(listener);
+}
+
 /* A server's lane goes back to the pool, and there is room for a connection. */
 void tcp_lane_pool_put(struct tcp_lane *lane)
 {
@@ -36,11 +51,7 @@ void tcp_lane_pool_put(struct tcp_lane *lane)
 	list_del(&lane->node);
 	lane->magic = 0;
 	list_add_tail(&listener->free, &lane->node);
-	listener->lanes_held--;
-	if (!listener->is_unlistened)
-		listener_watch(listener);
-	else if (listener->lanes_held == 0)
-		listener_free(listener);
+	listener_release(listener);
 }
 
 /* --- big buffers --- */
@@ -273,14 +284,23 @@ static void tick_arm(struct tcp_listener *listener)
 		env->ops->timer_set(env, &listener->tick, env_now_ns(env) + TCP_TICK_NS);
 }
 
+/* Of a frame that comes byte by byte, too. */
+static bool is_holder(const struct tcp_lane *lane, uint64_t now_ns)
+{
+	if (lane->rx.buf.big != NULL && lane->rx.state == TCP_RX_BODY &&
+	    now_ns - lane->rx.begin_ns >= TCP_FRAME_NS)
+		return true;
+	return (lane->rx.buf.big != NULL || lane->tx.buf.big != NULL) &&
+	       now_ns - lane->lane.progress_ns >= TCP_STALL_NS;
+}
+
 /* A lane that holds a big buffer and does not move, or NULL. */
 static struct tcp_lane *holder_find(struct tcp_listener *listener, uint64_t now_ns)
 {
 	list_for_each (node, &listener->live) {
 		struct tcp_lane *lane = CONTAINER_OF(node, struct tcp_lane, node);
 
-		if ((lane->rx.buf.big != NULL || lane->tx.buf.big != NULL) &&
-		    tcp_lane_is_open(lane) && now_ns - lane->lane.progress_ns >= TCP_STALL_NS)
+		if (tcp_lane_is_open(lane) && is_holder(lane, now_ns))
 			return lane;
 	}
 	return NULL;
@@ -293,14 +313,14 @@ static void tick_fire(struct env_timer *timer)
 	struct tcp_lane *lane;
 
 	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
+	listener_hold(listener);
 	while ((lane = list_head(&listener->prefaces, struct tcp_lane, node)) != NULL &&
 	       now_ns - lane->accepted_ns >= TCP_PREFACE_NS)
 		lane_drop(lane, -ETIMEDOUT, NULL);
 	while (!list_is_empty(&listener->waiters) && (lane = holder_find(listener, now_ns)) != NULL)
 		lane_drop(lane, -ETIMEDOUT, "held a buffer that others wait for");
-	if (!listener->is_unlistened)
-		listener_watch(listener);
 	tick_arm(listener);
+	listener_release(listener);
 }
 
 /* --- listen, unlisten --- */
@@ -399,12 +419,10 @@ void tcp_unlisten(struct xprt_listener **xprt_listener)
 		listener->listener.env->ops->sock_close(listener->listener.env, listener->sock);
 	listener->sock = NULL;
 	listener->is_unlistened = true;
-	listener->lanes_held++; /* by us, for the moment */
+	listener_hold(listener);
 	while (preface_drop(listener)) {
 	}
-	listener->lanes_held--;
-	if (listener->lanes_held == 0)
-		listener_free(listener);
+	listener_release(listener);
 }
 
 void tcp_listener_name(struct xprt_listener *xprt_listener, char *buf, size_t buf_size)

@@ -152,6 +152,7 @@ static int rx_control_begin(struct tcp_lane *lane)
 	if (size > rx->buf.size && !tcp_buf_grow(lane, &rx->buf))
 		return RX_STALL;
 	rx->usual = size;
+	rx->begin_ns = rx->read_ns;
 	rx->state = TCP_RX_BODY;
 	return RX_NEXT;
 }
