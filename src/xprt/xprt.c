@@ -37,7 +37,7 @@ const char *xprt_ops_check(const struct xprt_ops *ops)
 		return "an op of handing over is missing";
 	if (!ops->connect)
 		return "a required op of the client is missing";
-	if (!ops->send || !ops->close || !ops->secure || !ops->pause || !ops->peer_name)
+	if (!ops->send || !ops->close || !ops->secure || !ops->peer_name)
 		return "a required op of both sides is missing";
 	if (!ops->push || !ops->pull || !ops->revoke)
 		return "a move is missing";

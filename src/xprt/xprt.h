@@ -226,9 +226,6 @@ struct xprt_ops {
 	/* MACs from the next frame on, both directions; taken. NULL: none (Unix sockets, loop).
 	 * REFUSE never carries one. */
 	void (*secure)(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in);
-	/* Stop and go on delivering frames: back-pressure. Moves go on. One frame that has begun
-	 * to arrive may still be delivered. */
-	void (*pause)(struct xprt_lane *lane, bool is_paused);
 	void (*peer_name)(struct xprt_lane *lane, char *buf, size_t buf_size);
 
 	/* Server, on a lane whose group is set. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Two ends of a transport in one env and one thread: a listener, and a client's lanes to it that
- * form a session without any hello. What arrives is recorded; both ends can be told to close or
- * pause from inside any upcall. The suite runs every test over every kind in pair_kinds[].
+ * form a session without any hello. What arrives is recorded; both ends can be told to close from
+ * inside any upcall, and a lane of tcp to read nothing. The suite runs every test over every kind
+ * in pair_kinds[].
  */
 #ifndef TEST_XPRT_PAIR_H
 #define TEST_XPRT_PAIR_H
@@ -127,6 +128,11 @@ struct xprt_lane *pair_dial(struct pair *pair, const char *address, uint32_t ind
 void pair_poll(struct pair *pair);
 /* Poll until nothing has happened for a while. */
 void pair_settle(struct pair *pair);
+
+/* Nothing of lane's socket is received until pair_release(), of all: its peer has a full one.
+ * False: it has no socket that carries frames. */
+bool pair_hold(struct pair *pair, struct xprt_lane *lane);
+void pair_release(struct pair *pair);
 
 struct pair_memory pair_memory_make(const struct pair *pair, size_t size);
 void pair_memory_free(struct pair_memory *memory);

@@ -146,13 +146,16 @@ static void step_forget(struct model *model)
 	memset(move->block->bytes, POISON, move->block->size);
 }
 
-static void step_pause(struct model *model)
+/* Of tcp: an end reads nothing for a while. */
+static void step_hold(struct model *model)
 {
 	struct xprt_lane *lane =
 		pick_lane(model, pick(model, 2) == 0 ? &model->pair.client : &model->pair.server);
 
-	if (lane != NULL)
-		kind->ops->pause(lane, pick(model, 2) == 0);
+	if (pick(model, 2) == 0)
+		pair_release(&model->pair);
+	else if (lane != NULL)
+		(void)pair_hold(&model->pair, lane);
 }
 
 static void step_close(struct model *model)
@@ -175,7 +178,7 @@ static void step(struct model *model)
 	else if (what < 72)
 		step_forget(model);
 	else if (what < 78)
-		step_pause(model);
+		step_hold(model);
 	else if (what < 79 && model->has_closes)
 		step_close(model);
 	else
@@ -247,17 +250,12 @@ static void frames_check(struct model *model, const struct pair_end *end, uint32
 	}
 }
 
-/* Let everything come to its end: unpause, answer what is owed, revoke what nobody answers. */
+/* Let everything come to its end: read all, answer what is owed, revoke what nobody answers. */
 static void finish(struct model *model)
 {
 	struct pair_end *ends[2] = { &model->pair.client, &model->pair.server };
 
-	for (uint32_t i = 0; i < 2 * LANES; i++) {
-		struct xprt_lane *lane = ends[i % 2]->group.lanes[i / 2];
-
-		if (lane != NULL)
-			kind->ops->pause(lane, false);
-	}
+	pair_release(&model->pair);
 	pair_settle(&model->pair);
 	for (uint32_t i = 0; i < model->move_count; i++) {
 		struct model_move *move = &model->moves[i];

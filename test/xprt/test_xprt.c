@@ -124,17 +124,18 @@ static void inline_payload_comes_with_its_frame(void **state)
 	pair_fini(&pair);
 }
 
-/* The receiver reads nothing: the sender is told so after a bounded amount, nothing of a refused
- * frame is sent, and everything that was taken arrives once it reads. */
+/* The receiver reads nothing (where there is no socket, nobody polls): the sender is told so after
+ * a bounded amount, nothing of a refused frame is sent, and everything that was taken arrives once
+ * it reads. */
 static void a_slow_reader_pushes_back(struct pair *pair, struct xprt_lane *from,
 				      struct xprt_lane *to, struct pair_end *sender,
 				      struct pair_end *receiver,
 				      int (*send)(struct xprt_lane *, uint64_t, uint32_t))
 {
+	bool has_socket = pair_hold(pair, to);
 	uint64_t since_ns = env_now_ns(pair->env);
 	uint32_t sent = 0;
 
-	kind->ops->pause(to, true);
 	while (env_now_ns(pair->env) - since_ns < PAIR_QUIET_NS) {
 		int rc = send(from, sent + 1, 100);
 
@@ -144,6 +145,8 @@ static void a_slow_reader_pushes_back(struct pair *pair, struct xprt_lane *from,
 			assert_true(sent < PAIR_FRAME_MAX); /* 3 MiB and more would be growth */
 		} else {
 			assert_int_equal(rc, -EAGAIN);
+			if (!has_socket)
+				break;
 			pair_poll(pair);
 		}
 	}
@@ -152,7 +155,7 @@ static void a_slow_reader_pushes_back(struct pair *pair, struct xprt_lane *from,
 	assert_int_equal(receiver->frame_count, 0);
 	assert_true(from->backlog_size <= 512 * KiB);
 	sender->writable = 0;
-	kind->ops->pause(to, false);
+	pair_release(pair);
 	PAIR_UNTIL(pair, receiver->frame_count == sent);
 	PAIR_UNTIL(pair, sender->writable > 0);
 	for (uint32_t i = 0; i < sent; i++)
@@ -171,7 +174,7 @@ static int large_probe_send(struct xprt_lane *lane, uint64_t request, uint32_t c
 	return probe_send(lane, request, 120);
 }
 
-static void a_paused_server_pushes_back(void **state)
+static void a_slow_server_pushes_back(void **state)
 {
 	struct pair pair;
 
@@ -182,7 +185,7 @@ static void a_paused_server_pushes_back(void **state)
 	pair_fini(&pair);
 }
 
-static void a_paused_client_pushes_back(void **state)
+static void a_slow_client_pushes_back(void **state)
 {
 	struct pair pair;
 
@@ -357,11 +360,11 @@ static void a_full_lane_holds_up_no_frames(void **state)
 	uint64_t since_ns;
 	uint32_t sent = 0;
 
-	if (kind->ops->lane_max == 1)
+	if (kind->ops != &xprt_tcp)
 		return;
 	pair_init(&pair, kind);
 	pair_connect(&pair, 4);
-	kind->ops->pause(pair.server.group.lanes[0], true);
+	assert_true(pair_hold(&pair, pair.server.group.lanes[0]));
 	since_ns = env_now_ns(pair.env);
 	while (pair.server.frame_count == 0 && env_now_ns(pair.env) - since_ns < 2 * NS_PER_S) {
 		struct xprt_lane *lane = xprt_group_pick(&pair.client.group);
@@ -372,7 +375,26 @@ static void a_full_lane_holds_up_no_frames(void **state)
 			pair_poll(&pair);
 	}
 	assert_true(pair.server.frame_count > 0);
-	kind->ops->pause(pair.server.group.lanes[0], false);
+	pair_release(&pair);
+	PAIR_UNTIL(&pair, pair.server.frame_count == sent);
+	pair_settle(&pair);
+	assert_ptr_equal(xprt_group_pick(&pair.client.group), pair.client.group.lanes[0]);
+	pair_fini(&pair);
+}
+
+/* Without a socket: what nobody polls is full, too. */
+static void a_full_lane_is_not_picked(void **state)
+{
+	struct pair pair;
+	uint32_t sent = 0;
+
+	if (kind->ops->lane_max == 1 || kind->ops == &xprt_tcp)
+		return;
+	pair_init(&pair, kind);
+	pair_connect(&pair, 2);
+	while (large_probe_send(pair.client.group.lanes[0], sent + 1, 0) == 0)
+		sent++;
+	assert_ptr_equal(xprt_group_pick(&pair.client.group), pair.client.group.lanes[1]);
 	PAIR_UNTIL(&pair, pair.server.frame_count == sent);
 	pair_settle(&pair);
 	assert_ptr_equal(xprt_group_pick(&pair.client.group), pair.client.group.lanes[0]);
@@ -395,9 +417,7 @@ static void a_full_lane_holds_up_no_pushes(void **state)
 	pair_init(&pair, kind);
 	pair_connect(&pair, 4);
 	block = pair_block_add(&pair, 1, MOVES * SIZE, MOVES * SIZE);
-	kind->ops->pause(pair.client.group.lanes[0], true);
-	assert_int_equal(text_send(pair.server.group.lanes[0], 7, 100), 0); /* not taken */
-	pair_settle(&pair);
+	assert_true(pair_hold(&pair, pair.client.group.lanes[0]));
 	do {
 		assert_true(count < MOVES - LATER);
 		pair_move_init(&moves[count], &pair, block, count * SIZE, SIZE, 1);
@@ -419,7 +439,7 @@ static void a_full_lane_holds_up_no_pushes(void **state)
 	}
 	pair_settle(&pair);
 	assert_ptr_not_equal(xprt_group_pick(&pair.server.group), pair.server.group.lanes[0]);
-	kind->ops->pause(pair.client.group.lanes[0], false);
+	pair_release(&pair);
 	for (uint32_t i = 0; i < count; i++) {
 		PAIR_UNTIL(&pair, moves[i].done > 0);
 		pair_move_fini(&moves[i]);
@@ -687,14 +707,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frames_arrive_whole_and_in_order),
 		cmocka_unit_test(inline_payload_comes_with_its_frame),
-		cmocka_unit_test(a_paused_server_pushes_back),
-		cmocka_unit_test(a_paused_client_pushes_back),
+		cmocka_unit_test(a_slow_server_pushes_back),
+		cmocka_unit_test(a_slow_client_pushes_back),
 		cmocka_unit_test(pushes_bring_their_bytes),
 		cmocka_unit_test(pulls_fetch_their_bytes),
 		cmocka_unit_test(pushes_are_striped),
 		cmocka_unit_test(pulls_are_striped),
 		cmocka_unit_test(little_shares_a_lane),
 		cmocka_unit_test(a_full_lane_holds_up_no_frames),
+		cmocka_unit_test(a_full_lane_is_not_picked),
 		cmocka_unit_test(a_full_lane_holds_up_no_pushes),
 		cmocka_unit_test(a_revoked_pull_is_done_at_once),
 		cmocka_unit_test(revoked_pushes_are_done_once),

@@ -133,7 +133,7 @@ static void inbox_drop(struct loop_inbox *inbox)
 static void arrival_arm(struct loop_lane *lane)
 {
 	struct env *env = lane->lane.env;
-	struct loop_entry *entry = lane->is_paused ? NULL : inbox_first(&lane->inbox);
+	struct loop_entry *entry = inbox_first(&lane->inbox);
 
 	if (lane->is_closed || lane->is_connecting || lane->is_accepting || lane->is_detached)
 		return;
@@ -486,7 +486,7 @@ static void arrival_fire(struct env_timer *timer)
 	struct loop_entry *entry;
 
 	loop_enter(lane);
-	entry = lane->is_paused ? NULL : inbox_first(&lane->inbox);
+	entry = inbox_first(&lane->inbox);
 	if (lane->is_connecting)
 		lane_connect(lane);
 	else if (lane->is_accepting)
@@ -733,14 +733,6 @@ static void loop_secure(struct xprt_lane *lane, struct auth_mac *out, struct aut
 	auth_mac_destroy(&in);
 }
 
-static void loop_pause(struct xprt_lane *xprt_lane, bool is_paused)
-{
-	struct loop_lane *lane = loop_of(xprt_lane);
-
-	lane->is_paused = is_paused;
-	arrival_arm(lane);
-}
-
 static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_size)
 {
 	const struct loop_lane *lane = loop_of(xprt_lane);
@@ -754,10 +746,9 @@ static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_si
 	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE, .listen_size = loop_listen_size,  \
 	.unlisten = loop_unlisten, .listener_name = loop_listener_name, .detach = loop_detach,     \
 	.attach = loop_attach, .discard = loop_discard, .send = loop_send, .close = loop_close,    \
-	.secure = loop_secure, .pause = loop_pause, .peer_name = loop_peer_name,                   \
-	.push = loop_push, .pull = loop_pull, .revoke = loop_revoke, .declare = loop_declare,      \
-	.undeclare = loop_undeclare, .region_add = loop_region_add,                                \
-	.region_remove = loop_region_remove
+	.secure = loop_secure, .peer_name = loop_peer_name, .push = loop_push, .pull = loop_pull,  \
+	.revoke = loop_revoke, .declare = loop_declare, .undeclare = loop_undeclare,               \
+	.region_add = loop_region_add, .region_remove = loop_region_remove
 
 const struct xprt_ops xprt_loop = {
 	LOOP_OPS,

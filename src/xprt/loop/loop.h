@@ -102,7 +102,6 @@ struct loop_lane {
 	bool is_detached;  /* between two listeners */
 	bool is_announced; /* closed() is owed */
 	bool is_deaf;      /* something to it was lost, and so is all that follows */
-	bool is_paused;
 	bool is_closed;
 	uint32_t depth; /* of upcalls under way */
 };

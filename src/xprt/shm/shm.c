@@ -43,8 +43,7 @@ static bool lane_has_work(const struct shm_lane *lane)
 /* Whether there is something for it in the rings, or they are no good any more. */
 static bool lane_is_called(struct shm_lane *lane)
 {
-	if (lane->state == SHM_OPEN && !lane->is_paused &&
-	    (ring_see_tail(&lane->rx) < 0 || ring_have(&lane->rx) > 0))
+	if (lane->state == SHM_OPEN && (ring_see_tail(&lane->rx) < 0 || ring_have(&lane->rx) > 0))
 		return true;
 	return lane->wanted > 0 &&
 	       (ring_see_head(&lane->tx) < 0 || ring_room(&lane->tx) >= lane->wanted);
@@ -324,10 +323,10 @@ static bool frame_next(struct shm_lane *lane)
 
 static bool frames_read(struct shm_lane *lane)
 {
-	bool has_all = lane->is_paused;
+	bool has_all = false;
 	uint32_t count = 0;
 
-	while (count < SHM_TURN_FRAMES && shm_lane_is_open(lane) && !lane->is_paused && !has_all) {
+	while (count < SHM_TURN_FRAMES && shm_lane_is_open(lane) && !has_all) {
 		has_all = !frame_next(lane);
 		count += !has_all;
 	}
@@ -338,7 +337,7 @@ static bool frames_read(struct shm_lane *lane)
 		if (bell_take(&lane->rx.shared->room_bell))
 			shm_ring_bell(lane);
 	}
-	if (lane->is_ended && (has_all || lane->is_paused))
+	if (lane->is_ended && has_all)
 		shm_lane_break(lane, -ERR_PEER);
 	return count > 0;
 }
@@ -612,15 +611,6 @@ static void shm_secure(struct xprt_lane *lane, struct auth_mac *out, struct auth
 	auth_mac_destroy(&in);
 }
 
-static void shm_pause(struct xprt_lane *xprt_lane, bool is_paused)
-{
-	struct shm_lane *lane = shm_of(xprt_lane);
-
-	lane->is_paused = is_paused;
-	if (!is_paused)
-		shm_lane_wake(lane);
-}
-
 static void shm_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_size)
 {
 	const struct shm_lane *lane = shm_of(xprt_lane);
@@ -650,7 +640,6 @@ const struct xprt_ops xprt_shm = {
 	.send = shm_send,
 	.close = shm_close,
 	.secure = shm_secure,
-	.pause = shm_pause,
 	.peer_name = shm_peer_name,
 	.push = shm_push,
 	.pull = shm_pull,

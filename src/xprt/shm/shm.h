@@ -182,7 +182,6 @@ struct shm_lane {
 	bool is_announced; /* the user knows it: closed() is due */
 	bool is_closed;    /* the user does not know it any more */
 	bool is_ended;     /* the peer hung up, or said END: what is in the ring is the last */
-	bool is_paused;
 	bool is_room_due;  /* the socket had no room for a note */
 	int broken;        /* why, once it is */
 	const char *fault; /* what the peer did wrong, for the log */

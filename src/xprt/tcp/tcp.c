@@ -328,15 +328,6 @@ static void tcp_secure(struct xprt_lane *xprt_lane, struct auth_mac *out, struct
 	lane->tx.secure_from = lane->tx.position + tcp_buf_have(&lane->tx.buf);
 }
 
-static void tcp_pause(struct xprt_lane *xprt_lane, bool is_paused)
-{
-	struct tcp_lane *lane = tcp_of(xprt_lane);
-
-	lane->rx.is_paused = is_paused;
-	if (!is_paused)
-		tcp_lane_wake(lane);
-}
-
 static void tcp_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_size)
 {
 	snprintf(buf, buf_size, "%s", tcp_of(xprt_lane)->peer);
@@ -359,7 +350,6 @@ const struct xprt_ops xprt_tcp = {
 	.send = tcp_send,
 	.close = tcp_close,
 	.secure = tcp_secure,
-	.pause = tcp_pause,
 	.peer_name = tcp_peer_name,
 	.push = tcp_push,
 	.pull = tcp_pull,

@@ -93,17 +93,16 @@ enum tcp_rx_state {
 
 struct tcp_rx {
 	enum tcp_rx_state state;
-	bool is_paused;     /* by the user */
-	bool is_stalled;    /* reading waits: for the user, a big buffer, or room for grants */
-	bool is_refused;    /* TLS was answered in the clear: only a REFUSE is taken */
-	bool is_dry;        /* the last read took all that the socket had */
-	bool has_ended;     /* a payload, in this run */
-	bool is_known;      /* kind of the frame under way; else it is skipped */
-	struct tcp_buf buf; /* a part of a frame; or more, while they are taken apart */
-	bool is_waiting;    /* the socket was told to wait for RX_WANT bytes */
-	bool is_slow;       /* it is not for this payload: they took too long */
-	uint64_t read_ns;   /* when bytes last came */
-	uint64_t begin_ns;  /* BODY: when its head came */
+	bool is_stalled;           /* reading waits: for a big buffer, or room for grants */
+	bool is_refused;           /* TLS was answered in the clear: only a REFUSE is taken */
+	bool is_dry;               /* the last read took all that the socket had */
+	bool has_ended;            /* a payload, in this run */
+	bool is_known;             /* kind of the frame under way; else it is skipped */
+	struct tcp_buf buf;        /* a part of a frame; or more, while they are taken apart */
+	bool is_waiting;           /* the socket was told to wait for RX_WANT bytes */
+	bool is_slow;              /* it is not for this payload: they took too long */
+	uint64_t read_ns;          /* when bytes last came */
+	uint64_t begin_ns;         /* BODY: when its head came */
 	struct wire_header header; /* of the frame under way */
 	uint32_t usual;            /* size of the control frame before it; behind DATA: 0 */
 	struct wire_data data;     /* DATA: what it is, … */

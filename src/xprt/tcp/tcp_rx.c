@@ -16,10 +16,10 @@
  * RX_WANT_NS for so much the rest of the payload is read as it comes: whoever watches the move is
  * to see it go on.
  *
- * Waiting. The lane stalls (reads no more) at a control frame while the user has paused it, while
- * no big buffer is free for it, and at a GRANT that the client's queues have no room for. Its task
- * tries again. Each run stops after TCP_RX_BUDGET (half, where a payload has ended), so that one
- * busy lane does not starve the others; the event is level triggered and comes back.
+ * Waiting. The lane stalls (reads no more) at a control frame while no big buffer is free for it,
+ * and at a GRANT that the client's queues have no room for. Its task tries again. Each run stops
+ * after TCP_RX_BUDGET (half, where a payload has ended), so that one busy lane does not starve the
+ * others; the event is level triggered and comes back.
  *
  * Failure. A header that is not allowed, a wrong MAC (a flipped bit, a replayed or lost frame), a
  * body that does not add up, data that does not fit its grant: the lane is closed with one log
@@ -139,8 +139,6 @@ static int rx_control_begin(struct tcp_lane *lane)
 	struct tcp_rx *rx = &lane->rx;
 	uint32_t size = rx_frame_size(rx);
 
-	if (rx->is_paused)
-		return RX_STALL;
 	if (rx->header.kind == WIRE_GRANT && rx->is_known) {
 		if (lane->lane.group == NULL)
 			return rx_fault(lane, "sent a grant before welcome");

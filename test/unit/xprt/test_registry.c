@@ -41,7 +41,6 @@ static void a_missing_op_is_noticed(void **state)
 	LIAR(ops.send = NULL);
 	LIAR(ops.close = NULL);
 	LIAR(ops.secure = NULL);
-	LIAR(ops.pause = NULL);
 	LIAR(ops.peer_name = NULL);
 	LIAR(ops.push = NULL);
 	LIAR(ops.pull = NULL);
