@@ -353,5 +353,9 @@ bool tcp_tls_has_more(const struct tcp_lane *lane);
 uint32_t tcp_iov_slice(struct iovec *dst, uint32_t dst_max, const struct iovec *src,
 		       uint32_t src_count, uint64_t skip, uint64_t size, uint64_t *size_out);
 uint64_t tcp_iov_size(const struct iovec *iov, uint32_t iov_count);
+/* Client: ask for the caller's pieces of what from byte base on, as many as iov takes
+ * (TCP_IOV_MAX). False, and span as it was: it is not there any more. */
+bool tcp_span_locate(struct tcp_lane *lane, struct tcp_span *span, struct iovec *iov,
+		     enum wire_kind kind, const struct tcp_grant *what, uint32_t base);
 
 #endif

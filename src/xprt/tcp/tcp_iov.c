@@ -33,3 +33,19 @@ uint64_t tcp_iov_size(const struct iovec *iov, uint32_t iov_count)
 		sum += iov[i].iov_len;
 	return sum;
 }
+
+bool tcp_span_locate(struct tcp_lane *lane, struct tcp_span *span, struct iovec *iov,
+		     enum wire_kind kind, const struct tcp_grant *what, uint32_t base)
+{
+	int count =
+		lane->lane.user->locate(&lane->lane, kind, what->request, what->item,
+					what->offset + base, what->size - base, iov, TCP_IOV_MAX);
+
+	if (count <= 0)
+		return false;
+	ASSERT(count <= TCP_IOV_MAX);
+	*span = (struct tcp_span) { iov, (uint32_t)count, base,
+				    (uint32_t)tcp_iov_size(iov, (uint32_t)count) };
+	ASSERT(span->size > 0 && span->size <= what->size - base);
+	return true;
+}

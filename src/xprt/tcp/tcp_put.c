@@ -108,6 +108,12 @@ static struct tcp_grant grant_take(struct tcp_lane *lane)
 	return grant;
 }
 
+static struct tcp_grant put_grant(const struct tcp_put *put)
+{
+	return (struct tcp_grant) { put->move.request, put->move.offset, put->move.item,
+				    put->move.size };
+}
+
 /* Begun, but the peer has nothing of it. */
 static bool put_is_whole(const struct tcp_put *put)
 {
@@ -126,8 +132,7 @@ static void put_give(struct tcp_client *client, struct tcp_put *put)
 
 static void put_hand_over(struct tcp_lane *lane, struct tcp_put *put)
 {
-	const struct tcp_grant grant = { put->move.request, put->move.offset, put->move.item,
-					 put->move.size };
+	const struct tcp_grant grant = put_grant(put);
 	struct tcp_lane *other = grant_pick(lane->lane.group);
 
 	if (other == NULL)
@@ -172,34 +177,15 @@ static void put_done(struct xprt_move *move, int rc)
 					move->offset, move->size);
 }
 
-/* Ask for the pieces from byte base on, as many as fit. */
-static bool span_locate(struct tcp_lane *lane, struct tcp_put *put, uint32_t base)
-{
-	const struct xprt_move *move = &put->move;
-	struct tcp_span *span = &put->span;
-	int count;
-
-	count = lane->lane.user->locate(&lane->lane, WIRE_GRANT, move->request, move->item,
-					move->offset + base, move->size - base, span->iov,
-					TCP_IOV_MAX);
-	if (count <= 0)
-		return false;
-	ASSERT(count <= TCP_IOV_MAX);
-	span->iov_count = (uint32_t)count;
-	span->base = base;
-	span->size = (uint32_t)tcp_iov_size(span->iov, span->iov_count);
-	ASSERT(span->size > 0 && span->size <= move->size - base);
-	return true;
-}
-
 const struct tcp_span *tcp_put_span(struct tcp_lane *lane, struct xprt_move *move, uint32_t offset)
 {
 	struct tcp_put *put = CONTAINER_OF(move, struct tcp_put, move);
+	const struct tcp_grant grant = put_grant(put);
 	const struct tcp_span *span = &put->span;
 
 	ASSERT(offset >= span->base);
 	if (offset < span->base + span->size || offset == move->size ||
-	    span_locate(lane, put, offset))
+	    tcp_span_locate(lane, &put->span, put->iov, WIRE_GRANT, &grant, offset))
 		return span;
 	return NULL;
 }
@@ -228,8 +214,7 @@ static void put_begin(struct tcp_lane *lane, const struct tcp_grant *grant)
 	move->offset = grant->offset;
 	move->size = grant->size;
 	move->done = put_done;
-	put->span = (struct tcp_span) { .iov = put->iov };
-	if (!span_locate(lane, put, 0))
+	if (!tcp_span_locate(lane, &put->span, put->iov, WIRE_GRANT, grant, 0))
 		return;
 
 	wire_header_init(&header, WIRE_DATA_PUT, grant->request, 0, sizeof(data));

@@ -174,27 +174,16 @@ static int rx_body(struct tcp_lane *lane)
 
 /* --- DATA frames --- */
 
-static bool span_locate(struct tcp_lane *lane, uint32_t base)
+static bool rx_locate(struct tcp_lane *lane, uint32_t base)
 {
 	struct tcp_rx *rx = &lane->rx;
-	struct tcp_span *span = &rx->span;
-	int count;
+	const struct tcp_grant what = { rx->header.request, rx->data.offset, rx->data.item,
+					rx->header.payload_size };
 
-	count = lane->lane.user->locate(&lane->lane, WIRE_DATA_GET, rx->header.request,
-					rx->data.item, rx->data.offset + base,
-					rx->header.payload_size - base, lane->client->get_iov,
-					TCP_IOV_MAX);
-	if (count <= 0) {
-		span->iov = NULL;
-		return false;
-	}
-	ASSERT(count <= TCP_IOV_MAX);
-	span->iov = lane->client->get_iov;
-	span->iov_count = (uint32_t)count;
-	span->base = base;
-	span->size = (uint32_t)tcp_iov_size(span->iov, span->iov_count);
-	ASSERT(span->size > 0 && span->size <= rx->header.payload_size - base);
-	return true;
+	if (tcp_span_locate(lane, &rx->span, lane->client->get_iov, WIRE_DATA_GET, &what, base))
+		return true;
+	rx->span.iov = NULL;
+	return false;
 }
 
 static int rx_data_begin(struct tcp_lane *lane)
@@ -218,7 +207,7 @@ static int rx_data_begin(struct tcp_lane *lane)
 	rx->move = NULL;
 	rx->state = TCP_RX_DATA;
 	if (lane->client != NULL) {
-		(void)span_locate(lane, 0); /* gone: to the sink */
+		(void)rx_locate(lane, 0); /* gone: to the sink */
 		return RX_NEXT;
 	}
 	rx->move = tcp_pull_find(lane, rx->header.request, &rx->data);
@@ -261,7 +250,7 @@ static uint32_t rx_data_pieces(struct tcp_lane *lane, struct iovec *iov, uint32_
 				     rx->data_have, size, size_out);
 	if (lane->client == NULL || span->iov == NULL)
 		return sink_pieces(lane, iov, iov_max, size, size_out);
-	if (rx->data_have == span->base + span->size && !span_locate(lane, rx->data_have))
+	if (rx->data_have == span->base + span->size && !rx_locate(lane, rx->data_have))
 		return sink_pieces(lane, iov, iov_max, size, size_out);
 	return tcp_iov_slice(iov, iov_max, span->iov, span->iov_count, rx->data_have - span->base,
 			     size, size_out);
