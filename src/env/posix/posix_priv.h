@@ -228,6 +228,8 @@ void posix_share_fini(struct posix *posix);
 int posix_share_find(struct env *env, const void *base, size_t size, int *fd_out,
 		     uint64_t *offset_out);
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out);
+/* All pages of what is mapped at address were there then, and mincore() does not say so. */
+bool posix_share_is_there(const void *address);
 uint64_t posix_share_max(struct env *env);
 void posix_share_unmap(struct env *env, void *base);
 bool posix_share_is_lost(struct env *env, const void *base);

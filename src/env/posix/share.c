@@ -40,7 +40,8 @@
 #include "../../base/text.h"
 #include "posix_priv.h"
 
-#define SHARE_MAX 16384 /* pieces mapped in a process */
+#define SHARE_MAX       16384 /* pieces mapped in a process */
+#define STAT_BLOCK_SIZE 512   /* of st_blocks, whatever the file */
 /* So much of a lost piece turns into zeros at once: a block is soon through, and little is ours. */
 #define LOST_SIZE  (2 * MiB)
 #define UNMAP_SIZE (16 * MiB) /* in a turn: half a ms */
@@ -220,7 +221,9 @@ struct share {
 	atomic_size_t page_size; /* of its file */
 	atomic_bool is_lost;
 	atomic_flag is_taken; /* between threads that map at once */
-	/* Of the thread that has mapped it: what is still to be unmapped. */
+	/* Of the thread that has mapped it: … */
+	bool is_there; /* pages of which mincore() does not say it */
+	/* … and what is still to be unmapped. */
 	struct list node; /* posix->unmapping */
 	char *rest;
 	size_t rest_size;
@@ -344,6 +347,16 @@ static int piece_pages(int fd, uint64_t *offset_io, size_t *size_io, size_t *pag
 	return 0;
 }
 
+/* Of hugetlbfs mincore() tells only what we have touched; and none of it is swapped out. */
+static bool is_there(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC && fstat(fd, &st) == 0 &&
+	       (uint64_t)st.st_blocks * STAT_BLOCK_SIZE >= (uint64_t)st.st_size;
+}
+
 int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void **base_out)
 {
 	struct share *share;
@@ -367,12 +380,20 @@ int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void 
 		atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
 		return rc;
 	}
+	share->is_there = is_there(fd);
 	atomic_store_explicit(&share->is_lost, false, memory_order_relaxed);
 	atomic_store_explicit(&share->size, size, memory_order_relaxed);
 	atomic_store_explicit(&share->page_size, page_size, memory_order_relaxed);
 	atomic_store_explicit(&share->base, (uintptr_t)base, memory_order_release);
 	*base_out = (char *)base + (offset - from);
 	return 0;
+}
+
+bool posix_share_is_there(const void *address)
+{
+	const struct share *share = share_at((uintptr_t)address);
+
+	return share != NULL && share->is_there;
 }
 
 uint64_t posix_share_max(struct env *env)

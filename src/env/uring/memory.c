@@ -6,6 +6,7 @@
 
 #include "../../base/log.h"
 #include "../../base/text.h"
+#include "../posix/posix_priv.h"
 
 #define TOUCH_EVERY (64 * KiB) /* what a fault maps: the kernel's fault_around_bytes */
 
@@ -107,7 +108,7 @@ static void later_next(struct ring_memory *memory)
 	int rc = 0;
 
 	ASSERT(memory->later_count > 0);
-	if (is_resident(memory, piece, size)) {
+	if (later->is_there || is_resident(memory, piece, size)) {
 		pages_map(piece, size);
 		rc = buffer_add(memory, later->base, piece, size);
 	}
@@ -147,7 +148,8 @@ static int later_add(struct ring_memory *memory, void *base, size_t size)
 {
 	if (memory->later_count == MEMORY_LATER_MAX)
 		return -ENOSPC;
-	memory->later[memory->later_count++] = (struct ring_later) { base, size, 0 };
+	memory->later[memory->later_count++] =
+		(struct ring_later) { base, size, 0, posix_share_is_there(base) };
 	memory->env->ops->defer(memory->env, &memory->task);
 	return 0;
 }

@@ -6,9 +6,9 @@
  * What is declared before the env is sealed is our own, and registered at once. What comes later is
  * a client's, of any size, whose pages the kernel may have to map first (0.3 us each in all): of
  * that a piece a turn, so that nobody waits for long; I/O in what has not had its turn goes
- * without. Pages that are not there are not made: a piece with a hole is left out. It goes in the
- * same way: I/O finds nothing of it any more, and the kernel lets go of some pieces a turn, before
- * it takes others.
+ * without. Pages that are not there are not made: a piece with a hole is left out (of hugetlbfs,
+ * where mincore() does not know: all of a file with a hole). It goes in the same way: I/O finds
+ * nothing of it any more, and the kernel lets go of some pieces a turn, before it takes others.
  *
  * Failure: none for the caller. RLIMIT_MEMLOCK is too small, or there are no slots left: the rest
  * goes without, said in one log line. A piece that its client has cut off is left out.
@@ -37,6 +37,7 @@ struct ring_later {
 	char *base;
 	size_t size;
 	size_t done;
+	bool is_there; /* all of it; else mincore() is asked */
 };
 
 struct ring_memory {

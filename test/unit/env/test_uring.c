@@ -10,12 +10,14 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/filter.h>
+#include <linux/memfd.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,6 +115,7 @@ struct bench {
 	struct env_blk *blk;
 	char path[64];
 	char *memory; /* SIZE, not declared */
+	bool has_huge;
 	struct env_io ios[IO_COUNT];
 	struct iovec iovs[IO_COUNT][2];
 };
@@ -527,6 +530,81 @@ static void a_clients_memory_goes_some_pieces_a_turn(void **state)
 	assert_int_equal(log_lines, 0);
 }
 
+#define HUGE_COUNT_PATH "/proc/sys/vm/nr_hugepages"
+#define HUGE_SIZE       (16 * MiB)
+
+/* Reserve so many more huge pages, or fewer; false: that may not be changed here. */
+static bool huge_pages_more(long more)
+{
+	FILE *file = fopen(HUGE_COUNT_PATH, "r+");
+	long count = 0;
+	bool is_done;
+
+	if (file == NULL)
+		return false;
+	is_done = fscanf(file, "%ld", &count) == 1 && fseek(file, 0, SEEK_SET) == 0 &&
+		  fprintf(file, "%ld\n", count + more) > 0;
+	return fclose(file) == 0 && is_done;
+}
+
+static int begin_huge(void **state)
+{
+	if (begin(state) < 0)
+		return -1;
+	((struct bench *)*state)->has_huge = huge_pages_more(HUGE_SIZE / (2 * MiB));
+	return 0;
+}
+
+static int end_huge(void **state)
+{
+	if (((struct bench *)*state)->has_huge)
+		(void)huge_pages_more(-(long)(HUGE_SIZE / (2 * MiB)));
+	return end(state);
+}
+
+/* Of a client's file of HUGE_SIZE with so much in it, not touched by us: what is registered. */
+static uint64_t huge_registered(struct env *env, size_t size)
+{
+	int fd = memfd_create("client", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	struct stat before;
+	struct stat after;
+	uint64_t registered;
+	void *base;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, HUGE_SIZE), 0);
+	assert_int_equal(fallocate(fd, 0, 0, (off_t)size), 0);
+	assert_int_equal(fstat(fd, &before), 0);
+	assert_int_equal(env->ops->share_map(env, fd, 0, HUGE_SIZE, &base), 0);
+	env->ops->blk_declare(env, base, HUGE_SIZE);
+	for (int turn = 0; turn < 2; turn++)
+		assert_int_equal(env->ops->poll(env, 0), 0);
+	registered = env_uring_registered(env);
+	env->ops->blk_undeclare(env, base);
+	assert_int_equal(env->ops->poll(env, 0), 0);
+	env->ops->share_unmap(env, base);
+	assert_int_equal(fstat(fd, &after), 0);
+	assert_int_equal(after.st_blocks, before.st_blocks); /* nothing was made */
+	close(fd);
+	return registered;
+}
+
+static void a_clients_huge_pages_are_registered(void **state)
+{
+	struct bench *bench = *state;
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	bool has_huge = bench->has_huge && fd >= 0 && fallocate(fd, 0, 0, HUGE_SIZE) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (!has_huge)
+		skip(); /* none are to be had */
+	bench->env->ops->seal(bench->env);
+	assert_int_equal(huge_registered(bench->env, HUGE_SIZE), HUGE_SIZE);
+	assert_int_equal(huge_registered(bench->env, HUGE_SIZE - 2 * MiB), 0);
+	assert_int_equal(log_lines, 0);
+}
+
 /* What a client has cut off is nobody's trouble; no memory to lock ends it, and is told. */
 static void a_clients_memory_that_cannot_be_registered_works_without(void **state)
 {
@@ -743,6 +821,8 @@ int main(void)
 		T(a_clients_memory_is_registered_a_piece_a_turn),
 		T(memory_goes_while_it_is_registered),
 		T(a_clients_memory_goes_some_pieces_a_turn),
+		cmocka_unit_test_setup_teardown(a_clients_huge_pages_are_registered, begin_huge,
+						end_huge),
 		T(a_clients_memory_that_cannot_be_registered_works_without),
 		T(what_comes_back_short_is_done_whole),
 		T(errors_are_results),
