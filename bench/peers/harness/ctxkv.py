@@ -51,6 +51,7 @@ class Tcp(Peer):
 class Shm(Tcp):
     name = "ctxkv shm"
     transport = "shm"
+    maps_clients = True
 
     def install(self):
         done = subprocess.run([self.context.binary, "start", "--help"], capture_output=True,

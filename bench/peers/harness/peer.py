@@ -148,6 +148,7 @@ class Peer:
     why_not = ""  # why it lacks a mode
     has_server = True
     forgets = True  # makes room by itself; else the harness drops what it no longer needs
+    maps_clients = False  # the shared memory in its processes is the memory of its clients
     is_cached = False  # the kernel's page cache counts as its memory: bounded by a cgroup
 
     def __init__(self, context):
@@ -317,12 +318,14 @@ class Peer:
     # --- what it uses ---
 
     def rss(self):
-        """Bytes of memory of the servers."""
+        """Bytes of memory of the servers; not what they have mapped of their clients' (maps_clients)."""
         total = 0
         for process in self.servers:
             text = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-            found = re.search(r"^VmRSS:\s+(\d+)", text, re.M)
-            total += int(found[1]) * 1024 if found else 0
+            sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M))
+            total += int(sizes.get("VmRSS", 0)) * 1024
+            if self.maps_clients:
+                total -= int(sizes.get("RssShmem", 0)) * 1024
         return total
 
     def cpu_s(self):
