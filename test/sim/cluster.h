@@ -17,6 +17,7 @@
 #define LEASE_MS_MAX   10000u
 #define ARENA_SIZE     GiB        /* of addresses, not of memory */
 #define USER_STAGE     (64 * MiB) /* likewise: where a mapped transport serves the rest */
+#define FREEZE_MAX_NS  (10 * NS_PER_S)
 
 struct cluster;
 

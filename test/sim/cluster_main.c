@@ -220,7 +220,7 @@ static struct server *some_server(struct cluster *cluster)
 static void freeze(struct cluster *cluster)
 {
 	struct sim *sim = cluster->sim;
-	uint64_t size_ns = rng_log(&sim->rng, NS_PER_MS, 10 * NS_PER_S);
+	uint64_t size_ns = rng_log(&sim->rng, NS_PER_MS, FREEZE_MAX_NS);
 	uint32_t who = (uint32_t)rng_below(&sim->rng, cluster->user_count + 2);
 	struct server *server = some_server(cluster);
 

@@ -433,9 +433,9 @@ static void make_put(struct cop *cop, uint32_t i)
 
 	if (rng_chance(rng, 500)) {
 		cop->items[i].ttl_s = (uint32_t)rng_range(rng, 1, 20);
-		/* Counted by the server from the arrival on, a deadline later at most. */
-		expiry_s =
-			cop->wall_s + cop->items[i].ttl_s + cluster->timeout_max_ns / NS_PER_S + 2;
+		/* Counted by the server from the arrival on: a deadline later, or when it thaws. */
+		expiry_s = cop->wall_s + cop->items[i].ttl_s +
+			   (cluster->timeout_max_ns + FREEZE_MAX_NS) / NS_PER_S + 2;
 	}
 	cop->items[i].chain = rng_below(rng, 4);
 	cop->items[i].depth = (uint32_t)rng_below(rng, 100);
