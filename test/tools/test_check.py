@@ -161,6 +161,19 @@ class CheckTest(unittest.TestCase):
         self.write("test/mutants/gone.patch", "What: no patch at all.\n", head="")
         self.assert_found("test/mutants/gone.patch:1")
 
+    @unittest.skipUnless(shutil.which("patch"), "no patch here")
+    def test_a_planted_bug_names_the_test_that_it_dies_in(self) -> None:
+        self.write("src/store/a.c", "int first;\nint good;\nint last;\n")
+        self.plant("breaks", "src/store/a.c", "int good;", "int bad;")
+        patch = self.tree / "test/mutants/breaks.patch"
+        whole = patch.read_text()
+        for word in ("unit:store_put", "sim_store"):
+            patch.write_text(whole.replace("Dies in: sim", f"Dies in: {word}"))
+            self.assert_clean()
+        for word in ("store_put", "unit:", "sim store_put"):
+            patch.write_text(whole.replace("Dies in: sim", f"Dies in: {word}"))
+            self.assert_found("test/mutants/breaks.patch:1", "Dies in")
+
     def test_files_say_their_licence(self) -> None:
         self.write("src/store/a.c", "int x;\n", head="")
         self.assert_found("src/store/a.c:1", "SPDX")
