@@ -158,7 +158,7 @@ class CheckTest(unittest.TestCase):
         self.assert_clean()
         self.plant("gone", "src/store/b.c", "int good;", "int bad;")
         self.assert_found("test/mutants/gone.patch:1")
-        self.write("test/mutants/gone.patch", "What: no patch at all.\n", head="")
+        self.write("test/mutants/gone.patch", "What: no patch at all.\nDies in: sim\n", head="")
         self.assert_found("test/mutants/gone.patch:1")
 
     @unittest.skipUnless(shutil.which("patch"), "no patch here")
