@@ -407,6 +407,26 @@ static void a_full_pool_takes_the_next_when_one_leaves(void **state)
 
 #define HOLDERS 36 /* more than there are big buffers */
 
+/* Each has sent half of a large frame; how much that is. */
+static uint32_t holders_connect(struct raw *holders, struct pair *pair)
+{
+	uint32_t half = 0;
+
+	for (uint32_t i = 0; i < HOLDERS; i++) {
+		raw_connect(&holders[i], pair, WIRE_LANE_MAX + i, true);
+		half = raw_probe(frame, NULL, 100 + i, 1000) / 2;
+		raw_write(&holders[i], frame, half);
+	}
+	return half;
+}
+
+static void holders_close(struct raw *holders, struct pair *pair)
+{
+	for (uint32_t i = 0; i < HOLDERS; i++)
+		raw_close(&holders[i]);
+	PAIR_UNTIL(pair, pair->server.closed == HOLDERS);
+}
+
 /* Clients that stop in the middle of large frames hold all big buffers. Small frames go on; a large
  * one waits, until those who stand still are closed. */
 static void large_frames_that_stop_do_not_block_the_server(void **state)
@@ -414,16 +434,11 @@ static void large_frames_that_stop_do_not_block_the_server(void **state)
 	struct raw holders[HOLDERS];
 	uint64_t begin_ns;
 	struct pair pair;
-	uint32_t size;
 	struct raw raw;
 
 	start(&pair);
 	raw_connect(&raw, &pair, 0, true);
-	for (uint32_t i = 0; i < HOLDERS; i++) {
-		raw_connect(&holders[i], &pair, WIRE_LANE_MAX + i, true);
-		size = raw_probe(frame, NULL, 100 + i, 1000);
-		raw_write(&holders[i], frame, size / 2);
-	}
+	(void)holders_connect(holders, &pair);
 	pair_settle(&pair);
 	raw_write(&raw, frame, raw_probe(frame, NULL, 1, 1));
 	PAIR_UNTIL(&pair, pair.server.frame_count == 1);
@@ -433,9 +448,7 @@ static void large_frames_that_stop_do_not_block_the_server(void **state)
 	assert_true(env_now_ns(pair.env) - begin_ns > NS_PER_S); /* else nothing was short */
 	assert_int_equal(pair.server.why, -ETIMEDOUT);
 	assert_non_null(pair.server.group.lanes[0]);
-	for (uint32_t i = 0; i < HOLDERS; i++)
-		raw_close(&holders[i]);
-	PAIR_UNTIL(&pair, pair.server.closed == HOLDERS);
+	holders_close(holders, &pair);
 	raw_close(&raw);
 	pair_fini(&pair);
 }
@@ -450,21 +463,14 @@ static void large_frames_that_trickle_do_not_block_the_server(void **state)
 	uint64_t begin_ns;
 	uint64_t fed_ns;
 	struct pair pair;
-	uint32_t size = 0;
 	uint32_t fed;
 	struct raw raw;
 
 	start(&pair);
 	raw_connect(&raw, &pair, 0, true);
-	for (uint32_t i = 0; i < HOLDERS; i++) {
-		raw_connect(&holders[i], &pair, WIRE_LANE_MAX + i, true);
-		size = raw_probe(frame, NULL, 100 + i, 1000);
-		raw_write(&holders[i], frame, size / 2);
-	}
-	fed = size / 2;
+	fed = holders_connect(holders, &pair);
 	pair_settle(&pair);
-	size = raw_probe(frame, NULL, 2, 1000);
-	raw_write(&raw, frame, size);
+	raw_write(&raw, frame, raw_probe(frame, NULL, 2, 1000));
 	begin_ns = env_now_ns(pair.env);
 	fed_ns = begin_ns;
 	while (pair.server.frame_count == 0) {
@@ -477,9 +483,7 @@ static void large_frames_that_trickle_do_not_block_the_server(void **state)
 		}
 		pair_poll(&pair);
 	}
-	for (uint32_t i = 0; i < HOLDERS; i++)
-		raw_close(&holders[i]);
-	PAIR_UNTIL(&pair, pair.server.closed == HOLDERS);
+	holders_close(holders, &pair);
 	raw_close(&raw);
 	pair_fini(&pair);
 }

@@ -376,61 +376,64 @@ static void grants_of_a_dead_lane_are_answered_by_another(void **state)
 	a_lane_dies_with_grants(256, 128 * KiB); /* several answers are begun */
 }
 
-/* A done() that pushes again on the lane that just dies: that move fails, too, and once. */
-static void a_push_on_a_dying_lane_fails(void **state)
-{
-	struct pair_block *block;
-	struct pair_move first;
-	struct pair_move second;
+/* A pull on a lane whose done() pushes again there. */
+struct again {
 	struct pair pair;
 	struct raw raw;
+	struct pair_move first;
+	struct pair_move second;
+};
 
-	start(&pair);
-	raw_connect(&raw, &pair, 0, true);
-	block = pair_block_add(&pair, 9, 1000, 1000);
-	pair_move_init(&first, &pair, block, 0, 1000, 1);
-	pair_move_init(&second, &pair, block, 0, 1000, 1);
-	first.pushes = &second.move;
-	xprt_tcp.pull(pair.server.group.lanes[0], &first.move);
-	pair_settle(&pair);
-	assert_int_equal(first.done, 0);
-	raw_close(&raw);
-	PAIR_UNTIL(&pair, pair.server.closed == 1);
-	assert_int_equal(first.rc, pair.server.why);
-	assert_int_equal(second.rc, pair.server.why);
-	pair_settle(&pair);
-	assert_int_equal(first.done, 1);
-	assert_int_equal(second.done, 1);
-	pair_move_fini(&first);
-	pair_move_fini(&second);
-	pair_fini(&pair);
+static void again_init(struct again *again)
+{
+	struct pair_block *block;
+
+	start(&again->pair);
+	raw_connect(&again->raw, &again->pair, 0, true);
+	block = pair_block_add(&again->pair, 9, 1000, 1000);
+	pair_move_init(&again->first, &again->pair, block, 0, 1000, 1);
+	pair_move_init(&again->second, &again->pair, block, 0, 1000, 1);
+	again->first.pushes = &again->second.move;
+	xprt_tcp.pull(again->pair.server.group.lanes[0], &again->first.move);
+	pair_settle(&again->pair);
+	assert_int_equal(again->first.done, 0);
 }
 
-/* And on one that is being closed. */
+static void again_fini(struct again *again)
+{
+	pair_move_fini(&again->first);
+	pair_move_fini(&again->second);
+	pair_fini(&again->pair);
+}
+
+/* The lane just dies: that move fails, too, and once. */
+static void a_push_on_a_dying_lane_fails(void **state)
+{
+	struct again again;
+
+	again_init(&again);
+	raw_close(&again.raw);
+	PAIR_UNTIL(&again.pair, again.pair.server.closed == 1);
+	assert_int_equal(again.first.rc, again.pair.server.why);
+	assert_int_equal(again.second.rc, again.pair.server.why);
+	pair_settle(&again.pair);
+	assert_int_equal(again.first.done, 1);
+	assert_int_equal(again.second.done, 1);
+	again_fini(&again);
+}
+
+/* It is being closed. */
 static void a_push_on_a_closing_lane_fails(void **state)
 {
-	struct pair_block *block;
-	struct pair_move first;
-	struct pair_move second;
-	struct pair pair;
-	struct raw raw;
+	struct again again;
 
-	start(&pair);
-	raw_connect(&raw, &pair, 0, true);
-	block = pair_block_add(&pair, 9, 1000, 1000);
-	pair_move_init(&first, &pair, block, 0, 1000, 1);
-	pair_move_init(&second, &pair, block, 0, 1000, 1);
-	first.pushes = &second.move;
-	xprt_tcp.pull(pair.server.group.lanes[0], &first.move);
-	pair_settle(&pair);
-	xprt_tcp.close(&pair.server.group.lanes[0]);
-	assert_int_equal(first.rc, -ECANCELED);
-	assert_int_equal(second.done, 1);
-	assert_int_equal(second.rc, -ECANCELED);
-	raw_close(&raw);
-	pair_move_fini(&first);
-	pair_move_fini(&second);
-	pair_fini(&pair);
+	again_init(&again);
+	xprt_tcp.close(&again.pair.server.group.lanes[0]);
+	assert_int_equal(again.first.rc, -ECANCELED);
+	assert_int_equal(again.second.done, 1);
+	assert_int_equal(again.second.rc, -ECANCELED);
+	raw_close(&again.raw);
+	again_fini(&again);
 }
 
 /* A client that takes nothing: its pushes wait, and every byte comes once it reads. */

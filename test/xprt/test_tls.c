@@ -278,17 +278,25 @@ static void another_key_opens_nothing(void **state)
 	}
 }
 
+/* A client that asks for TLS, and then sends something of its own. */
+static void raw_begin(struct raw *raw, struct pair *pair)
+{
+	const struct wire_preface preface = { .magic = WIRE_PREFACE_MAGIC,
+					      .version_min = 1,
+					      .version_max = 1,
+					      .mode = WIRE_MODE_JOIN,
+					      .flags = WIRE_PREFACE_TLS,
+					      .reactor = 0xffff,
+					      .incarnation = 1,
+					      .session = 1 };
+
+	raw_connect(raw, pair, 0, false);
+	raw_write(raw, &preface, sizeof(preface));
+}
+
 static void noise_instead_of_a_handshake_ends_the_lane(void **state)
 {
 	static uint8_t noise[40000];
-	struct wire_preface preface = { .magic = WIRE_PREFACE_MAGIC,
-					.version_min = 1,
-					.version_max = 1,
-					.mode = WIRE_MODE_JOIN,
-					.flags = WIRE_PREFACE_TLS,
-					.reactor = 0xffff,
-					.incarnation = 1,
-					.session = 1 };
 	struct pair pair;
 	struct raw raw;
 
@@ -298,8 +306,7 @@ static void noise_instead_of_a_handshake_ends_the_lane(void **state)
 		if (i % 2 == 0)
 			memcpy(noise, "\x16\x03\x01\xff\xff\x01",
 			       6); /* a record that is too large */
-		raw_connect(&raw, &pair, 0, false);
-		raw_write(&raw, &preface, sizeof(preface));
+		raw_begin(&raw, &pair);
 		raw_write(&raw, noise, 100 + i * 2000 % sizeof(noise));
 		PAIR_UNTIL(&pair, pair.server.closed == i + 1);
 		raw_close(&raw);
@@ -311,22 +318,13 @@ static void noise_instead_of_a_handshake_ends_the_lane(void **state)
 /* The beginning of a record is here, and for a long time nothing more: the loop sleeps. */
 static void half_a_record_keeps_nobody_awake(void **state)
 {
-	struct wire_preface preface = { .magic = WIRE_PREFACE_MAGIC,
-					.version_min = 1,
-					.version_max = 1,
-					.mode = WIRE_MODE_JOIN,
-					.flags = WIRE_PREFACE_TLS,
-					.reactor = 0xffff,
-					.incarnation = 1,
-					.session = 1 };
 	struct pair pair;
 	struct raw raw;
 	uint64_t until_ns;
 	uint32_t turns = 0;
 
 	pair_init(&pair, tls_kind());
-	raw_connect(&raw, &pair, 0, false);
-	raw_write(&raw, &preface, sizeof(preface));
+	raw_begin(&raw, &pair);
 	raw_write(&raw, "\x16\x03\x01\x01", 4);
 	pair_settle(&pair);
 	until_ns = env_now_ns(pair.env) + 50 * NS_PER_MS;
