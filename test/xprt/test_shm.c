@@ -27,6 +27,18 @@
 
 #define SIZE (4 * PAGE_SIZE)
 
+static void ping(struct pair *pair, uint64_t request)
+{
+	struct wire_header header;
+	struct {
+		struct wire_request request;
+		struct wire_key key;
+	} body = { .request = { .budget_ns = 1 } };
+
+	wire_header_init(&header, WIRE_PROBE, request, 1, sizeof(body));
+	assert_int_equal(xprt_shm.send(pair->client.group.lanes[0], &header, &body, NULL, 0), 0);
+}
+
 /* --- regions --- */
 
 static struct xprt_region region_of(struct pair *pair, struct pair_memory *memory, uint32_t id)
@@ -391,6 +403,37 @@ static void a_hold_outlives_region_lane_and_listener(void **state)
 	held_write(&held, 4);
 	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
 	assert_null(held.hold);
+	held_fini(&held);
+}
+
+static void push_in_frame(struct pair_end *end, const struct xprt_frame *frame)
+{
+	struct pair_move *move = end->ctx;
+
+	xprt_shm.push(end->group.lanes[0], &move->move);
+}
+
+/* A frame that is refused breaks the lane, and its user closes it in the done() of a move. */
+static void a_hold_outlives_a_lane_closed_in_done(void **state)
+{
+	struct pair_block block = { .request = 1, .region = { .id = 1 }, .segs = { { 1, 1, 0 } } };
+	struct pair_move move;
+	struct held held;
+
+	held_init(&held);
+	pair_move_init(&move, &held.pair, &block, 0, 1, 1);
+	move.closes_lane = true;
+	held.pair.server.on_frame = push_in_frame;
+	held.pair.server.ctx = &move;
+	held.pair.server.frame_rc = -ERR_PROTOCOL;
+	ping(&held.pair, 1);
+	PAIR_UNTIL(&held.pair, move.done == 1);
+	assert_int_equal(move.rc, -ERR_PROTOCOL);
+	pair_settle(&held.pair);
+	held_write(&held, 1);
+	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
+	PAIR_UNTIL(&held.pair, held.pair.client.closed == 1);
+	pair_move_fini(&move);
 	held_fini(&held);
 }
 
@@ -783,18 +826,6 @@ static void a_dead_server_that_let_the_drive_write_is_waited_for(void **state)
 
 /* --- sleeping --- */
 
-static void ping(struct pair *pair, uint64_t request)
-{
-	struct wire_header header;
-	struct {
-		struct wire_request request;
-		struct wire_key key;
-	} body = { .request = { .budget_ns = 1 } };
-
-	wire_header_init(&header, WIRE_PROBE, request, 1, sizeof(body));
-	assert_int_equal(xprt_shm.send(pair->client.group.lanes[0], &header, &body, NULL, 0), 0);
-}
-
 /* Back and forth between two processes, with pauses about as long as it takes to fall asleep. */
 static void two_processes_do_not_sleep_over_each_other(void **state)
 {
@@ -880,6 +911,7 @@ int main(void)
 		cmocka_unit_test(an_owner_leaves_a_quarter_to_others),
 		cmocka_unit_test(a_client_that_cuts_its_memory_loses_that_region_only),
 		cmocka_unit_test(a_hold_outlives_region_lane_and_listener),
+		cmocka_unit_test(a_hold_outlives_a_lane_closed_in_done),
 		cmocka_unit_test(a_hold_tells_of_memory_that_went_away),
 		cmocka_unit_test(a_mapping_is_declared_from_its_first_hold_to_its_end),
 		cmocka_unit_test(segments_of_several_regions_are_copied),

@@ -76,7 +76,6 @@ void shm_lane_left(struct shm_lane *lane)
 {
 	if (lane->state == SHM_PREFACE || lane->state == SHM_REFUSED)
 		preface_remove(lane);
-	lane->state = SHM_OPEN;
 }
 
 /* --- prefaces --- */
