@@ -335,8 +335,11 @@ uint64_t reactor_memory_size(const struct reactor_opts *opts)
 	sum += leases_memory_size(opts);
 	sum += buffers_arena_memory_size(plan_buffer_size(&plan));
 	sum += cache_memory_size(plan.cache_size, plan_buffer_size(&plan));
-	for (uint32_t i = 0; i < opts->listen_count; i++)
-		sum += opts->listens[i].ops->listen_size(listen_lanes(opts, opts->listens[i].ops));
+	for (uint32_t i = 0; i < opts->listen_count; i++) {
+		const struct xprt_ops *xprt = opts->listens[i].ops;
+
+		sum += xprt->listen_size(xprt, listen_lanes(opts, xprt));
+	}
 	return sum;
 }
 
@@ -535,15 +538,16 @@ static void listen_address(const struct reactor *reactor, const struct reactor_l
 static int listener_open(struct reactor *reactor, uint32_t index, char *message)
 {
 	const struct reactor_listen *listen = &reactor->opts.listens[index];
+	const struct xprt_ops *xprt = listen->ops;
 	char address[128];
 	int rc;
 
 	listen_address(reactor, listen, address, sizeof(address));
-	rc = listen->ops->listen(reactor->env, address[0] == '\0' ? NULL : address,
-				 listen_lanes(&reactor->opts, listen->ops), &reactor_user, reactor,
-				 &reactor->listeners[index]);
+	rc = xprt->listen(xprt, reactor->env, address[0] == '\0' ? NULL : address,
+			  listen_lanes(&reactor->opts, xprt), &reactor_user, reactor,
+			  &reactor->listeners[index]);
 	if (rc < 0)
-		snprintf(message, 256, "cannot listen on %s %s: %s", listen->ops->name, address,
+		snprintf(message, 256, "cannot listen on %s %s: %s", xprt->name, address,
 			 err_str(rc));
 	if (rc == 0 && listen->is_door)
 		reactor->door = reactor->listeners[index];

@@ -197,10 +197,11 @@ struct xprt_ops {
 	uint32_t lane_size;            /* bytes that a server's idle lane takes */
 
 	/* Server. listen: at start-up; lanes come from a pool of lane_max. address NULL: no door,
-	 * lanes come by attach() only. listen_size: bytes that listen() will take. */
-	uint64_t (*listen_size)(uint32_t lane_max);
-	int (*listen)(struct env *env, const char *address, uint32_t lane_max,
-		      const struct xprt_user *user, void *ctx, struct xprt_listener **out);
+	 * lanes come by attach() only. listen_size: bytes that listen() will take. ops: these. */
+	uint64_t (*listen_size)(const struct xprt_ops *ops, uint32_t lane_max);
+	int (*listen)(const struct xprt_ops *ops, struct env *env, const char *address,
+		      uint32_t lane_max, const struct xprt_user *user, void *ctx,
+		      struct xprt_listener **out);
 	void (*unlisten)(struct xprt_listener **listener);
 	/* The address listened on, with the real port; empty without a door. */
 	void (*listener_name)(struct xprt_listener *listener, char *buf, size_t buf_size);

@@ -140,7 +140,7 @@ static void server_main(const char *address)
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	memset(source, 1, REGION_SIZE);
 	if (env_posix_create(&opts, &env) < 0 ||
-	    xprt_shm.listen(env, address, 4, &server_user, NULL, &listener) < 0)
+	    xprt_shm.listen(&xprt_shm, env, address, 4, &server_user, NULL, &listener) < 0)
 		exit(1);
 	for (;;)
 		env->ops->poll(env, ENV_FOREVER);

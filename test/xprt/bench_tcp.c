@@ -223,7 +223,8 @@ static double xprt_round(void)
 	server_issued = 0;
 	server_done = 0;
 	server_over = false;
-	must(xprt_tcp.listen(env, "127.0.0.1:0", 32, &server_user, NULL, &listener), "listen");
+	must(xprt_tcp.listen(&xprt_tcp, env, "127.0.0.1:0", 32, &server_user, NULL, &listener),
+	     "listen");
 	xprt_tcp.listener_name(listener, address, sizeof(address));
 	pid = fork();
 	must(pid, "fork");

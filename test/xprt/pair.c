@@ -450,8 +450,9 @@ void pair_init(struct pair *pair, const struct pair_kind *kind)
 	end_init(&pair->client, pair);
 	snprintf(pair->unix_path, sizeof(pair->unix_path), "unix:/tmp/ctxkv-test-xprt-%d.sock",
 		 (int)getpid());
-	rc = kind->ops->listen(pair->env, kind_is_unix(kind) ? pair->unix_path : kind->address,
-			       pair->lane_max, &pair_server_user, pair, &pair->listener);
+	rc = kind->ops->listen(kind->ops, pair->env,
+			       kind_is_unix(kind) ? pair->unix_path : kind->address, pair->lane_max,
+			       &pair_server_user, pair, &pair->listener);
 	assert_int_equal(rc, 0);
 	kind->ops->listener_name(pair->listener, pair->address, sizeof(pair->address));
 }

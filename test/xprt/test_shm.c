@@ -702,7 +702,7 @@ static void other_main(const char *address)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that failed */
 	if (env_posix_create(&opts, &env) < 0 ||
-	    xprt_shm.listen(env, address, 4, &other_user, NULL, &listener) < 0)
+	    xprt_shm.listen(&xprt_shm, env, address, 4, &other_user, NULL, &listener) < 0)
 		_exit(1);
 	for (;;)
 		env->ops->poll(env, ENV_FOREVER);

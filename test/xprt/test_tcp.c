@@ -386,8 +386,8 @@ static void a_full_pool_takes_the_next_when_one_leaves(void **state)
 
 	start(&pair);
 	xprt_tcp.unlisten(&pair.listener);
-	assert_int_equal(xprt_tcp.listen(pair.env, "127.0.0.1:0", 2, &pair_server_user, &pair,
-					 &pair.listener),
+	assert_int_equal(xprt_tcp.listen(&xprt_tcp, pair.env, "127.0.0.1:0", 2, &pair_server_user,
+					 &pair, &pair.listener),
 			 0);
 	xprt_tcp.listener_name(pair.listener, pair.address, sizeof(pair.address));
 	raw_connect(&raws[0], &pair, 0, true);
@@ -695,8 +695,8 @@ static void listen_and_connect_survive_each_fault(void **state)
 	pair.env->ops = &failing_ops;
 	for (faults = 1;; faults++) {
 		fail_in = faults;
-		rc = xprt_tcp.listen(pair.env, "127.0.0.1:0", 3, &pair_server_user, &pair,
-				     &listener);
+		rc = xprt_tcp.listen(&xprt_tcp, pair.env, "127.0.0.1:0", 3, &pair_server_user,
+				     &pair, &listener);
 		if (rc == 0)
 			break;
 		assert_null(listener);

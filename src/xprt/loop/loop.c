@@ -613,16 +613,16 @@ static int mapped_connect(struct env *env, const char *address, const struct wir
 
 /* --- listener --- */
 
-static uint64_t loop_listen_size(uint32_t lane_max)
+static uint64_t loop_listen_size(const struct xprt_ops *ops, uint32_t lane_max)
 {
 	return sizeof(struct loop_listener) + LOOP_HOLD_MAX * sizeof(struct loop_hold) +
 	       (uint64_t)lane_max *
 		       (sizeof(struct loop_lane) + LOOP_INBOX_SIZE + sizeof(struct loop_regions));
 }
 
-static int listen_as(const struct xprt_ops *ops, struct env *env, const char *address,
-		     uint32_t lane_max, const struct xprt_user *user, void *ctx,
-		     struct xprt_listener **out)
+static int loop_listen(const struct xprt_ops *ops, struct env *env, const char *address,
+		       uint32_t lane_max, const struct xprt_user *user, void *ctx,
+		       struct xprt_listener **out)
 {
 	struct loop_listener *listener;
 
@@ -679,18 +679,6 @@ err_free_listener:
 	return -ENOMEM;
 }
 
-static int loop_listen(struct env *env, const char *address, uint32_t lane_max,
-		       const struct xprt_user *user, void *ctx, struct xprt_listener **out)
-{
-	return listen_as(&xprt_loop, env, address, lane_max, user, ctx, out);
-}
-
-static int mapped_listen(struct env *env, const char *address, uint32_t lane_max,
-			 const struct xprt_user *user, void *ctx, struct xprt_listener **out)
-{
-	return listen_as(&xprt_loop_mapped, env, address, lane_max, user, ctx, out);
-}
-
 static void loop_unlisten(struct xprt_listener **xprt_listener)
 {
 	struct loop_listener *listener;
@@ -744,17 +732,17 @@ static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_si
 #define LOOP_OPS                                                                                   \
 	.transport = WIRE_XPRT_LOOP, .seg_max = XPRT_MOVE_SEG_MAX, .lane_max = WIRE_LANE_MAX,      \
 	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE, .listen_size = loop_listen_size,  \
-	.unlisten = loop_unlisten, .listener_name = loop_listener_name, .detach = loop_detach,     \
-	.attach = loop_attach, .discard = loop_discard, .send = loop_send, .close = loop_close,    \
-	.secure = loop_secure, .peer_name = loop_peer_name, .push = loop_push, .pull = loop_pull,  \
-	.revoke = loop_revoke, .declare = loop_declare, .undeclare = loop_undeclare,               \
-	.region_add = loop_region_add, .region_remove = loop_region_remove
+	.listen = loop_listen, .unlisten = loop_unlisten, .listener_name = loop_listener_name,     \
+	.detach = loop_detach, .attach = loop_attach, .discard = loop_discard, .send = loop_send,  \
+	.close = loop_close, .secure = loop_secure, .peer_name = loop_peer_name,                   \
+	.push = loop_push, .pull = loop_pull, .revoke = loop_revoke, .declare = loop_declare,      \
+	.undeclare = loop_undeclare, .region_add = loop_region_add,                                \
+	.region_remove = loop_region_remove
 
 const struct xprt_ops xprt_loop = {
 	LOOP_OPS,
 	.name = "loop",
 	.caps = XPRT_CAP_DIRECT | XPRT_CAP_CLOSE_FENCES,
-	.listen = loop_listen,
 	.connect = loop_connect,
 };
 
@@ -762,7 +750,6 @@ const struct xprt_ops xprt_loop_mapped = {
 	LOOP_OPS,
 	.name = "loop mapped",
 	.caps = XPRT_CAP_DIRECT | XPRT_CAP_MAPPED,
-	.listen = mapped_listen,
 	.connect = mapped_connect,
 	.map = loop_map,
 	.unmap = loop_unmap,

@@ -300,8 +300,8 @@ void shm_poll_init(struct shm_poll *poll, struct env *env, bool (*look)(struct e
 		   bool (*sleep)(struct env_poller *poller));
 
 /* shm_listen.c */
-uint64_t shm_listen_size(uint32_t lane_max);
-int shm_listen(struct env *env, const char *address, uint32_t lane_max,
+uint64_t shm_listen_size(const struct xprt_ops *ops, uint32_t lane_max);
+int shm_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
 	       const struct xprt_user *user, void *ctx, struct xprt_listener **out);
 void shm_unlisten(struct xprt_listener **listener);
 void shm_listener_name(struct xprt_listener *listener, char *buf, size_t buf_size);

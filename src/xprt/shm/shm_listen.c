@@ -311,7 +311,7 @@ static size_t lanes_size(uint32_t lane_max)
 	return round_up(lane_max * sizeof(struct shm_server_lane), PAGE_SIZE);
 }
 
-uint64_t shm_listen_size(uint32_t lane_max)
+uint64_t shm_listen_size(const struct xprt_ops *ops, uint32_t lane_max)
 {
 	return sizeof(struct shm_listener) + lanes_size(lane_max) +
 	       mapping_count_of(lane_max) * sizeof(struct shm_mapping);
@@ -354,7 +354,7 @@ static void listener_init(struct shm_listener *listener)
 	shm_poll_init(&listener->poll, env, listener_look, listener_sleep);
 }
 
-int shm_listen(struct env *env, const char *address, uint32_t lane_max,
+int shm_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
 	       const struct xprt_user *user, void *ctx, struct xprt_listener **out)
 {
 	struct shm_listener *listener;
@@ -365,7 +365,7 @@ int shm_listen(struct env *env, const char *address, uint32_t lane_max,
 	if (listener == NULL)
 		return -ENOMEM;
 	*listener = (struct shm_listener) {
-		.listener = { .ops = &xprt_shm, .user = user, .env = env, .ctx = ctx },
+		.listener = { .ops = ops, .user = user, .env = env, .ctx = ctx },
 		.magic = SHM_LISTENER_MAGIC,
 		.lane_max = lane_max,
 	};

@@ -257,8 +257,8 @@ void tcp_lane_init(struct tcp_lane *lane, struct env *env, const struct xprt_use
 void tcp_lane_watch(struct tcp_lane *lane);
 
 /* tcp_listen.c */
-uint64_t tcp_listen_size(uint32_t lane_max);
-int tcp_listen(struct env *env, const char *address, uint32_t lane_max,
+uint64_t tcp_listen_size(const struct xprt_ops *ops, uint32_t lane_max);
+int tcp_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
 	       const struct xprt_user *user, void *ctx, struct xprt_listener **out);
 void tcp_unlisten(struct xprt_listener **listener);
 void tcp_listener_name(struct xprt_listener *listener, char *buf, size_t buf_size);

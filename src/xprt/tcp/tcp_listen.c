@@ -330,7 +330,7 @@ static uint32_t big_count_of(uint32_t lane_max)
 	return MIN(lane_max, TCP_BIG_COUNT);
 }
 
-uint64_t tcp_listen_size(uint32_t lane_max)
+uint64_t tcp_listen_size(const struct xprt_ops *ops, uint32_t lane_max)
 {
 	return sizeof(struct tcp_listener) + lane_max * sizeof(struct tcp_server_lane) +
 	       big_count_of(lane_max) * TCP_BIG_SIZE;
@@ -362,7 +362,7 @@ static void listener_init(struct tcp_listener *listener)
 		listener->big_free[listener->big_free_count++] = listener->bigs + i * TCP_BIG_SIZE;
 }
 
-int tcp_listen(struct env *env, const char *address, uint32_t lane_max,
+int tcp_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
 	       const struct xprt_user *user, void *ctx, struct xprt_listener **out)
 {
 	struct tcp_listener *listener;
@@ -373,7 +373,7 @@ int tcp_listen(struct env *env, const char *address, uint32_t lane_max,
 	if (listener == NULL)
 		return -ENOMEM;
 	*listener = (struct tcp_listener) {
-		.listener = { .ops = &xprt_tcp, .user = user, .env = env, .ctx = ctx },
+		.listener = { .ops = ops, .user = user, .env = env, .ctx = ctx },
 		.magic = TCP_LISTENER_MAGIC,
 		.lane_max = lane_max,
 		.big_count = big_count_of(lane_max),
