@@ -50,6 +50,7 @@ enum xprt_cap {
 #define XPRT_MOVE_IOV_MAX 17 /* pieces of a move: at most WIRE_DATA_MAX bytes */
 #define XPRT_MOVE_SEG_MAX WIRE_SEG_MAX
 
+struct door_kind;
 struct xprt_lane;
 struct xprt_listener;
 struct xprt_group;
@@ -196,15 +197,17 @@ struct xprt_ops {
 	uint32_t lane_max;             /* of a session: more would make it no faster */
 	uint32_t lane_size;            /* bytes that a server's idle lane takes */
 
-	/* Server. listen: at start-up; lanes come from a pool of lane_max. address NULL: no door,
-	 * lanes come by attach() only. listen_size: bytes that listen() will take. ops: these. */
+	/* Server. listen: at start-up; lanes come from a pool of lane_max. address NULL: its door
+	 * stays shut, lanes come by attach() only. listen_size: bytes that listen() will take.
+	 * ops: this table. */
 	uint64_t (*listen_size)(const struct xprt_ops *ops, uint32_t lane_max);
 	int (*listen)(const struct xprt_ops *ops, struct env *env, const char *address,
 		      uint32_t lane_max, const struct xprt_user *user, void *ctx,
 		      struct xprt_listener **out);
 	void (*unlisten)(struct xprt_listener **listener);
-	/* The address listened on, with the real port; empty without a door. */
+	/* The address listened on, with the real port; empty where it is shut. */
 	void (*listener_name)(struct xprt_listener *listener, char *buf, size_t buf_size);
+	const struct door_kind *door; /* where these four are of door.h; else NULL */
 	/* Out of accepted() only, when nothing was sent yet: the connection leaves this listener
 	 * and the lane is gone. Fills in all but listener and preface. */
 	int (*detach)(struct xprt_lane *lane, struct xprt_handover *out);

@@ -890,7 +890,7 @@ static void lanes_that_sleep_are_not_looked_at(void **state)
 	struct pair pair;
 
 	pair_init(&pair, pair_shm);
-	listener = CONTAINER_OF(pair.listener, struct shm_listener, listener);
+	listener = CONTAINER_OF(pair.listener, struct shm_listener, door.listener);
 	pair_connect(&pair, 16);
 	pair_settle(&pair);
 	assert_true(list_is_empty(&listener->poll.awake));

@@ -702,7 +702,7 @@ static void listen_and_connect_survive_each_fault(void **state)
 		assert_null(listener);
 		assert_int_equal(held, 0);
 	}
-	assert_int_equal(faults, 5); /* an allocation, two mappings, a socket: none was skipped */
+	assert_int_equal(faults, 4); /* an allocation, a mapping, a socket: none was skipped */
 	xprt_tcp.unlisten(&listener);
 	assert_int_equal(held, 0);
 	for (faults = 1;; faults++) {

@@ -141,10 +141,8 @@ static void lane_release(struct shm_lane *lane, int why)
 	(void)shm_lane_fd_close(lane);
 	shm_moves_fail(lane, why);
 	shm_moves_deliver(lane);
-	if (lane->listener == NULL)
-		return;
-	shm_regions_drop(lane);
-	shm_lane_left(lane);
+	if (lane->listener != NULL)
+		shm_regions_drop(lane);
 }
 
 /* What is left of it: the word to the peer that it is over, now or when it is true. */
@@ -178,12 +176,12 @@ void shm_lane_free(struct shm_lane *lane)
 	ASSERT(lane->depth == 0);
 	ASSERT(list_is_empty(&lane->finished));
 	ASSERT(lane->hold_count == 0);
+	lane->magic = 0;
 	if (lane->listener != NULL) {
-		shm_lane_pool_put(lane);
+		door_lane_put(&lane->door);
 		return;
 	}
 	shm_client_fini(lane->client, env);
-	lane->magic = 0;
 	env->ops->free(env, lane->client);
 	env->ops->free(env, lane);
 }
@@ -446,10 +444,8 @@ void shm_lane_init(struct shm_lane *lane, struct env *env, const struct xprt_use
 		.sock = sock,
 		.poll = poll,
 		.in_fd = -1,
-		.accepted_ns = env_now_ns(env),
 	};
-	lane->lane.progress_ns = lane->accepted_ns;
-	list_init(&lane->node);
+	lane->lane.progress_ns = env_now_ns(env);
 	list_init(&lane->awake_node);
 	list_init(&lane->moves);
 	list_init(&lane->finished);
@@ -615,11 +611,8 @@ static void shm_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_siz
 {
 	const struct shm_lane *lane = shm_of(xprt_lane);
 
-	snprintf(buf, buf_size, "%s", "");
-	if (lane->client != NULL)
-		snprintf(buf, buf_size, "%s", lane->client->address);
-	else
-		snprintf(buf, buf_size, "%s", lane->listener->address);
+	snprintf(buf, buf_size, "%s",
+		 lane->client != NULL ? lane->client->address : lane->listener->door.address);
 }
 
 const struct xprt_ops xprt_shm = {
@@ -629,10 +622,11 @@ const struct xprt_ops xprt_shm = {
 	.seg_max = XPRT_MOVE_SEG_MAX,
 	.lane_max = 1,
 	.lane_size = sizeof(struct shm_server_lane),
-	.listen_size = shm_listen_size,
-	.listen = shm_listen,
-	.unlisten = shm_unlisten,
-	.listener_name = shm_listener_name,
+	.listen_size = door_listen_size,
+	.listen = door_listen,
+	.door = &shm_door,
+	.unlisten = door_unlisten,
+	.listener_name = door_name,
 	.detach = shm_detach,
 	.attach = shm_attach,
 	.discard = shm_discard,

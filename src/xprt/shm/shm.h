@@ -6,7 +6,7 @@
  * descriptors, and wakes who sleeps. Its files:
  *   ring.c        the rings and the bells that wake (knows nobody)
  *   shm.c         life and death of a lane, its turn, frames, connect, the table of ops
- *   shm_listen.c  listener, pool of lanes, prefaces and their limits
+ *   shm_listen.c  what a connection meets at the door (door.h), turns of lanes
  *   shm_note.c    notes: what the socket carries
  *   shm_region.c  regions: declaring, noting, mapping; holds
  *   shm_move.c    moves
@@ -41,7 +41,7 @@
 #ifndef XPRT_SHM_H
 #define XPRT_SHM_H
 
-#include "../xprt.h"
+#include "../door.h"
 #include "ring.h"
 
 #define SHM_VERSION UINT64_C(1)
@@ -52,9 +52,6 @@
 #define SHM_TURN_FRAMES 64
 #define SHM_TURN_BYTES  (256 * KiB) /* of moves; about 25 us */
 #define SHM_LOOK_BYTES  MiB         /* of all lanes; who is left over is first in the next turn */
-#define SHM_PREFACE_MAX 64          /* connections without their preface; beyond, the oldest goes */
-#define SHM_PREFACE_NS  (5 * NS_PER_S)
-#define SHM_TICK_NS     (NS_PER_S / 2)
 /*
  * Mappings of a listener: so many a lane. A process has 16384 (env/posix/share.c), for these and
  * for the rings of all lanes: enough for the four reactors that a server has unless told otherwise.
@@ -206,14 +203,13 @@ struct shm_lane {
 	uint8_t *frame;            /* where a frame is copied to: the listener's, or the client's */
 	struct shm_client *client; /* NULL on the server */
 	struct shm_listener *listener; /* NULL on the client */
-	struct list node;              /* the listener's: free, prefaces or live */
-	uint64_t accepted_ns;
-	uint32_t hold_count;    /* of all its mappings */
-	uint64_t owner;         /* whose they are */
-	uint32_t mapping_count; /* those that it has */
-	uint64_t mapped_size;   /* their bytes */
-	bool is_direct;         /* DIRECT was sent */
-	bool is_refused;        /* a region of its had no room: one log line */
+	struct door_lane door;         /* the server's */
+	uint32_t hold_count;           /* of all its mappings */
+	uint64_t owner;                /* whose they are */
+	uint32_t mapping_count;        /* those that it has */
+	uint64_t mapped_size;          /* their bytes */
+	bool is_direct;                /* DIRECT was sent */
+	bool is_refused;               /* a region of its had no room: one log line */
 };
 
 /* A server's lane with its regions. */
@@ -222,26 +218,10 @@ struct shm_server_lane {
 	struct shm_regions regions;
 };
 
-#define SHM_LISTENER_MAGIC UINT32_C(0x5348a157)
-
 struct shm_listener {
-	struct xprt_listener listener;
-	uint32_t magic;
-	uint32_t lane_max;
-	uint32_t lanes_held; /* not free */
-	uint32_t preface_count;
-	bool is_accepting;
-	bool is_unlistened;    /* goes with its last lane */
-	struct env_sock *sock; /* NULL without a door, or once unlistened */
-	char address[128];
+	struct door door;
 	int process_fd; /* of this process; -1: the kernel has none */
 	struct shm_poll poll;
-	struct list free;
-	struct list prefaces; /* lanes that have sent none, oldest first */
-	struct list live;
-	struct env_timer tick; /* set while prefaces are there, or accepting stopped */
-	struct shm_server_lane *lanes;
-	struct shm_mapping *mappings;
 	struct list mappings_free;
 	uint32_t mapping_max;
 	uint32_t mapping_count; /* of all lanes */
@@ -300,15 +280,9 @@ void shm_poll_init(struct shm_poll *poll, struct env *env, bool (*look)(struct e
 		   bool (*sleep)(struct env_poller *poller));
 
 /* shm_listen.c */
-uint64_t shm_listen_size(const struct xprt_ops *ops, uint32_t lane_max);
-int shm_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
-	       const struct xprt_user *user, void *ctx, struct xprt_listener **out);
-void shm_unlisten(struct xprt_listener **listener);
-void shm_listener_name(struct xprt_listener *listener, char *buf, size_t buf_size);
-void shm_lane_pool_put(struct shm_lane *lane); /* an ended lane */
+extern const struct door_kind shm_door;
 /* The preface has come, with its descriptor: the user's, or refused. */
 void shm_lane_accepted(struct shm_lane *lane);
-void shm_lane_left(struct shm_lane *lane); /* it ends: it counts as no stranger any more */
 
 /* shm_note.c */
 /* Receive what is there. It may break the lane. */

@@ -121,7 +121,7 @@ static void mapping_declare(struct shm_mapping *mapping)
 
 static void mapping_free(struct shm_listener *listener, struct shm_mapping *mapping)
 {
-	struct env *env = listener->listener.env;
+	struct env *env = listener->door.listener.env;
 	size_t size;
 
 	ASSERT(mapping->hold_count == 0);
@@ -150,8 +150,8 @@ static bool has_room(const struct shm_lane *lane, uint64_t size)
 		bytes_max = UINT64_MAX / 2;
 	if (size > bytes_max || listener->mapped_size > bytes_max - size)
 		return false;
-	list_for_each (node, &listener->live) {
-		const struct shm_lane *other = list_entry(node, struct shm_lane, node);
+	list_for_each (node, &listener->door.known) {
+		const struct shm_lane *other = list_entry(node, struct shm_lane, door.node);
 
 		if (other->owner != lane->owner)
 			continue;
@@ -168,7 +168,7 @@ static void room_tell(struct shm_lane *lane, uint64_t size)
 	if (!lane->is_refused)
 		log_warn("region of %" PRIu64 " bytes of a client of %s is not mapped: it has its "
 			 "share, or the server all that it maps (shm-memory-max)",
-			 size, lane->listener->address);
+			 size, lane->listener->door.address);
 	lane->is_refused = true;
 }
 
@@ -348,7 +348,7 @@ static void mapping_lose(struct shm_mapping *mapping)
 	if (mapping->is_gone || region == NULL || region->mapping != mapping)
 		return;
 	log_warn("region %u of a client of %s was cut: it is not used any more", mapping->region,
-		 mapping->lane->listener->address);
+		 mapping->lane->listener->door.address);
 	region->mapping = NULL;
 	region->rc = -ERR_PEER;
 	mapping_drop(mapping->lane, mapping);

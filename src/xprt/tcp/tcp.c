@@ -86,13 +86,13 @@ static void lane_free(struct tcp_lane *lane)
 	ASSERT(lane->is_closed);
 	ASSERT(list_is_empty(&lane->finished));
 	env->ops->undefer(env, &lane->task); /* deferred by a done(), too */
+	lane->magic = 0;
 	if (lane->listener != NULL) {
 		/* Not before: the frame that is with the user may lie in it. */
 		tcp_big_put(lane, &lane->rx.buf.big);
-		tcp_lane_pool_put(lane);
+		door_lane_put(&lane->door);
 		return;
 	}
-	lane->magic = 0;
 	env->ops->free(env, lane->client);
 	env->ops->free(env, lane);
 }
@@ -251,13 +251,11 @@ void tcp_lane_init(struct tcp_lane *lane, struct env *env, const struct xprt_use
 		.sock = sock,
 		.task = { .run = lane_run },
 		.rx_timer = { .fire = tcp_rx_timer },
-		.accepted_ns = env_now_ns(env),
 	};
-	lane->lane.progress_ns = lane->accepted_ns;
+	lane->lane.progress_ns = env_now_ns(env);
 	list_init(&lane->asking);
 	list_init(&lane->finished);
 	list_init(&lane->tx.moves);
-	list_init(&lane->node);
 	list_init(&lane->wait_node);
 	env->ops->sock_name(env, sock, true, lane->peer, sizeof(lane->peer));
 }
@@ -339,10 +337,11 @@ const struct xprt_ops xprt_tcp = {
 	.lane_max = WIRE_LANE_MAX,
 	.lane_size = sizeof(struct tcp_server_lane),
 	.caps = XPRT_CAP_SYNC_RELEASE | XPRT_CAP_CLOSE_FENCES | XPRT_CAP_MAC | XPRT_CAP_TLS,
-	.listen_size = tcp_listen_size,
-	.listen = tcp_listen,
-	.unlisten = tcp_unlisten,
-	.listener_name = tcp_listener_name,
+	.listen_size = door_listen_size,
+	.listen = door_listen,
+	.door = &tcp_door,
+	.unlisten = door_unlisten,
+	.listener_name = door_name,
 	.detach = tcp_detach,
 	.attach = tcp_attach,
 	.discard = tcp_discard,

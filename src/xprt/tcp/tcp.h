@@ -2,7 +2,7 @@
 /*
  * The tcp transport, over env's stream sockets (also Unix sockets and the simulator's). Its files:
  *   tcp.c         life and death of a lane, connect, the table of ops
- *   tcp_listen.c  listener, pool of lanes, big buffers, time limits
+ *   tcp_listen.c  what a connection meets at the door (door.h), big buffers
  *   tcp_rx.c      bytes that arrive: frames to the user, payload straight into place
  *   tcp_tx.c      bytes that leave: control frames and DATA frames in stream order
  *   tcp_move.c    server: pushes, pulls and their GRANTs
@@ -29,7 +29,7 @@
 #ifndef XPRT_TCP_H
 #define XPRT_TCP_H
 
-#include "../xprt.h"
+#include "../door.h"
 
 #define TCP_RX_SIZE        (5 * KiB) /* a server lane's receive buffer: frames up to this size */
 #define TCP_TX_SIZE        (5 * KiB) /* and send buffer: a WIRE_REPLY_MAX frame and some more */
@@ -41,8 +41,6 @@
 #define TCP_IOV_MAX        ENV_IOV_MAX
 #define TCP_GRANT_MAX      1024 /* grants a client's lane has still to answer */
 #define TCP_PUT_MAX        16   /* of these, under way at once: 1 MiB of all together at most */
-#define TCP_PREFACE_MAX    64   /* connections without their preface; beyond, the oldest goes */
-#define TCP_PREFACE_NS     (5 * NS_PER_S)
 #define TCP_STALL_NS       (2 * NS_PER_S)
 #define TCP_FRAME_NS       (3 * TCP_STALL_NS) /* for a large frame, from its head to its end */
 #define TCP_TICK_NS        (NS_PER_S / 2)
@@ -179,9 +177,8 @@ struct tcp_lane {
 	struct tcp_tx tx;
 	struct tcp_client *client;     /* NULL on the server */
 	struct tcp_listener *listener; /* NULL on the client */
-	struct list node;              /* the listener's: free, preface or live */
+	struct door_lane door;         /* the server's */
 	struct list wait_node;         /* for a big buffer */
-	uint64_t accepted_ns;
 	char peer[64];
 };
 
@@ -202,27 +199,13 @@ _Static_assert(TCP_BIG_SIZE >= sizeof(struct wire_header) + WIRE_BODY_MAX + WIRE
 	       "any frame fits");
 _Static_assert(sizeof(((struct xprt_move *)0)->priv.frame) == TCP_HEAD_SIZE, "xprt.h agrees");
 
-#define TCP_LISTENER_MAGIC UINT32_C(0x7c911157)
-
 struct tcp_listener {
-	struct xprt_listener listener;
-	uint32_t magic;
-	uint32_t lane_max;
+	struct door door; /* what it has besides the lanes: big buffers */
 	uint32_t big_count;
-	uint32_t lanes_held; /* not free */
-	uint32_t preface_count;
-	bool is_accepting;
-	bool is_unlistened;    /* goes with its last lane */
-	struct env_sock *sock; /* NULL without a door, or once unlistened */
-	struct list free;
-	struct list prefaces; /* lanes that have sent none, oldest first */
-	struct list live;
-	struct list waiters;   /* lanes that wait for a big buffer */
-	struct env_timer tick; /* set while prefaces or waiters are there, or accepting stopped */
-	struct tcp_server_lane *lanes;
-	uint8_t *bigs; /* big_count buffers, … */
-	uint8_t *big_free[TCP_BIG_COUNT];
 	uint32_t big_free_count;
+	uint8_t *big_free[TCP_BIG_COUNT];
+	struct list waiters;   /* lanes that wait for one */
+	struct env_timer tick; /* set while there are some */
 	uint8_t sink[TCP_SINK_SIZE];
 };
 
@@ -257,14 +240,9 @@ void tcp_lane_init(struct tcp_lane *lane, struct env *env, const struct xprt_use
 void tcp_lane_watch(struct tcp_lane *lane);
 
 /* tcp_listen.c */
-uint64_t tcp_listen_size(const struct xprt_ops *ops, uint32_t lane_max);
-int tcp_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
-	       const struct xprt_user *user, void *ctx, struct xprt_listener **out);
-void tcp_unlisten(struct xprt_listener **listener);
-void tcp_listener_name(struct xprt_listener *listener, char *buf, size_t buf_size);
+extern const struct door_kind tcp_door;
 void tcp_attach(struct xprt_listener *listener, const struct xprt_handover *taken);
 void tcp_discard(struct env *env, const struct xprt_handover *taken);
-void tcp_lane_pool_put(struct tcp_lane *lane); /* an ended lane */
 /* The preface of a connection has come: the user's, or refused. */
 void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface);
 /* A big buffer, or NULL: the lane is woken when there may be one. */

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Server: the listener, its pool of lanes, its big buffers, and what has a time limit.
+ * Server: what a connection is asked and told at the door (door.h), its lane, and the big buffers.
  *
  * Normal path: a connection is accepted into a lane of the pool; its preface arrives and is
- * checked; user->accepted() takes it. The lane goes back to the pool when it has ended.
+ * checked; user->accepted() takes it. Or it was accepted at another listener, which had its preface
+ * and detached it: it is attached here.
  *
- * Limits. A connection that sends no preface for TCP_PREFACE_NS is closed, and the oldest of them
- * when there are more than TCP_PREFACE_MAX or no lane is left; if there is none to close, the
- * listener rests until a lane is free. A preface of another version, or one that the user does not
- * want, is answered with a REFUSE and counts as one without until its peer closes it. A lane that
- * holds a big buffer without progress while others wait for one is closed after TCP_STALL_NS.
- *
- * Failure. Accepting fails (no descriptors): the listener rests until the next tick. A listener
- * ends with its last lane: unlisten() only closes the door.
+ * Failure. A preface of another version, or one that the user does not want, is answered with a
+ * REFUSE; one that is none ends the lane. A lane that holds a big buffer without progress while
+ * others wait for one is closed after TCP_STALL_NS.
  */
 #include "tcp.h"
 
@@ -20,41 +16,29 @@
 
 #include <stdio.h>
 
-static void listener_watch(struct tcp_listener *listener);
-static void tick_arm(struct tcp_listener *listener);
-static void listener_free(struct tcp_listener *listener);
-
-/* --- the pool --- */
-
-static void listener_hold(struct tcp_listener *listener)
+static struct tcp_lane *lane_of(struct door_lane *lane)
 {
-	listener->lanes_held++;
+	return CONTAINER_OF(lane, struct tcp_lane, door);
 }
 
-static void listener_release(struct tcp_listener *listener)
+static void lane_drop(struct door_lane *door_lane, int why)
 {
-	ASSERT(listener->lanes_held > 0);
-	listener->lanes_held--;
-	if (!listener->is_unlistened)
-		listener_watch(listener);
-	else if (listener->lanes_held == 0)
-		listener_free(listener);
-}
+	struct tcp_lane *lane = lane_of(door_lane);
 
-/* A server's lane goes back to the pool, and there is room for a connection. */
-void tcp_lane_pool_put(struct tcp_lane *lane)
-{
-	struct tcp_listener *listener = lane->listener;
-
-	if (lane->rx.state == TCP_RX_PREFACE || lane->rx.state == TCP_RX_REFUSED)
-		listener->preface_count--;
-	list_del(&lane->node);
-	lane->magic = 0;
-	list_add_tail(&listener->free, &lane->node);
-	listener_release(listener);
+	tcp_lane_enter(lane);
+	tcp_lane_break(lane, why);
+	tcp_lane_leave(lane);
 }
 
 /* --- big buffers --- */
+
+static void tick_arm(struct tcp_listener *listener)
+{
+	struct env *env = listener->door.listener.env;
+
+	if (!list_is_empty(&listener->waiters) && !listener->tick.is_set)
+		env->ops->timer_set(env, &listener->tick, env_now_ns(env) + TCP_TICK_NS);
+}
 
 uint8_t *tcp_big_get(struct tcp_lane *lane)
 {
@@ -85,7 +69,45 @@ void tcp_big_put(struct tcp_lane *lane, uint8_t **big)
 	}
 }
 
-/* --- listener --- */
+/* Of a frame that comes byte by byte, too. */
+static bool is_holder(const struct tcp_lane *lane, uint64_t now_ns)
+{
+	if (lane->rx.buf.big != NULL && lane->rx.state == TCP_RX_BODY &&
+	    now_ns - lane->rx.begin_ns >= TCP_FRAME_NS)
+		return true;
+	return (lane->rx.buf.big != NULL || lane->tx.buf.big != NULL) &&
+	       now_ns - lane->lane.progress_ns >= TCP_STALL_NS;
+}
+
+/* A lane that holds a big buffer and does not move, or NULL. */
+static struct tcp_lane *holder_find(struct tcp_listener *listener, uint64_t now_ns)
+{
+	list_for_each (node, &listener->door.known) {
+		struct tcp_lane *lane = list_entry(node, struct tcp_lane, door.node);
+
+		if (tcp_lane_is_open(lane) && is_holder(lane, now_ns))
+			return lane;
+	}
+	return NULL;
+}
+
+static void tick_fire(struct env_timer *timer)
+{
+	struct tcp_listener *listener = CONTAINER_OF(timer, struct tcp_listener, tick);
+	uint64_t now_ns = env_now_ns(listener->door.listener.env);
+	struct tcp_lane *lane;
+
+	door_hold(&listener->door);
+	while (!list_is_empty(&listener->waiters) &&
+	       (lane = holder_find(listener, now_ns)) != NULL) {
+		lane->fault = "held a buffer that others wait for";
+		lane_drop(&lane->door, -ETIMEDOUT);
+	}
+	tick_arm(listener);
+	door_release(&listener->door);
+}
+
+/* --- prefaces --- */
 
 static const char *refuse_text(int why, const struct wire_preface *preface)
 {
@@ -96,13 +118,9 @@ static const char *refuse_text(int why, const struct wire_preface *preface)
 		       : "this server wants TLS: tls=1 in the URL";
 }
 
-/*
- * Answer a connection that is not wanted. It waits among those without a preface until its peer has
- * closed it: what is closed with bytes unread (its HELLO, say) is reset, and the REFUSE with it.
- */
+/* Answer a connection that is not wanted. */
 static void lane_refuse(struct tcp_lane *lane, int why, const struct wire_preface *preface)
 {
-	struct tcp_listener *listener = lane->listener;
 	struct wire_refuse refuse = { .code = why };
 	struct wire_header header;
 
@@ -113,11 +131,7 @@ static void lane_refuse(struct tcp_lane *lane, int why, const struct wire_prefac
 		return;
 	}
 	lane->rx.state = TCP_RX_REFUSED;
-	lane->accepted_ns = env_now_ns(lane->lane.env);
-	list_del(&lane->node);
-	list_add_tail(&listener->prefaces, &lane->node);
-	listener->preface_count++;
-	tick_arm(listener);
+	door_lane_stranger(&lane->door);
 }
 
 static void lane_announce(struct tcp_lane *lane, const struct wire_preface *preface)
@@ -133,12 +147,9 @@ static void lane_announce(struct tcp_lane *lane, const struct wire_preface *pref
 
 void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface)
 {
-	struct tcp_listener *listener = lane->listener;
 	int rc;
 
-	list_del(&lane->node);
-	list_add_tail(&listener->live, &lane->node);
-	listener->preface_count--;
+	door_lane_known(&lane->door);
 	rc = wire_check_preface(preface);
 	if (rc == -ERR_PROTOCOL) {
 		lane->fault = "sent no preface of ours";
@@ -146,7 +157,8 @@ void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface
 		return;
 	}
 	if (rc == 0)
-		rc = lane->lane.user->accepted(&listener->listener, &lane->lane, preface);
+		rc = lane->lane.user->accepted(&lane->listener->door.listener, &lane->lane,
+					       preface);
 	if (lane->is_closed)
 		return;
 	if (rc < 0)
@@ -155,66 +167,20 @@ void tcp_lane_accepted(struct tcp_lane *lane, const struct wire_preface *preface
 		lane_announce(lane, preface);
 }
 
-static void lane_drop(struct tcp_lane *lane, int why, const char *fault)
+/* --- from another listener --- */
+
+void tcp_attach(struct xprt_listener *listener, const struct xprt_handover *taken)
 {
-	tcp_lane_enter(lane);
-	lane->fault = fault;
-	tcp_lane_break(lane, why);
-	tcp_lane_leave(lane);
-}
-
-/* Make room in the pool at the cost of the connection that has longest sent nothing. */
-static bool preface_drop(struct tcp_listener *listener)
-{
-	struct tcp_lane *oldest = list_head(&listener->prefaces, struct tcp_lane, node);
-
-	if (oldest == NULL)
-		return false;
-	lane_drop(oldest, -ERR_BUSY, NULL);
-	return true;
-}
-
-static struct tcp_lane *lane_begin(struct tcp_listener *listener, struct env_sock *sock)
-{
-	struct tcp_lane *lane = list_head(&listener->free, struct tcp_lane, node);
-	struct tcp_server_lane *server = tcp_server_of(lane);
-
-	list_del(&lane->node);
-	tcp_lane_init(lane, listener->listener.env, listener->listener.user, sock);
-	lane->listener = listener;
-	lane->rx = (struct tcp_rx) {
-		.state = TCP_RX_PREFACE,
-		.buf = { .bytes = server->rx, .size = sizeof(server->rx) },
-	};
-	lane->tx.buf = (struct tcp_buf) { .bytes = server->tx, .size = sizeof(server->tx) };
-	list_add_tail(&listener->prefaces, &lane->node);
-	listener->preface_count++;
-	listener->lanes_held++;
-	return lane;
-}
-
-static void lane_accept(struct tcp_listener *listener, struct env_sock *sock)
-{
-	tcp_lane_watch(lane_begin(listener, sock));
-	tick_arm(listener);
-}
-
-void tcp_attach(struct xprt_listener *xprt_listener, const struct xprt_handover *taken)
-{
-	struct tcp_listener *listener = CONTAINER_OF(xprt_listener, struct tcp_listener, listener);
-	struct env *env = xprt_listener->env;
+	struct door_lane *door_lane;
 	struct tcp_lane *lane;
 	struct env_sock *sock;
 
-	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
-	if (list_is_empty(&listener->free) && !preface_drop(listener)) {
-		log_warn("listener %s has no lane left for a connection", xprt_tcp.name);
-		tcp_discard(env, taken);
-		return;
-	}
-	if (env->ops->sock_adopt(env, taken->fd, &sock) < 0)
+	if (listener->env->ops->sock_adopt(listener->env, taken->fd, &sock) < 0)
 		return; /* adopt takes it in any case */
-	lane = lane_begin(listener, sock);
+	door_lane = door_lane_take(door_of(listener), sock);
+	if (door_lane == NULL)
+		return;
+	lane = lane_of(door_lane);
 	tcp_lane_enter(lane);
 	lane->rx.state = TCP_RX_HEADER;
 	tcp_lane_accepted(lane, &taken->preface);
@@ -229,209 +195,58 @@ void tcp_discard(struct env *env, const struct xprt_handover *taken)
 		env->ops->sock_close(env, sock);
 }
 
-static void listener_ready(struct env_sock *sock, void *ctx, uint32_t events)
+/* --- the door --- */
+
+static void lane_begin(struct door *door, struct door_lane *door_lane, struct env_sock *sock)
 {
-	struct tcp_listener *listener = ctx;
-	struct env *env = listener->listener.env;
+	struct tcp_lane *lane = lane_of(door_lane);
+	struct tcp_server_lane *server = tcp_server_of(lane);
 
-	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
-	for (uint32_t i = 0; i < TCP_PREFACE_MAX; i++) {
-		struct env_sock *accepted;
-		int rc;
-		bool is_full = listener->preface_count == TCP_PREFACE_MAX ||
-			       list_is_empty(&listener->free);
-
-		if (is_full && i > 0)
-			return; /* whether another one waits is not known: the event says */
-		if (is_full && !preface_drop(listener))
-			goto rest;
-		rc = env->ops->sock_accept(env, listener->sock, &accepted);
-		if (rc == -EAGAIN)
-			return;
-		if (rc < 0) {
-			log_warn("listener %s cannot accept: %s", xprt_tcp.name, err_str(rc));
-			goto rest;
-		}
-		lane_accept(listener, accepted);
-	}
-	return;
-
-rest: /* until a lane is free, or the next tick */
-	listener->is_accepting = false;
-	env->ops->sock_watch(env, listener->sock, 0, listener_ready, listener);
-	tick_arm(listener);
+	tcp_lane_init(lane, door->listener.env, door->listener.user, sock);
+	lane->listener = CONTAINER_OF(door, struct tcp_listener, door);
+	lane->rx = (struct tcp_rx) {
+		.state = TCP_RX_PREFACE,
+		.buf = { .bytes = server->rx, .size = sizeof(server->rx) },
+	};
+	lane->tx.buf = (struct tcp_buf) { .bytes = server->tx, .size = sizeof(server->tx) };
+	tcp_lane_watch(lane);
 }
 
-static void listener_watch(struct tcp_listener *listener)
+static size_t bigs_size(uint32_t lane_max)
 {
-	struct env *env = listener->listener.env;
-
-	if (listener->is_accepting || listener->sock == NULL)
-		return;
-	listener->is_accepting = true;
-	env->ops->sock_watch(env, listener->sock, ENV_SOCK_IN, listener_ready, listener);
+	return MIN(lane_max, TCP_BIG_COUNT) * TCP_BIG_SIZE;
 }
 
-/* --- ticks: what has a time limit --- */
-
-static void tick_arm(struct tcp_listener *listener)
+static void listener_init(struct door *door, void *bigs)
 {
-	struct env *env = listener->listener.env;
-	bool has_work = !list_is_empty(&listener->prefaces) || !list_is_empty(&listener->waiters) ||
-			(!listener->is_accepting && listener->sock != NULL);
+	struct tcp_listener *listener = CONTAINER_OF(door, struct tcp_listener, door);
+	struct env *env = door->listener.env;
 
-	if (has_work && !listener->tick.is_set)
-		env->ops->timer_set(env, &listener->tick, env_now_ns(env) + TCP_TICK_NS);
-}
-
-/* Of a frame that comes byte by byte, too. */
-static bool is_holder(const struct tcp_lane *lane, uint64_t now_ns)
-{
-	if (lane->rx.buf.big != NULL && lane->rx.state == TCP_RX_BODY &&
-	    now_ns - lane->rx.begin_ns >= TCP_FRAME_NS)
-		return true;
-	return (lane->rx.buf.big != NULL || lane->tx.buf.big != NULL) &&
-	       now_ns - lane->lane.progress_ns >= TCP_STALL_NS;
-}
-
-/* A lane that holds a big buffer and does not move, or NULL. */
-static struct tcp_lane *holder_find(struct tcp_listener *listener, uint64_t now_ns)
-{
-	list_for_each (node, &listener->live) {
-		struct tcp_lane *lane = CONTAINER_OF(node, struct tcp_lane, node);
-
-		if (tcp_lane_is_open(lane) && is_holder(lane, now_ns))
-			return lane;
-	}
-	return NULL;
-}
-
-static void tick_fire(struct env_timer *timer)
-{
-	struct tcp_listener *listener = CONTAINER_OF(timer, struct tcp_listener, tick);
-	uint64_t now_ns = env_now_ns(listener->listener.env);
-	struct tcp_lane *lane;
-
-	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
-	listener_hold(listener);
-	while ((lane = list_head(&listener->prefaces, struct tcp_lane, node)) != NULL &&
-	       now_ns - lane->accepted_ns >= TCP_PREFACE_NS)
-		lane_drop(lane, -ETIMEDOUT, NULL);
-	while (!list_is_empty(&listener->waiters) && (lane = holder_find(listener, now_ns)) != NULL)
-		lane_drop(lane, -ETIMEDOUT, "held a buffer that others wait for");
-	tick_arm(listener);
-	listener_release(listener);
-}
-
-/* --- listen, unlisten --- */
-
-static uint32_t big_count_of(uint32_t lane_max)
-{
-	return MIN(lane_max, TCP_BIG_COUNT);
-}
-
-uint64_t tcp_listen_size(const struct xprt_ops *ops, uint32_t lane_max)
-{
-	return sizeof(struct tcp_listener) + lane_max * sizeof(struct tcp_server_lane) +
-	       big_count_of(lane_max) * TCP_BIG_SIZE;
-}
-
-static void listener_free(struct tcp_listener *listener)
-{
-	struct env *env = listener->listener.env;
-
-	ASSERT(listener->lanes_held == 0);
-	env->ops->timer_clear(env, &listener->tick);
-	env->ops->unmap(env, listener->bigs, listener->big_count * TCP_BIG_SIZE);
-	env->ops->unmap(env, listener->lanes,
-			round_up(listener->lane_max * sizeof(listener->lanes[0]), PAGE_SIZE));
-	listener->magic = 0;
-	env->ops->free(env, listener);
-}
-
-static void listener_init(struct tcp_listener *listener)
-{
-	list_init(&listener->free);
-	list_init(&listener->prefaces);
-	list_init(&listener->live);
 	list_init(&listener->waiters);
 	listener->tick.fire = tick_fire;
-	for (uint32_t i = 0; i < listener->lane_max; i++)
-		list_add_tail(&listener->free, &listener->lanes[i].tcp.node);
+	listener->big_count = MIN(door->lane_max, TCP_BIG_COUNT);
 	for (uint32_t i = 0; i < listener->big_count; i++)
-		listener->big_free[listener->big_free_count++] = listener->bigs + i * TCP_BIG_SIZE;
+		listener->big_free[listener->big_free_count++] = (uint8_t *)bigs + i * TCP_BIG_SIZE;
+	if (door->sock != NULL) /* with the real port */
+		env->ops->sock_name(env, door->sock, false, door->address, sizeof(door->address));
 }
 
-int tcp_listen(const struct xprt_ops *ops, struct env *env, const char *address, uint32_t lane_max,
-	       const struct xprt_user *user, void *ctx, struct xprt_listener **out)
+static void listener_fini(struct door *door)
 {
-	struct tcp_listener *listener;
-	int rc;
+	struct tcp_listener *listener = CONTAINER_OF(door, struct tcp_listener, door);
 
-	ASSERT(lane_max > 0);
-	listener = env->ops->alloc(env, sizeof(*listener));
-	if (listener == NULL)
-		return -ENOMEM;
-	*listener = (struct tcp_listener) {
-		.listener = { .ops = ops, .user = user, .env = env, .ctx = ctx },
-		.magic = TCP_LISTENER_MAGIC,
-		.lane_max = lane_max,
-		.big_count = big_count_of(lane_max),
-	};
-	rc = -ENOMEM;
-	listener->lanes =
-		env->ops->map(env, round_up(lane_max * sizeof(listener->lanes[0]), PAGE_SIZE));
-	if (listener->lanes == NULL)
-		goto err_free_listener;
-	listener->bigs = env->ops->map(env, listener->big_count * TCP_BIG_SIZE);
-	if (listener->bigs == NULL)
-		goto err_unmap_lanes;
-	rc = address == NULL ? 0 : env->ops->sock_listen(env, address, &listener->sock);
-	if (rc < 0)
-		goto err_unmap_bigs;
-
-	listener_init(listener);
-	listener_watch(listener);
-	*out = &listener->listener;
-	return 0;
-
-err_unmap_bigs:
-	env->ops->unmap(env, listener->bigs, listener->big_count * TCP_BIG_SIZE);
-err_unmap_lanes:
-	env->ops->unmap(env, listener->lanes,
-			round_up(lane_max * sizeof(listener->lanes[0]), PAGE_SIZE));
-err_free_listener:
-	env->ops->free(env, listener);
-	return rc;
+	door->listener.env->ops->timer_clear(door->listener.env, &listener->tick);
 }
 
-/* Lanes that the user knows go on; the listener's memory goes with the last. */
-void tcp_unlisten(struct xprt_listener **xprt_listener)
-{
-	struct tcp_listener *listener;
+_Static_assert(offsetof(struct tcp_listener, door) == 0, "door.h");
 
-	if (*xprt_listener == NULL)
-		return;
-	listener = CONTAINER_OF(*xprt_listener, struct tcp_listener, listener);
-	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
-	*xprt_listener = NULL;
-	if (listener->sock != NULL)
-		listener->listener.env->ops->sock_close(listener->listener.env, listener->sock);
-	listener->sock = NULL;
-	listener->is_unlistened = true;
-	listener_hold(listener);
-	while (preface_drop(listener)) {
-	}
-	listener_release(listener);
-}
-
-void tcp_listener_name(struct xprt_listener *xprt_listener, char *buf, size_t buf_size)
-{
-	struct tcp_listener *listener = CONTAINER_OF(xprt_listener, struct tcp_listener, listener);
-	struct env *env = xprt_listener->env;
-
-	CHECK_OBJ(listener, TCP_LISTENER_MAGIC);
-	snprintf(buf, buf_size, "%s", "");
-	if (listener->sock != NULL)
-		env->ops->sock_name(env, listener->sock, false, buf, buf_size);
-}
+const struct door_kind tcp_door = {
+	.door_size = sizeof(struct tcp_listener),
+	.lane_size = sizeof(struct tcp_server_lane),
+	.lane_offset = offsetof(struct tcp_server_lane, tcp.door),
+	.extra_size = bigs_size,
+	.init = listener_init,
+	.fini = listener_fini,
+	.begin = lane_begin,
+	.drop = lane_drop,
+};
