@@ -78,3 +78,37 @@ struct xprt_lane *xprt_group_pick(const struct xprt_group *group)
 	}
 	return best;
 }
+
+void xprt_secure_none(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in)
+{
+	auth_mac_destroy(&out);
+	auth_mac_destroy(&in);
+}
+
+const struct wire_seg *xprt_move_seg(const struct xprt_move *move, uint64_t *offset_out)
+{
+	uint64_t offset = move->offset + move->moved;
+
+	for (uint32_t i = 0; i < move->seg_count; i++) {
+		if (offset < move->segs[i].size) {
+			*offset_out = offset;
+			return &move->segs[i];
+		}
+		offset -= move->segs[i].size;
+	}
+	return NULL;
+}
+
+void xprt_move_advance(struct xprt_move *move, uint64_t size)
+{
+	struct iovec *piece = move->iov;
+
+	ASSERT(size <= piece->iov_len);
+	move->moved += size;
+	piece->iov_base = (uint8_t *)piece->iov_base + size;
+	piece->iov_len -= size;
+	if (piece->iov_len > 0)
+		return;
+	move->iov_count--;
+	memmove(move->iov, move->iov + 1, move->iov_count * sizeof(move->iov[0]));
+}

@@ -316,4 +316,11 @@ static inline bool xprt_lane_is_better(const struct xprt_lane *lane, const struc
 
 struct xprt_lane *xprt_group_pick(const struct xprt_group *group);
 
+/* For transports whose two ends have nobody between them: their secure(). */
+void xprt_secure_none(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in);
+/* DIRECT: the segment that a move's next bytes are in, from *offset_out on. NULL: there is none. */
+const struct wire_seg *xprt_move_seg(const struct xprt_move *move, uint64_t *offset_out);
+/* So many bytes have moved, of its first piece. */
+void xprt_move_advance(struct xprt_move *move, uint64_t size);
+
 #endif

@@ -714,13 +714,6 @@ static void loop_listener_name(struct xprt_listener *xprt_listener, char *buf, s
 
 /* --- small ones --- */
 
-static void loop_secure(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in)
-{
-	/* Nobody is between the two. */
-	auth_mac_destroy(&out);
-	auth_mac_destroy(&in);
-}
-
 static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_size)
 {
 	const struct loop_lane *lane = loop_of(xprt_lane);
@@ -734,7 +727,7 @@ static void loop_peer_name(struct xprt_lane *xprt_lane, char *buf, size_t buf_si
 	.lane_size = sizeof(struct loop_lane) + LOOP_INBOX_SIZE, .listen_size = loop_listen_size,  \
 	.listen = loop_listen, .unlisten = loop_unlisten, .listener_name = loop_listener_name,     \
 	.detach = loop_detach, .attach = loop_attach, .discard = loop_discard, .send = loop_send,  \
-	.close = loop_close, .secure = loop_secure, .peer_name = loop_peer_name,                   \
+	.close = loop_close, .secure = xprt_secure_none, .peer_name = loop_peer_name,              \
 	.push = loop_push, .pull = loop_pull, .revoke = loop_revoke, .declare = loop_declare,      \
 	.undeclare = loop_undeclare, .region_add = loop_region_add,                                \
 	.region_remove = loop_region_remove

@@ -130,23 +130,14 @@ uint8_t *loop_region_memory(const struct xprt_group *group, const struct wire_se
 /* The client's memory of the next bytes of move, *size_io at most; NULL: it was not declared. */
 static uint8_t *client_memory(const struct xprt_move *move, uint64_t *size_io)
 {
-	uint64_t offset = move->offset + move->moved;
+	uint64_t offset = 0;
+	const struct wire_seg *seg = xprt_move_seg(move, &offset);
+	uint8_t *memory = seg != NULL ? loop_region_memory(move->lane->group, seg) : NULL;
 
-	for (uint32_t i = 0; i < move->seg_count; i++) {
-		const struct wire_seg *seg = &move->segs[i];
-		uint8_t *memory;
-
-		if (offset >= seg->size) {
-			offset -= seg->size;
-			continue;
-		}
-		memory = loop_region_memory(move->lane->group, seg);
-		if (memory == NULL)
-			return NULL;
-		*size_io = MIN(*size_io, seg->size - offset);
-		return memory + offset;
-	}
-	return NULL;
+	if (memory == NULL)
+		return NULL;
+	*size_io = MIN(*size_io, seg->size - offset);
+	return memory + offset;
 }
 
 /* Copy up to size bytes of move; false: the client's segments are no good. */
@@ -165,13 +156,7 @@ static bool move_some(struct xprt_move *move, bool is_push, uint64_t size)
 			memcpy(memory, piece->iov_base, part);
 		else
 			memcpy(piece->iov_base, memory, part);
-		piece->iov_base = (uint8_t *)piece->iov_base + part;
-		piece->iov_len -= part;
-		if (piece->iov_len == 0) {
-			move->iov_count--;
-			memmove(move->iov, move->iov + 1, move->iov_count * sizeof(move->iov[0]));
-		}
-		move->moved += part;
+		xprt_move_advance(move, part);
 		size -= part;
 		lane->lane.backlog_size -= part;
 		if (is_push)

@@ -95,38 +95,17 @@ static int client_memory(const struct xprt_move *move, uint64_t *size_io, uint8_
 			 struct shm_mapping **mapping_out)
 {
 	uint16_t access = move->state == MOVE_PUSH ? SHM_WRITE : SHM_READ;
-	uint64_t offset = move->offset + move->moved;
+	uint64_t offset = 0;
+	const struct wire_seg *seg = xprt_move_seg(move, &offset);
+	int rc = -ERR_PROTOCOL;
 
-	for (uint32_t i = 0; i < move->seg_count; i++) {
-		const struct wire_seg *seg = &move->segs[i];
-		int rc;
-
-		if (offset >= seg->size) {
-			offset -= seg->size;
-			continue;
-		}
+	if (seg != NULL)
 		rc = shm_seg_memory(move->lane->group, seg, access, memory_out, mapping_out);
-		if (rc < 0)
-			return rc;
-		*size_io = MIN(*size_io, seg->size - offset);
-		*memory_out += offset;
-		return 0;
-	}
-	return -ERR_PROTOCOL;
-}
-
-/* So much of the server's first piece is through. */
-static void move_advance(struct xprt_move *move, uint64_t size)
-{
-	struct iovec *piece = move->iov;
-
-	move->moved += size;
-	piece->iov_base = (uint8_t *)piece->iov_base + size;
-	piece->iov_len -= size;
-	if (piece->iov_len > 0)
-		return;
-	move->iov_count--;
-	memmove(move->iov, move->iov + 1, move->iov_count * sizeof(move->iov[0]));
+	if (rc < 0)
+		return rc;
+	*size_io = MIN(*size_io, seg->size - offset);
+	*memory_out += offset;
+	return 0;
 }
 
 /*
@@ -175,7 +154,7 @@ static int64_t move_some(struct xprt_move *move, uint64_t size)
 		memcpy(piece->iov_base, memory, size);
 	if (shm_mapping_is_lost(mapping))
 		return -ERR_PEER;
-	move_advance(move, size);
+	xprt_move_advance(move, size);
 	return (int64_t)size;
 }
 
