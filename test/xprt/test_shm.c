@@ -751,6 +751,19 @@ static void other_declare(struct pair *pair, struct pair_memory *memory, bool is
 	PAIR_UNTIL(pair, pair->client.frame_count == 1);
 }
 
+/* A lane to another process, to which memory is declared. */
+static struct pair_memory other_begin(struct other *other, struct pair *pair, bool is_held)
+{
+	struct pair_memory memory;
+
+	pair_init(pair, pair_shm);
+	other_start(other);
+	other_dial(other, pair);
+	memory = pair_memory_make(pair, SIZE);
+	other_declare(pair, &memory, is_held);
+	return memory;
+}
+
 /* Copies ended with it, whatever else is still open of it. */
 static void the_death_of_a_server_that_copied_is_enough(void **state)
 {
@@ -759,11 +772,7 @@ static void the_death_of_a_server_that_copied_is_enough(void **state)
 	struct other other;
 	struct pair pair;
 
-	pair_init(&pair, pair_shm);
-	other_start(&other);
-	other_dial(&other, &pair);
-	memory = pair_memory_make(&pair, SIZE);
-	other_declare(&pair, &memory, false);
+	memory = other_begin(&other, &pair, false);
 	kill(other.pid, SIGSTOP); /* frozen: it may go on */
 	fence_and_close(&pair, &fence);
 	pair_settle(&pair);
@@ -782,11 +791,7 @@ static void a_fence_may_come_with_closed(void **state)
 	struct other other;
 	struct pair pair;
 
-	pair_init(&pair, pair_shm);
-	other_start(&other);
-	other_dial(&other, &pair);
-	memory = pair_memory_make(&pair, SIZE);
-	other_declare(&pair, &memory, false);
+	memory = other_begin(&other, &pair, false);
 	list_init(&fence.fence.node);
 	pair.client.fence = &fence.fence;
 	other_kill(&other);
@@ -806,11 +811,7 @@ static void a_dead_server_that_let_the_drive_write_is_waited_for(void **state)
 	struct pair pair;
 	uint64_t begin_ns;
 
-	pair_init(&pair, pair_shm);
-	other_start(&other);
-	other_dial(&other, &pair);
-	memory = pair_memory_make(&pair, SIZE);
-	other_declare(&pair, &memory, true);
+	memory = other_begin(&other, &pair, true);
 	lane = CONTAINER_OF(pair.client.group.lanes[0], struct shm_lane, lane);
 	PAIR_UNTIL(&pair, lane->client->io_ms != 0);
 	assert_int_equal(lane->client->io_ms, SHM_IO_TIMEOUT_MS);

@@ -213,7 +213,30 @@ static const struct move_case {
 	{ MiB, 17, 4096 },
 };
 
-static void pushes_bring_their_bytes(void **state)
+/* By one move over the only lane. */
+static void block_moves(struct pair *pair, struct pair_block *block, const struct move_case *c,
+			bool is_push)
+{
+	struct xprt_lane *lane = pair->server.group.lanes[0];
+	struct pair_move move;
+
+	pair_move_init(&move, pair, block, 0, c->size, c->piece_count);
+	pair_fill(is_push ? move.bytes : block->bytes, c->size, c->size);
+	if (is_push)
+		kind->ops->push(lane, &move.move);
+	else
+		kind->ops->pull(lane, &move.move);
+	assert_int_equal(move.done, 0); /* never out of the middle of a call */
+	PAIR_UNTIL(pair, move.done > 0);
+	if ((kind->ops->caps & XPRT_CAP_DIRECT) == 0)
+		PAIR_UNTIL(pair, (is_push ? block->got : block->sent) == c->size);
+	assert_int_equal(move.done, 1);
+	assert_int_equal(move.rc, 0);
+	assert_true(pair_is_filled(is_push ? block->bytes : move.bytes, c->size, c->size));
+	pair_move_fini(&move);
+}
+
+static void blocks_move(bool is_push)
 {
 	struct pair pair;
 
@@ -221,48 +244,21 @@ static void pushes_bring_their_bytes(void **state)
 	pair_connect(&pair, 1);
 	for (uint32_t i = 0; i < ARRAY_LEN(move_cases); i++) {
 		const struct move_case *c = &move_cases[i];
-		struct pair_block *block = pair_block_add(&pair, i + 1, c->size, c->piece_size);
-		struct pair_move move;
 
-		pair_move_init(&move, &pair, block, 0, c->size, c->piece_count);
-		pair_fill(move.bytes, c->size, i);
-		kind->ops->push(pair.server.group.lanes[0], &move.move);
-		assert_int_equal(move.done, 0); /* never out of the middle of a call */
-		PAIR_UNTIL(&pair, move.done > 0);
-		if ((kind->ops->caps & XPRT_CAP_DIRECT) == 0)
-			PAIR_UNTIL(&pair, block->got == c->size);
-		assert_int_equal(move.done, 1);
-		assert_int_equal(move.rc, 0);
-		assert_true(pair_is_filled(block->bytes, c->size, i));
-		pair_move_fini(&move);
+		block_moves(&pair, pair_block_add(&pair, i + 1, c->size, c->piece_size), c,
+			    is_push);
 	}
 	pair_fini(&pair);
 }
 
+static void pushes_bring_their_bytes(void **state)
+{
+	blocks_move(true);
+}
+
 static void pulls_fetch_their_bytes(void **state)
 {
-	struct pair pair;
-
-	pair_init(&pair, kind);
-	pair_connect(&pair, 1);
-	for (uint32_t i = 0; i < ARRAY_LEN(move_cases); i++) {
-		const struct move_case *c = &move_cases[i];
-		struct pair_block *block = pair_block_add(&pair, i + 1, c->size, c->piece_size);
-		struct pair_move move;
-
-		pair_fill(block->bytes, c->size, i);
-		pair_move_init(&move, &pair, block, 0, c->size, c->piece_count);
-		kind->ops->pull(pair.server.group.lanes[0], &move.move);
-		assert_int_equal(move.done, 0);
-		PAIR_UNTIL(&pair, move.done > 0);
-		assert_int_equal(move.done, 1);
-		assert_int_equal(move.rc, 0);
-		assert_true(pair_is_filled(move.bytes, c->size, i));
-		if ((kind->ops->caps & XPRT_CAP_DIRECT) == 0)
-			PAIR_UNTIL(&pair, block->sent == c->size);
-		pair_move_fini(&move);
-	}
-	pair_fini(&pair);
+	blocks_move(false);
 }
 
 #define STRIPE_COUNT 24
