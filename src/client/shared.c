@@ -20,45 +20,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* of Linux 6.1 */
-#endif
-
-/* A place of size bytes on a multiple of 2 MiB, reserved. */
-static int reserve(uint64_t size, uint8_t **base_out)
-{
-	uint64_t all = size + HUGE_PAGE_SIZE;
-	uint8_t *base =
-		mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t before;
-
-	if (base == MAP_FAILED)
-		return -errno;
-	before = round_up((uintptr_t)base, HUGE_PAGE_SIZE) - (uintptr_t)base;
-	if (before > 0)
-		munmap(base, before);
-	munmap(base + before + size, all - before - size);
-	*base_out = base + before;
-	return 0;
-}
+#include "../env/posix/huge.h"
 
 static int map(struct shared *shared)
 {
-	int prot = PROT_READ | PROT_WRITE;
-	uint8_t *base = NULL;
-	int rc;
+	int rc = huge_map(shared->fd, 0, shared->size, shared->page_size, &shared->base);
 
-	rc = reserve(shared->size, &base);
-	if (rc < 0)
-		return rc;
-	if (mmap(base, shared->size, prot, MAP_SHARED | MAP_FIXED, shared->fd, 0) == MAP_FAILED) {
-		rc = -errno;
-		munmap(base, shared->size);
-		return rc;
-	}
-	shared->base = base;
-	(void)madvise(base, shared->size, MADV_HUGEPAGE); /* reserved ones have no need of it */
-	return 0;
+	if (rc == 0) /* reserved ones have no need of it */
+		(void)madvise(shared->base, shared->size, MADV_HUGEPAGE);
+	return rc;
 }
 
 void shared_make_huge(void *base, uint64_t size)

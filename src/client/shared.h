@@ -6,8 +6,6 @@
 
 #include "../base/base.h"
 
-#define HUGE_PAGE_SIZE (2 * MiB)
-
 struct shared {
 	void *base; /* NULL: none */
 	uint64_t size;

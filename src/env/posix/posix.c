@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 #include "../../base/log.h"
+#include "huge.h"
 #include "posix_priv.h"
 
-#define ALLOC_ALIGN    64
-#define HUGE_PAGE_SIZE (2 * MiB)
+#define ALLOC_ALIGN 64
 
 /* --- memory, clock, chance --- */
 

@@ -38,6 +38,7 @@
 #include <unistd.h>
 
 #include "../../base/text.h"
+#include "huge.h"
 #include "posix_priv.h"
 
 #define SHARE_MAX       16384 /* pieces mapped in a process */
@@ -362,7 +363,7 @@ int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void 
 	struct share *share;
 	uint64_t from = offset;
 	size_t page_size = 0;
-	void *base;
+	void *base = NULL;
 	int rc = fd_check(fd, offset, size);
 
 	(void)env;
@@ -374,9 +375,8 @@ int posix_share_map(struct env *env, int fd, uint64_t offset, size_t size, void 
 	share = share_take();
 	if (share == NULL)
 		return -ENOSPC;
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)from);
-	if (base == MAP_FAILED) {
-		rc = -errno;
+	rc = huge_map(fd, from, size, page_size, &base);
+	if (rc < 0) {
 		atomic_flag_clear_explicit(&share->is_taken, memory_order_release);
 		return rc;
 	}

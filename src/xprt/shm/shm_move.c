@@ -109,10 +109,11 @@ static int client_memory(const struct xprt_move *move, uint64_t *size_io, uint8_
 }
 
 /*
- * To the client, past the cache: the lines written are not read first. Of 64 KiB and more this is
- * 1.6 times as fast as memcpy() on the machine it was measured on.
+ * Past the cache: the lines written are not read first, and who looks at them next is a GPU, a
+ * drive, or a get much later. Of 64 KiB and more this is 1.4 (puts) to 1.6 (gets) times as fast as
+ * memcpy() on the machine it was measured on.
  */
-static void copy_out(uint8_t *to, const uint8_t *from, uint64_t size)
+static void copy(uint8_t *to, const uint8_t *from, uint64_t size)
 {
 #if defined(__x86_64__)
 	uint64_t head = (STREAM_LINE - (uintptr_t)to % STREAM_LINE) % STREAM_LINE;
@@ -149,9 +150,9 @@ static int64_t move_some(struct xprt_move *move, uint64_t size)
 	if (rc < 0)
 		return rc;
 	if (move->state == MOVE_PUSH)
-		copy_out(memory, piece->iov_base, size);
+		copy(memory, piece->iov_base, size);
 	else
-		memcpy(piece->iov_base, memory, size);
+		copy(piece->iov_base, memory, size);
 	if (shm_mapping_is_lost(mapping))
 		return -ERR_PEER;
 	xprt_move_advance(move, size);

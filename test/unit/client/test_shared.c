@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../../../src/client/shared.h"
+#include "../../../src/env/posix/huge.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25

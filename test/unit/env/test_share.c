@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../../src/env/posix/huge.h"
 #include "../../../src/env/posix/posix.h"
 #include "../../lib/back_end.h"
 #include "../../lib/linger.h"
@@ -273,6 +274,56 @@ static void a_piece_may_begin_and_end_anywhere(void **state)
 	assert_true(env->ops->share_is_lost(env, base));
 	env->ops->share_unmap(env, base);
 	munmap(all, SIZE);
+	close(fd);
+}
+
+/* KiB of the mapping around address that are mapped as huge pages. */
+static long huge_kib(const void *address)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	uintptr_t at = (uintptr_t)address;
+	unsigned long from;
+	unsigned long to;
+	char line[512];
+	bool is_it = false;
+	long kib = -1;
+
+	assert_non_null(smaps);
+	while (kib < 0 && fgets(line, sizeof(line), smaps) != NULL) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			is_it = from <= at && at < to;
+		else if (is_it)
+			(void)sscanf(line, "ShmemPmdMapped: %ld", &kib);
+	}
+	fclose(smaps);
+	return kib;
+}
+
+/* A client's huge page is one for us, too, wherever in the file the piece begins. */
+static void huge_pages_stay_huge(void **state)
+{
+	const uint64_t offsets[] = { 0, PAGE_SIZE, 2 * MiB - PAGE_SIZE, 2 * MiB + 100 };
+	const size_t size = 6 * MiB;
+	struct env *env = *state;
+	int fd = memfd_create("pool", MFD_CLOEXEC);
+	void *ours = NULL;
+	void *base = NULL;
+
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(huge_map(fd, 0, size, PAGE_SIZE, &ours), 0);
+	memset(ours, 'a', size);
+	(void)madvise(ours, size, MADV_COLLAPSE);
+	if (huge_kib(ours) == (long)(size / KiB)) { /* else there are none here */
+		for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
+			assert_int_equal(
+				env->ops->share_map(env, fd, offsets[i], size - offsets[i], &base),
+				0);
+			((volatile char *)base)[2 * MiB] = 'b';
+			assert_int_equal(huge_kib((char *)base + 2 * MiB), 2 * MiB / KiB);
+			env->ops->share_unmap(env, base);
+		}
+	}
+	munmap(ours, size);
 	close(fd);
 }
 
@@ -830,6 +881,7 @@ static int run_all(const char *back_end)
 		T(what_is_not_one_shared_piece_is_not_found),
 		T(only_memory_of_that_size_is_mapped),
 		T(a_piece_may_begin_and_end_anywhere),
+		T(huge_pages_stay_huge),
 		T(a_large_piece_goes_by_parts),
 		T(what_goes_later_is_bounded),
 		T(made_memory_keeps_its_size),

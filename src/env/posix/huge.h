@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shared files mapped so that their huge pages are mapped as such: at an address that lies as far
+ * behind a multiple of 2 MiB as offset does in the file. Anywhere else each of their 4 KiB is a
+ * fault, and a place in the TLB, of its own; and mmap() looks for such a place only where
+ * shmem_enabled says so.
+ */
+#ifndef ENV_POSIX_HUGE_H
+#define ENV_POSIX_HUGE_H
+
+#include <sys/mman.h>
+
+#include "../../base/base.h"
+
+#define HUGE_PAGE_SIZE (2 * MiB)
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* of Linux 6.1 */
+#endif
+
+/* Readable and writable; offset and size are multiples of the file's page_size. 0 or -errno. */
+int huge_map(int fd, uint64_t offset, size_t size, size_t page_size, void **base_out) MUST_USE;
+
+#endif
