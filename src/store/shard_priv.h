@@ -43,7 +43,7 @@
  * while the next are read. */
 #define SHARD_READ_SMALL (256 * KiB)
 /* Of a command whose pieces nobody waits for. */
-#define SHARD_READ_LARGE (2 * MiB)
+#define SHARD_READ_LARGE (4 * MiB)
 #define SHARD_FOOT_MAX   3u     /* segments that are open or being sealed */
 #define SHARD_SPARE      2u     /* free segments that only reclaim may open; 1 of few */
 #define FOOT_NAMES_MAX   65534u /* rows + 1 fit into 16 bits */
