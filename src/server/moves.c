@@ -3,7 +3,10 @@
  * The moves of a session: ops with something to move stand in session->movers; the pump takes from
  * the first as long as the session's window lasts and it has fewer than SESSION_MOVE_MAX moves
  * under way. So a block goes out front to back, the next one behind it, and no session holds up
- * another by the size of what it asked for. Pushes and pulls have a window each.
+ * another by the size of what it asked for. Pushes and pulls have a window each. That of pulls is
+ * small while others put, too: what they send at once waits in sockets' buffers, and is received
+ * from the cache as long as it fits there. (4 clients on two cores: puts of 4 MiB 1.6 times as fast
+ * as with 8 MiB each.)
  *
  * The move structs are a pool of the reactor, enough for many busy sessions (move_max), so that
  * an idle one costs none. When the pool is empty, sessions wait for it: whenever a move ends, all
@@ -67,6 +70,8 @@ static void move_done_cb(struct xprt_move *done, int rc)
 	ASSERT(session->window[op->kind->is_pull] >= done->size);
 	moves_give(session, move);
 	session->window[op->kind->is_pull] -= done->size;
+	if (op->kind->is_pull && session->window[true] == 0)
+		session->reactor->puller_count--;
 	if (rc < 0) {
 		if (op->move_rc == 0)
 			op->move_rc = rc == -ECANCELED ? -ERR_PEER : rc;
@@ -116,6 +121,8 @@ static bool move_start(struct session *session, struct op *op, struct xprt_lane 
 	op->issued += move->move.size;
 	if (op->issued == op->size)
 		list_del(&op->wait_node); /* it may not be MOVING when the pump looks again */
+	if (is_pull && session->window[true] == 0)
+		session->reactor->puller_count++;
 	session->window[is_pull] += move->move.size;
 	if (session->move_count++ == 0)
 		moves_watch(session, session->reactor->opts.stall_ns);
@@ -126,11 +133,22 @@ static bool move_start(struct session *session, struct op *op, struct xprt_lane 
 	return true;
 }
 
+static uint64_t moves_window(const struct session *session, bool is_pull)
+{
+	bool is_puller = session->window[true] > 0;
+
+	if (!is_pull)
+		return PUSH_WINDOW;
+	return session->reactor->puller_count > is_puller ? PULL_WINDOW : PULL_WINDOW_ALONE;
+}
+
 static bool moves_have_room(struct session *session, const struct op *op)
 {
 	struct reactor *reactor = session->reactor;
 
-	if (session->window[op->kind->is_pull] >= SESSION_WINDOW ||
+	bool is_pull = op->kind->is_pull;
+
+	if (session->window[is_pull] >= moves_window(session, is_pull) ||
 	    session->move_count == SESSION_MOVE_MAX)
 		return false;
 	if (!list_is_empty(&reactor->moves.free))

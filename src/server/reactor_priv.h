@@ -73,6 +73,7 @@ struct reactor {
 	struct pool requests;
 	struct pool moves;
 	struct list move_waiters; /* sessions */
+	uint32_t puller_count;    /* sessions with pulls under way */
 	struct pool ops;
 	uint32_t behind_count;       /* of them, answered and still being written (behind.c) */
 	struct list behind_sessions; /* with answers that are held back */

@@ -16,13 +16,16 @@
 #include "op.h"
 #include "tenants.h"
 
-#define CONN_MAGIC          UINT32_C(0x4e4f4343)
-#define SESSION_MAGIC       UINT32_C(0x53455343)
-#define REQUEST_MAGIC       UINT32_C(0x51455243)
+#define CONN_MAGIC       UINT32_C(0x4e4f4343)
+#define SESSION_MAGIC    UINT32_C(0x53455343)
+#define REQUEST_MAGIC    UINT32_C(0x51455243)
 
-#define SESSION_MOVE_MAX    32        /* moves under way in a session */
-#define MOVES_DEFAULT       2048      /* in a reactor: 64 sessions may have as many */
-#define SESSION_WINDOW      (8 * MiB) /* bytes of them, pushes and pulls each */
+#define SESSION_MOVE_MAX 32   /* moves under way in a session */
+#define MOVES_DEFAULT    2048 /* in a reactor: 64 sessions may have as many */
+/* Bytes of moves under way in a session. */
+#define PUSH_WINDOW         (8 * MiB)
+#define PULL_WINDOW_ALONE   (4 * MiB) /* no other session has pulls under way */
+#define PULL_WINDOW         MiB
 #define SESSION_CREDIT      (64 * KiB)
 #define SESSION_REQUEST_MIN 8  /* kept for each session there may be */
 #define REQUEST_BUCKETS     64 /* of a session's table of requests */

@@ -286,6 +286,51 @@ static void a_grant_without_progress_ends(void **state)
 	rig_stop(&rig);
 }
 
+#define PULLERS 5
+
+/* Puts 8 MiB, answers no grant, and counts them: MiB. */
+static uint32_t granted(struct rig *rig, struct raw_client *client, uint32_t first,
+			const uint8_t *bytes)
+{
+	const struct raw_client_put puts[] = { { rig_key(first), bytes, BIG, false },
+					       { rig_key(first + 1), bytes, BIG, false } };
+	uint32_t count = 0;
+	uint64_t probe;
+
+	(void)raw_client_put(client, puts, ARRAY_LEN(puts), 0, 10 * NS_PER_S);
+	rig_run_ns(rig, 20 * NS_PER_MS);
+	probe = raw_client_keys(client, WIRE_PROBE, &puts[0].key, 1);
+	do {
+		assert_true(raw_client_recv(client, &frame));
+		if (frame.header.kind == WIRE_GRANT)
+			count += frame.header.count;
+	} while (frame.header.request != probe);
+	return count;
+}
+
+/* Who puts alone may send more than one of many. */
+static void the_window_of_puts_is_small_beside_others(void **state)
+{
+	struct rig rig;
+	struct raw_client clients[PULLERS];
+	uint8_t *bytes = rig_bytes(1, BIG);
+
+	rig_init(&rig);
+	rig.memory_size = 128 * MiB;
+	rig_start(&rig, false);
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < PULLERS; i++) {
+			rig_client(&rig, &clients[i]);
+			assert_int_equal(granted(&rig, &clients[i], 2 * i, bytes), i == 0 ? 4 : 1);
+		}
+		for (uint32_t i = 0; i < PULLERS; i++)
+			raw_client_close(&clients[i]);
+		RIG_UNTIL(&rig, rig_metrics(&rig).ops == 0);
+	}
+	free(bytes);
+	rig_stop(&rig);
+}
+
 /* A client that freezes inside a DATA_PUT loses its put, and the key is free again. */
 /* A grant that is answered slowly, but answered, does not end, however large its piece is. */
 static void a_slow_client_is_not_taken_for_a_frozen_one(void **state)
@@ -583,6 +628,7 @@ int main(void)
 		cmocka_unit_test(a_reader_that_does_not_read_holds_up_nobody),
 		cmocka_unit_test(more_gets_than_buffers_wait_their_turn),
 		cmocka_unit_test(more_puts_than_the_window_wait_their_turn),
+		cmocka_unit_test(the_window_of_puts_is_small_beside_others),
 		cmocka_unit_test(a_grant_without_progress_ends),
 		cmocka_unit_test(a_slow_client_is_not_taken_for_a_frozen_one),
 		cmocka_unit_test(a_slow_reader_holds_no_segment),
