@@ -139,7 +139,9 @@ static uint64_t moves_window(const struct session *session, bool is_pull)
 
 	if (!is_pull)
 		return PUSH_WINDOW;
-	return session->reactor->puller_count > is_puller ? PULL_WINDOW : PULL_WINDOW_ALONE;
+	if (session->reactor->puller_count > is_puller)
+		return PULL_WINDOW;
+	return session->lane_count > 1 ? 2 * PULL_WINDOW_LANE : PULL_WINDOW_LANE;
 }
 
 static bool moves_have_room(struct session *session, const struct op *op)

@@ -24,8 +24,8 @@
 #define MOVES_DEFAULT    2048 /* in a reactor: 64 sessions may have as many */
 /* Bytes of moves under way in a session. */
 #define PUSH_WINDOW         (8 * MiB)
-#define PULL_WINDOW_ALONE   (4 * MiB) /* no other session has pulls under way */
 #define PULL_WINDOW         MiB
+#define PULL_WINDOW_LANE    XPRT_STRIPE_SIZE /* no other session pulls: of one lane, or of two */
 #define SESSION_CREDIT      (64 * KiB)
 #define SESSION_REQUEST_MIN 8  /* kept for each session there may be */
 #define REQUEST_BUCKETS     64 /* of a session's table of requests */
