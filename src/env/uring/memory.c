@@ -8,7 +8,7 @@
 #include "../../base/text.h"
 #include "../posix/posix_priv.h"
 
-#define TOUCH_EVERY (64 * KiB) /* what a fault maps: the kernel's fault_around_bytes */
+#define FAULT_SIZE (64 * KiB) /* what a fault maps: the kernel's fault_around_bytes */
 
 static void memory_tell(struct ring_memory *memory, int rc)
 {
@@ -83,13 +83,17 @@ static bool is_resident(struct ring_memory *memory, char *base, size_t size)
 }
 
 /*
- * Its pages are there; mapped, too, they are registered without a fault for each. A touch maps
- * those around it. Who has cut them meanwhile: see env/posix/share.c.
+ * Its pages are there; mapped, too, they are registered without a fault for each. One of those that
+ * a fault maps is asked for: what is asked for whole is walked page by page. Nothing is touched:
+ * where its client has cut them meanwhile, zeros of ours would come in their place
+ * (env/posix/share.c), and be registered. A kernel before 5.14 does not do it.
  */
-static void pages_map(const char *base, size_t size)
+static void pages_map(char *base, size_t size)
 {
-	for (size_t at = 0; at < size; at += TOUCH_EVERY)
-		(void)*(const volatile char *)(base + at);
+	for (size_t at = 0; at < size; at += FAULT_SIZE) {
+		if (madvise(base + at, PAGE_SIZE, MADV_POPULATE_READ) < 0)
+			return;
+	}
 }
 
 static void later_remove(struct ring_memory *memory, uint32_t index)
