@@ -146,18 +146,22 @@ struct talk {
 	struct wire_key key;
 };
 
-static void talk_begin(struct talk *talk, struct pair *pair)
+static void probe_send(struct pair *pair, const struct wire_key *key)
 {
 	struct {
 		struct wire_request request;
 		struct wire_key key;
-	} body = { .request = { .budget_ns = 1 } };
+	} body = { .request = { .budget_ns = 1 }, .key = *key };
 	struct wire_header header;
 
-	memset(talk->key.bytes, 0x5a, sizeof(talk->key.bytes));
-	body.key = talk->key;
 	wire_header_init(&header, WIRE_PROBE, 1, 1, sizeof(body));
 	assert_int_equal(xprt_tcp.send(pair->client.group.lanes[0], &header, &body, NULL, 0), 0);
+}
+
+static void talk_begin(struct talk *talk, struct pair *pair)
+{
+	memset(talk->key.bytes, 0x5a, sizeof(talk->key.bytes));
+	probe_send(pair, &talk->key);
 	talk->block = pair_block_add(pair, 9, 100000, 100000);
 	pair_move_init(&talk->push, pair, talk->block, 0, 100000, 3);
 	pair_fill(talk->push.bytes, 100000, 7);
@@ -337,6 +341,41 @@ static void half_a_record_keeps_nobody_awake(void **state)
 	pair_fini(&pair);
 }
 
+static struct env_ops late_ops;
+static const struct env_ops *prompt_ops;
+static uint32_t late_count; /* so many reads find nothing yet */
+
+static ssize_t late_recv(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			 uint32_t iov_count)
+{
+	if (late_count == 0)
+		return prompt_ops->sock_recv(env, sock, iov, iov_count);
+	late_count--;
+	return -EAGAIN;
+}
+
+/* The end of the handshake and the first frame come together, just behind the server's read: its
+ * flush takes them, and the socket tells of nothing more. */
+static void what_comes_with_the_end_of_the_handshake_is_read(void **state)
+{
+	const struct wire_key key = { { 1 } };
+	struct pair pair;
+
+	pair_init(&pair, tls_kind());
+	assert_non_null(pair_dial(&pair, pair.address, 0));
+	probe_send(&pair, &key);
+	PAIR_UNTIL(&pair, pair.client.opened == 1);
+	prompt_ops = pair.env->ops;
+	late_ops = *prompt_ops;
+	late_ops.sock_recv = late_recv;
+	pair.env->ops = &late_ops;
+	late_count = 1;
+	PAIR_UNTIL(&pair, pair.server.frame_count == 1);
+	assert_int_equal(late_count, 0);
+	pair.env->ops = prompt_ops;
+	pair_fini(&pair);
+}
+
 /* --- answers in the clear --- */
 
 static void a_refusal_in_the_clear_is_heard(void **state)
@@ -395,6 +434,7 @@ int main(void)
 		cmocka_unit_test(another_key_opens_nothing),
 		cmocka_unit_test(noise_instead_of_a_handshake_ends_the_lane),
 		cmocka_unit_test(half_a_record_keeps_nobody_awake),
+		cmocka_unit_test(what_comes_with_the_end_of_the_handshake_is_read),
 		cmocka_unit_test(a_refusal_in_the_clear_is_heard),
 		cmocka_unit_test(no_other_answer_in_the_clear_is_taken),
 	};

@@ -310,12 +310,18 @@ static int tls_why(struct tcp_tls *tls, int result)
 	return tls->broken;
 }
 
+/* Bytes that the socket does not tell of came with the end of the handshake, perhaps to a flush. */
+static void rx_look(struct tcp_lane *lane)
+{
+	lane->rx.is_stalled = true;
+	tcp_lane_wake(lane);
+}
+
 /* The server answers in the clear: only a REFUSE may come. */
 static int tls_give_up(struct tcp_lane *lane)
 {
 	lane->rx.is_refused = true;
-	lane->rx.is_stalled = true; /* what came with it is in rx.buf already */
-	tcp_lane_wake(lane);
+	rx_look(lane);
 	tcp_tls_end(lane);
 	return 0;
 }
@@ -341,6 +347,7 @@ static int tls_handshake(struct tcp_tls *tls)
 		return -ERR_AUTH;
 	}
 	tls->is_open = true;
+	rx_look(lane);
 	if (lane->client != NULL)
 		lane->lane.user->opened(&lane->lane);
 	return tcp_lane_is_open(lane) ? 0 : -ECANCELED;
