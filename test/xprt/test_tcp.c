@@ -5,6 +5,7 @@
  */
 #include "raw.h"
 
+#include "../../src/xprt/tcp/tcp.h"
 #include "../lib/t.h"
 
 #include <stdlib.h>
@@ -457,11 +458,29 @@ static void large_frames_that_stop_do_not_block_the_server(void **state)
  * TRICKLE_NS. */
 #define TRICKLE_NS (8 * NS_PER_S)
 
+/* Raw sends a large frame, and each of the others the next byte of one, from byte fed on. */
+static void check_trickle(struct pair *pair, struct raw *raw, struct raw *holders, uint32_t fed)
+{
+	uint64_t begin_ns = env_now_ns(pair->env);
+	uint64_t fed_ns = begin_ns;
+
+	raw_write(raw, frame, raw_probe(frame, NULL, 2, 1000));
+	while (pair->server.frame_count == 0) {
+		assert_true(env_now_ns(pair->env) - begin_ns < TRICKLE_NS);
+		if (env_now_ns(pair->env) - fed_ns > NS_PER_S) {
+			fed_ns = env_now_ns(pair->env);
+			for (uint32_t i = 0; i < HOLDERS; i++)
+				raw_write(&holders[i], frame + fed, 1);
+			fed++;
+		}
+		pair_poll(pair);
+	}
+	assert_true(env_now_ns(pair->env) - begin_ns > NS_PER_S); /* else nothing was short */
+}
+
 static void large_frames_that_trickle_do_not_block_the_server(void **state)
 {
 	struct raw holders[HOLDERS];
-	uint64_t begin_ns;
-	uint64_t fed_ns;
 	struct pair pair;
 	uint32_t fed;
 	struct raw raw;
@@ -470,19 +489,61 @@ static void large_frames_that_trickle_do_not_block_the_server(void **state)
 	raw_connect(&raw, &pair, 0, true);
 	fed = holders_connect(holders, &pair);
 	pair_settle(&pair);
-	raw_write(&raw, frame, raw_probe(frame, NULL, 2, 1000));
-	begin_ns = env_now_ns(pair.env);
-	fed_ns = begin_ns;
-	while (pair.server.frame_count == 0) {
-		assert_true(env_now_ns(pair.env) - begin_ns < TRICKLE_NS);
-		if (env_now_ns(pair.env) - fed_ns > NS_PER_S) {
-			fed_ns = env_now_ns(pair.env);
-			for (uint32_t i = 0; i < HOLDERS; i++)
-				raw_write(&holders[i], frame + fed, 1);
-			fed++;
-		}
-		pair_poll(&pair);
+	check_trickle(&pair, &raw, holders, fed);
+	holders_close(holders, &pair);
+	raw_close(&raw);
+	pair_fini(&pair);
+}
+
+static ssize_t stuck_send(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			  uint32_t iov_count)
+{
+	return -EAGAIN;
+}
+
+/* A large answer on each of the server's lanes but keep's, as far as there are buffers. */
+static void answer_all(struct pair *pair, const struct xprt_lane *keep)
+{
+	static struct {
+		struct wire_text text;
+		char bytes[2 * TCP_TX_SIZE];
+	} body = { .text.size = sizeof(body.bytes) };
+	struct tcp_listener *listener =
+		CONTAINER_OF(pair->listener, struct tcp_listener, door.listener);
+	struct wire_header header;
+
+	list_for_each (node, &listener->door.known) {
+		struct tcp_lane *lane = list_entry(node, struct tcp_lane, door.node);
+
+		wire_header_init(&header, WIRE_TEXT, 1, 0, sizeof(body));
+		if (&lane->lane != keep)
+			(void)xprt_tcp.send(&lane->lane, &header, &body, NULL, 0);
 	}
+	assert_int_equal(listener->big_free_count, 0);
+}
+
+/* And with clients that do not read what they asked for. */
+static void large_answers_that_nobody_reads_do_not_block_the_server(void **state)
+{
+	struct raw holders[HOLDERS];
+	const struct env_ops *ops;
+	struct env_ops stuck_ops;
+	struct pair pair;
+	struct raw raw;
+
+	start(&pair);
+	ops = pair.env->ops;
+	stuck_ops = *ops;
+	stuck_ops.sock_send = stuck_send;
+	raw_connect(&raw, &pair, 0, true);
+	for (uint32_t i = 0; i < HOLDERS; i++)
+		raw_connect(&holders[i], &pair, WIRE_LANE_MAX + i, true);
+	PAIR_UNTIL(&pair, pair.server.opened == 1 + HOLDERS);
+	pair.env->ops = &stuck_ops;
+	answer_all(&pair, pair.server.group.lanes[0]);
+	check_trickle(&pair, &raw, holders, 0);
+	assert_non_null(pair.server.group.lanes[0]);
+	pair.env->ops = ops;
 	holders_close(holders, &pair);
 	raw_close(&raw);
 	pair_fini(&pair);
@@ -740,6 +801,7 @@ int main(void)
 		cmocka_unit_test(listen_and_connect_survive_each_fault),
 		cmocka_unit_test(large_frames_that_stop_do_not_block_the_server),
 		cmocka_unit_test(large_frames_that_trickle_do_not_block_the_server),
+		cmocka_unit_test(large_answers_that_nobody_reads_do_not_block_the_server),
 		cmocka_unit_test(large_frames_in_a_row_take_a_read_each),
 		cmocka_unit_test(a_lane_that_always_has_more_takes_turns),
 	};

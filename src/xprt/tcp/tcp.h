@@ -42,7 +42,7 @@
 #define TCP_GRANT_MAX      1024 /* grants a client's lane has still to answer */
 #define TCP_PUT_MAX        16   /* of these, under way at once: 1 MiB of all together at most */
 #define TCP_STALL_NS       (2 * NS_PER_S)
-#define TCP_FRAME_NS       (3 * TCP_STALL_NS) /* for a large frame, from its head to its end */
+#define TCP_FRAME_NS       (3 * TCP_STALL_NS) /* for a large frame to come or to leave */
 #define TCP_TICK_NS        (NS_PER_S / 2)
 /* A grant that is larger begins behind no other: one call is little beside it, and its lane is to
  * go on with what comes meanwhile. */
@@ -111,6 +111,7 @@ struct tcp_rx {
 
 struct tcp_tx {
 	struct tcp_buf buf;   /* control frames */
+	uint64_t big_ns;      /* with a big buffer: since when */
 	uint64_t position;    /* of its start, among all control bytes of the lane */
 	uint64_t sealed;      /* position up to which frames have their MAC */
 	uint64_t secure_from; /* position of the first frame that gets one */

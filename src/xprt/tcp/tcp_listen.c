@@ -7,8 +7,8 @@
  * and detached it: it is attached here.
  *
  * Failure. A preface of another version, or one that the user does not want, is answered with a
- * REFUSE; one that is none ends the lane. A lane that holds a big buffer without progress while
- * others wait for one is closed after TCP_STALL_NS.
+ * REFUSE; one that is none ends the lane. A lane that holds a big buffer while others wait for one
+ * is closed after TCP_STALL_NS without progress, or TCP_FRAME_NS for one frame.
  */
 #include "tcp.h"
 
@@ -69,11 +69,14 @@ void tcp_big_put(struct tcp_lane *lane, uint8_t **big)
 	}
 }
 
-/* Of a frame that comes byte by byte, too. */
+/* Of a frame that comes or leaves byte by byte, too, and of one that is not read while others come.
+ */
 static bool is_holder(const struct tcp_lane *lane, uint64_t now_ns)
 {
 	if (lane->rx.buf.big != NULL && lane->rx.state == TCP_RX_BODY &&
 	    now_ns - lane->rx.begin_ns >= TCP_FRAME_NS)
+		return true;
+	if (lane->tx.buf.big != NULL && now_ns - lane->tx.big_ns >= TCP_FRAME_NS)
 		return true;
 	return (lane->rx.buf.big != NULL || lane->tx.buf.big != NULL) &&
 	       now_ns - lane->lane.progress_ns >= TCP_STALL_NS;

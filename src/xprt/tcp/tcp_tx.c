@@ -25,7 +25,7 @@
  * it leaves. REFUSE never has one.
  *
  * A frame larger than the server lane's own buffer borrows a big one; the bytes that wait move into
- * it, and it is given back when all has left.
+ * it, and it is given back when what waits fits without.
  *
  * Failure. No room: -EAGAIN, tx.wanted, and writable() when the frame would fit. The socket takes
  * no more: OUT is watched. The socket is broken: sending ends here and the lane is read
@@ -51,16 +51,16 @@ static uint64_t tx_end_position(const struct tcp_tx *tx)
 
 /* --- the send buffer --- */
 
-/* All has left: begin at the front again, in the lane's own buffer. */
+/* All has left: begin at the front again. What waits fits: in the lane's own buffer. */
 static void tx_shrink(struct tcp_lane *lane)
 {
 	struct tcp_tx *tx = &lane->tx;
 
-	if (tx_pending(tx) > 0)
-		return;
-	tx->buf.start = 0;
-	tx->buf.end = 0;
-	if (tx->buf.big != NULL)
+	if (tx_pending(tx) == 0) {
+		tx->buf.start = 0;
+		tx->buf.end = 0;
+	}
+	if (tx->buf.big != NULL && tx_pending(tx) <= TCP_TX_SIZE)
 		tcp_buf_shrink(lane, &tx->buf, tcp_server_of(lane)->tx, TCP_TX_SIZE);
 }
 
@@ -71,8 +71,8 @@ static bool tx_reserve(struct tcp_lane *lane, uint32_t size)
 
 	ASSERT(size <= TCP_BIG_SIZE);
 	if (size > tcp_tx_room(lane) && size > TCP_TX_SIZE && lane->listener != NULL &&
-	    tx->buf.big == NULL)
-		(void)tcp_buf_grow(lane, &tx->buf);
+	    tx->buf.big == NULL && tcp_buf_grow(lane, &tx->buf))
+		tx->big_ns = env_now_ns(lane->lane.env);
 	if (size > tcp_tx_room(lane))
 		return false;
 	if (size > tx->buf.size - tx->buf.end)
