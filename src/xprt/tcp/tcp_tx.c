@@ -9,7 +9,7 @@
  * moves of a server, the loop goes round before more is sent: its answers, on which the client goes
  * on, leave with the next moves and need not wait behind all that are queued. So a few small moves
  * a call are faster than many: the client takes in the first while the next are sent. A client does
- * so behind a call that took TCP_ROUND_SIZE: grants and results that came in the meantime are the
+ * so when TCP_ROUND_SIZE has been taken: grants and results that came in the meantime are the
  * next work of both sides, and one that first sends all it has would then wait for the server.
  *
  * No call is given more than TCP_SEND_SIZE. Linux cuts what it is given into segments of 64 KiB,
@@ -369,15 +369,16 @@ static bool server_next(struct tcp_lane *lane)
 	return true;
 }
 
-/* What came in is looked at before more is sent. */
-static bool is_round_over(const struct tcp_lane *lane, ssize_t sent, bool has_ended)
+/* What came in is looked at before more is sent. sum: of this round. */
+static bool is_round_over(const struct tcp_lane *lane, uint64_t sum, bool has_ended)
 {
-	return lane->client != NULL ? sent >= (ssize_t)TCP_ROUND_SIZE : has_ended;
+	return lane->client != NULL ? sum >= TCP_ROUND_SIZE : has_ended;
 }
 
 void tcp_tx_flush(struct tcp_lane *lane)
 {
 	struct gather gather;
+	uint64_t sum = 0;
 
 	if (lane->tls != NULL)
 		tx_flush_tls(lane);
@@ -401,8 +402,9 @@ void tcp_tx_flush(struct tcp_lane *lane)
 		}
 		if (sent < (ssize_t)gather.size)
 			lane->lane.is_blocked = true;
+		sum += (uint64_t)MAX(sent, 0);
 		has_ended = tcp_moves_deliver(lane);
-		if (is_round_over(lane, sent, has_ended) && !lane->lane.is_blocked) {
+		if (is_round_over(lane, sum, has_ended) && !lane->lane.is_blocked) {
 			tcp_lane_wake(lane);
 			break;
 		}
