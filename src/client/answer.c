@@ -79,8 +79,7 @@ static bool unit_again(struct request *request, uint32_t unit, uint32_t position
 {
 	const struct item_state *state = item_state(&request->cop->op->items[unit]);
 
-	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED | ITEM_BUSY)) != 0 ||
-	    !busy_again(request, position))
+	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0 || !busy_again(request, position))
 		return false;
 	unit_over(request, unit);
 	return true;
@@ -202,7 +201,7 @@ static int get_result(struct request *request, uint32_t unit, const struct wire_
 	struct ctxkv_item *item = &request->cop->op->items[unit];
 	struct item_state *state = item_state(item);
 
-	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED | ITEM_BUSY)) != 0)
+	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0)
 		return -ERR_PROTOCOL;
 	if ((result->flags & WIRE_RESULT_PROGRESS) != 0) {
 		get_progress(request, item, result);
@@ -237,7 +236,7 @@ static int put_result(struct request *request, uint32_t unit, const struct wire_
 	struct ctxkv_item *item = &request->cop->op->items[unit];
 	struct item_state *state = item_state(item);
 
-	if ((state->flags & (ITEM_DONE | ITEM_BUSY)) != 0)
+	if ((state->flags & ITEM_DONE) != 0)
 		return -ERR_PROTOCOL;
 	if ((result->flags & WIRE_RESULT_EXISTED) != 0)
 		item->flags |= CTXKV_EXISTED;
@@ -278,6 +277,8 @@ static int unit_result(struct client *client, struct request *request,
 	if (result->item >= MAX(request->count, 1u))
 		return -ERR_PROTOCOL;
 	unit = op_unit_at(cop, request->first + result->item);
+	if (busy_took(request, unit))
+		return -ERR_PROTOCOL; /* it was refused: another request has it */
 	if (is_transfer(request) && result->status != -ERR_BUSY)
 		busy_passed(request);
 	else if (is_transfer(request) && unit_again(request, unit, request->first + result->item))

@@ -635,7 +635,8 @@ void answer_landed(struct client_lane *lane, enum wire_kind kind, uint64_t id, u
 bool busy_again(struct request *request, uint32_t position) MUST_USE;
 /* So many of a part, from the next on, were sent by this request. */
 void busy_sent(const struct part *part, const struct request *request, uint32_t count);
-/* A unit that this request was rid of is not lost with it: it waits, or another has it. */
+/* A unit that this request was rid of: it waits, or another has it. It is neither lost with this
+ * one nor answered by it. */
 bool busy_took(const struct request *request, uint32_t unit) MUST_USE;
 /* The server had room for one. */
 void busy_passed(const struct request *request);

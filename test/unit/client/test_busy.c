@@ -302,6 +302,26 @@ static void a_second_refusal_breaks_the_lane(void **state)
 	assert_int_equal(told(&put), BOTH);
 }
 
+/* Nor is it answered by the request that it was refused in. */
+static void what_is_sent_again_is_answered_there_alone(void **state)
+{
+	const struct wire_result busy = { .item = 1, .status = -ERR_BUSY };
+	const struct wire_result stored = { .item = 1 };
+	struct test_op put;
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	submit(&put, CTXKV_OP_PUT, 2, 70000);
+	assert_int_equal(reply(&w.sent[0], &busy, 1, false, 0), 0);
+	pass_ns(PAUSE_MAX);
+	assert_int_equal(w.sent_count, 2);
+	check_put(1, 1);
+	assert_int_equal(reply(&w.sent[0], &stored, 1, false, 0), -ERR_PROTOCOL);
+	assert_int_equal(w.client->request_count, 2); /* the other item's has not ended by it */
+	end();
+	assert_int_equal(told(&put), BOTH);
+}
+
 static void a_cancelled_op_is_not_sent_again(void **state)
 {
 	struct test_op put;
@@ -332,6 +352,7 @@ int main(void)
 		cmocka_unit_test(what_waits_outlives_its_session),
 		cmocka_unit_test(what_is_sent_again_outlives_its_first_lane),
 		cmocka_unit_test(a_second_refusal_breaks_the_lane),
+		cmocka_unit_test(what_is_sent_again_is_answered_there_alone),
 		cmocka_unit_test(a_cancelled_op_is_not_sent_again),
 	};
 
