@@ -22,6 +22,8 @@
  */
 #include "reactor_priv.h"
 
+#define LOOK_MAX 8 /* sessions at which each end looks: there may be thousands */
+
 /* Ops that none has behind yet. Those of sessions that are gone count as long as the drive stands
  * still, and what was given up may have gone beyond. */
 static uint32_t behind_left(const struct reactor *reactor)
@@ -58,30 +60,34 @@ void behind_wait(struct op *op)
 }
 
 /* It leaves the list with its answer, and then the next is woken if there is still room: many
- * blocks are written together. */
-static void behind_wake(const struct session *session)
+ * blocks are written together. False: none waits, or there is none for it. */
+static bool behind_wake(const struct session *session)
 {
 	struct op *next = list_head(&session->behind_waiters, struct op, wait_node);
 
-	if (next != NULL && behind_has_room(session))
-		op_wake(next);
+	if (next == NULL || !behind_has_room(session))
+		return false;
+	op_wake(next);
+	return true;
 }
 
-/* There is more left for all: the next session that waits and may have more gets it. */
+/* There is more left for all: the next session that waits and may have more gets it. They take
+ * turns; where none of those looked at may, there will be another end: that of what waits itself.
+ */
 static void behind_wake_other(struct reactor *reactor)
 {
-	list_for_each_safe (pos, &reactor->behind_sessions) {
-		struct session *session = list_entry(pos, struct session, behind_node);
-		bool has_waiters = !list_is_empty(&session->behind_waiters);
+	struct session *session;
 
-		if (has_waiters && !behind_has_room(session))
-			continue;
+	for (uint32_t i = 0; i < LOOK_MAX; i++) {
+		session = list_head(&reactor->behind_sessions, struct session, behind_node);
+		if (session == NULL)
+			return;
 		list_del(&session->behind_node);
-		if (!has_waiters)
+		if (list_is_empty(&session->behind_waiters))
 			continue;
 		list_add_tail(&reactor->behind_sessions, &session->behind_node);
-		behind_wake(session);
-		return;
+		if (behind_wake(session))
+			return;
 	}
 }
 
@@ -97,7 +103,7 @@ void behind_begin(struct op *op)
 		return;
 	session->behind_count++;
 	ASSERT(session->behind_count <= session->op_count);
-	behind_wake(session);
+	(void)behind_wake(session);
 }
 
 void behind_end(struct op *op)
@@ -115,6 +121,6 @@ void behind_end(struct op *op)
 	}
 	op->is_behind = false;
 	if (session != NULL)
-		behind_wake(session);
+		(void)behind_wake(session);
 	behind_wake_other(reactor);
 }
