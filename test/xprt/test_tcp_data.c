@@ -329,6 +329,56 @@ static void a_flood_of_grants_is_answered(void **state)
 	dialed_end(&d);
 }
 
+static ssize_t stuck_send(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			  uint32_t iov_count)
+{
+	return -EAGAIN;
+}
+
+#define TINY_SIZE 16
+#define FLOODS    9 /* of 256 grants: as many as two lanes queue, and one more */
+
+/* There was room for a GRANT when its head came, and there is none when all of it is there: others
+ * came by the other lane. */
+static void a_grant_that_comes_in_two_waits_for_room(void **state)
+{
+	const uint32_t cut = sizeof(struct wire_header) + 100;
+	const struct env_ops *ops;
+	struct env_ops stuck_ops;
+	struct xprt_lane *second;
+	struct dialed d;
+	struct raw other;
+	char address[64];
+	uint32_t size;
+	int fd;
+
+	dialed_start(&d);
+	fd = raw_listen(address, sizeof(address));
+	second = pair_dial(&d.pair, address, 1);
+	raw_accept(&other, &d.pair, fd, 1);
+	ops = d.pair.env->ops;
+	stuck_ops = *ops;
+	stuck_ops.sock_send = stuck_send;
+	d.pair.env->ops = &stuck_ops;
+	for (uint32_t i = 0; i < FLOODS; i++)
+		(void)pair_block_add(&d.pair, i + 1, 256 * TINY_SIZE, TINY_SIZE);
+	size = raw_grants(frame, FLOODS, 256, TINY_SIZE);
+	raw_write(&other, frame, cut);
+	PAIR_UNTIL(&d.pair, second->bytes_in == cut);
+	for (uint32_t i = 0; i + 1 < FLOODS; i++)
+		raw_write(&d.raw, frame, raw_grants(frame, i + 1, 256, TINY_SIZE));
+	pair_settle(&d.pair);
+	(void)raw_grants(frame, FLOODS, 256, TINY_SIZE);
+	raw_write(&other, frame + cut, size - cut);
+	pair_settle(&d.pair);
+	d.pair.env->ops = ops;
+	for (uint32_t i = 0; i < FLOODS; i++)
+		PAIR_UNTIL(&d.pair, d.pair.blocks[i].sent == 256 * TINY_SIZE);
+	raw_close(&other);
+	close(fd);
+	dialed_end(&d);
+}
+
 static const struct env_ops *uncounted_ops;
 static uint64_t turn_size; /* bytes sent in it */
 
@@ -521,6 +571,7 @@ int main(void)
 		cmocka_unit_test(a_get_forgotten_half_received_touches_no_memory),
 		cmocka_unit_test(a_put_forgotten_half_sent_is_sent_right),
 		cmocka_unit_test(a_flood_of_grants_is_answered),
+		cmocka_unit_test(a_grant_that_comes_in_two_waits_for_room),
 		cmocka_unit_test(small_grants_are_answered_in_turns),
 		cmocka_unit_test(grants_of_a_dead_lane_are_answered_by_another),
 		cmocka_unit_test(a_push_on_a_dying_lane_fails),

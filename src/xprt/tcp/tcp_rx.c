@@ -17,9 +17,9 @@
  * to see it go on.
  *
  * Waiting. The lane stalls (reads no more) at a control frame while no big buffer is free for it,
- * and at a GRANT that the client's queues have no room for. Its task tries again. Each run stops
- * after TCP_RX_BUDGET (half, where a payload has ended), so that one busy lane does not starve the
- * others; the event is level triggered and comes back.
+ * and at a whole GRANT that the client's queues have no room for. Its task tries again. Each run
+ * stops after TCP_RX_BUDGET (half, where a payload has ended), so that one busy lane does not
+ * starve the others; the event is level triggered and comes back.
  *
  * Failure. A header that is not allowed, a wrong MAC (a flipped bit, a replayed or lost frame), a
  * body that does not add up, data that does not fit its grant: the lane is closed with one log
@@ -133,18 +133,19 @@ static int rx_preface(struct tcp_lane *lane)
 	return RX_NEXT;
 }
 
+static bool rx_is_grant(const struct tcp_rx *rx)
+{
+	return rx->header.kind == WIRE_GRANT && rx->is_known;
+}
+
 /* Where a control frame will be collected; or the lane stalls before it. */
 static int rx_control_begin(struct tcp_lane *lane)
 {
 	struct tcp_rx *rx = &lane->rx;
 	uint32_t size = rx_frame_size(rx);
 
-	if (rx->header.kind == WIRE_GRANT && rx->is_known) {
-		if (lane->lane.group == NULL)
-			return rx_fault(lane, "sent a grant before welcome");
-		if (!tcp_grants_fit(lane, rx->header.count))
-			return RX_STALL;
-	}
+	if (rx_is_grant(rx) && lane->lane.group == NULL)
+		return rx_fault(lane, "sent a grant before welcome");
 	if (size > rx->buf.size && lane->lane.group == NULL)
 		return rx_fault(lane, "sent a large frame before hello was done");
 	if (size > rx->buf.size && !tcp_buf_grow(lane, &rx->buf))
@@ -163,6 +164,8 @@ static int rx_body(struct tcp_lane *lane)
 
 	if (rx_have(rx) < rx_frame_size(rx))
 		return RX_MORE;
+	if (rx_is_grant(rx) && !tcp_grants_fit(lane, rx->header.count))
+		return RX_STALL;
 	/* The header is copied, so there is room before the body to align it. */
 	body = rx->buf.bytes + round_down(rx->buf.start + sizeof(rx->header), 8);
 	if (body != rx->buf.bytes + rx->buf.start + sizeof(rx->header))
