@@ -268,6 +268,15 @@ static int control_result(struct request *request, uint32_t unit, const struct w
 	return 0;
 }
 
+/* PROBE, LEASE and STAT are answered by other frames, but may be refused whole. */
+static int refusal(struct client *client, struct request *request, const struct wire_result *result)
+{
+	if (result->status >= 0)
+		return -ERR_PROTOCOL;
+	request_fail(client, request, result->status);
+	return 0;
+}
+
 static int unit_result(struct client *client, struct request *request,
 		       const struct wire_result *result)
 {
@@ -276,6 +285,8 @@ static int unit_result(struct client *client, struct request *request,
 
 	if (result->item >= MAX(request->count, 1u))
 		return -ERR_PROTOCOL;
+	if (cop == NULL)
+		return refusal(client, request, result); /* STAT's */
 	unit = op_unit_at(cop, request->first + result->item);
 	if (busy_took(request, unit))
 		return -ERR_PROTOCOL; /* it was refused: another request has it */
@@ -293,11 +304,7 @@ static int unit_result(struct client *client, struct request *request,
 	case WIRE_REPORT:
 		return control_result(request, unit, result);
 	default:
-		/* PROBE, LEASE and STAT may be refused whole. */
-		if (result->status >= 0)
-			return -ERR_PROTOCOL;
-		request_fail(client, request, result->status);
-		return 0;
+		return refusal(client, request, result);
 	}
 }
 

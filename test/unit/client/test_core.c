@@ -349,6 +349,32 @@ static void answers_that_make_no_sense_break_the_lane(void **state)
 }
 
 /* What was given up still counts at the server until it has had its last word. */
+static int stat_rc;
+
+static void stat_done(struct client_text *text, int rc, const char *bytes, uint32_t size)
+{
+	assert_null(bytes);
+	stat_rc = rc;
+}
+
+/* A request for a text has no op; a server that does not know it says so as to any other. */
+static void a_text_may_be_refused_by_a_reply(void **state)
+{
+	struct client_text text = { .done = stat_done, .timeout_ns = NS_PER_S };
+
+	stat_rc = 0;
+	begin(&fake_sync, 1);
+	connect_all(1);
+	client_server_stat(w.client, &text);
+	assert_int_equal(w.sent[0].header.kind, WIRE_STAT);
+	assert_int_equal(reply_all(&w.sent[0], 0, 0, 0), -ERR_PROTOCOL);
+	assert_int_equal(stat_rc, 0);
+	assert_int_equal(reply_all(&w.sent[0], -ERR_UNSUPPORTED, 0, 0), 0);
+	assert_int_equal(stat_rc, -ERR_UNSUPPORTED);
+	assert_int_equal(w.client->request_count, 0);
+	end();
+}
+
 static void requests_given_up_count_until_their_last_answer(void **state)
 {
 	struct wire_result result = { .status = -ECANCELED };
@@ -662,6 +688,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_wrong_checksum_is_a_miss),
 		cmocka_unit_test(a_sum_is_made_of_frames_in_any_order),
 		cmocka_unit_test(answers_that_make_no_sense_break_the_lane),
+		cmocka_unit_test(a_text_may_be_refused_by_a_reply),
 		cmocka_unit_test(requests_given_up_count_until_their_last_answer),
 		cmocka_unit_test(a_lost_session_ends_what_was_sent_and_keeps_the_rest),
 		cmocka_unit_test(a_lost_lane_takes_gets_and_what_went_through_it),
