@@ -74,12 +74,20 @@ static void unit_finish(struct request *request, uint32_t unit, int status)
 	op_unit_finish(cop, unit, status);
 }
 
+/* Bytes of it have come. */
+static bool is_begun(const struct request *request, const struct item_state *state)
+{
+	return request->kind == WIRE_GET && !session_is_direct(request->session) &&
+	       state->landed > 0;
+}
+
 /* A unit that the server had no room for: true when it is sent again. */
 static bool unit_again(struct request *request, uint32_t unit, uint32_t position)
 {
 	const struct item_state *state = item_state(&request->cop->op->items[unit]);
 
-	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0 || !busy_again(request, position))
+	if ((state->flags & (ITEM_DONE | ITEM_ANSWERED)) != 0 || is_begun(request, state) ||
+	    !busy_again(request, position))
 		return false;
 	unit_over(request, unit);
 	return true;
@@ -578,7 +586,7 @@ static struct ctxkv_item *data_item(struct client_lane *lane, enum wire_kind kin
 	if (request->kind != (kind == WIRE_GRANT ? WIRE_PUT : WIRE_GET))
 		return NULL;
 	unit = op_unit_at(request->cop, request->first + item);
-	if (kind != WIRE_GRANT && op_unit_is_done(request->cop, unit))
+	if (kind != WIRE_GRANT && (op_unit_is_done(request->cop, unit) || busy_took(request, unit)))
 		return NULL;
 	*request_out = request;
 	return &request->cop->op->items[unit];

@@ -167,6 +167,7 @@ static void busy_until_the_deadline_is_busy(void **state)
 
 static void a_get_is_sent_again_to_the_same_place(void **state)
 {
+	const struct wire_result busy = { .item = 1, .status = -ERR_BUSY };
 	uint8_t bytes[100];
 	struct test_op get;
 
@@ -174,18 +175,35 @@ static void a_get_is_sent_again_to_the_same_place(void **state)
 	memset(memory, 0, sizeof(bytes));
 	begin(&fake_sync, 1);
 	connect_all(1);
-	submit(&get, CTXKV_OP_GET, 1, sizeof(bytes));
-	assert_int_equal(reply_all(&w.sent[0], -ERR_BUSY, 0, 0), 0);
-	/* What still comes for the old request has no place. */
-	land(&w.sent[0], 0, 0, bytes, sizeof(bytes), -ENOENT);
-	sent_clear();
+	submit(&get, CTXKV_OP_GET, 2, sizeof(bytes));
+	assert_int_equal(reply(&w.sent[0], &busy, 1, false, 0), 0);
+	/* What still comes for it by the old request has no place. */
+	land(&w.sent[0], 1, 0, bytes, sizeof(bytes), -ENOENT);
 	pass_ns(PAUSE_MAX);
-	assert_int_equal(w.sent_count, 1);
-	land(&w.sent[0], 0, 0, bytes, sizeof(bytes), 1);
-	assert_int_equal(reply_all(&w.sent[0], 0, sizeof(bytes), 0), 0);
-	assert_int_equal(told(&get), BOTH);
-	assert_int_equal(get.items[0].status, 0);
+	assert_int_equal(w.sent_count, 2);
+	land(&w.sent[0], 1, 0, bytes, sizeof(bytes), -ENOENT);
+	land(&w.sent[1], 0, 0, bytes, sizeof(bytes), 1);
+	assert_int_equal(reply_all(&w.sent[1], 0, sizeof(bytes), 0), 0);
+	assert_int_equal(get.items[1].status, 0);
 	assert_memory_equal(memory, bytes, sizeof(bytes));
+	assert_int_equal(told(&get), 0); /* the other item's */
+	end();
+	assert_int_equal(told(&get), BOTH);
+}
+
+/* An item of which bytes have come was begun: it is not sent again, whatever the server says. */
+static void a_get_that_was_begun_is_not_sent_again(void **state)
+{
+	uint8_t bytes[10] = { 7 };
+	struct test_op get;
+
+	begin(&fake_sync, 1);
+	connect_all(1);
+	submit(&get, CTXKV_OP_GET, 1, 100);
+	land(&w.sent[0], 0, 0, bytes, sizeof(bytes), 1);
+	assert_int_equal(reply_all(&w.sent[0], -ERR_BUSY, 0, 0), 0);
+	assert_int_equal(told(&get), BOTH);
+	assert_int_equal(get.items[0].status, -ERR_BUSY);
 	end();
 }
 
@@ -348,6 +366,7 @@ int main(void)
 		cmocka_unit_test(gets_and_puts_are_refused_apart),
 		cmocka_unit_test(busy_until_the_deadline_is_busy),
 		cmocka_unit_test(a_get_is_sent_again_to_the_same_place),
+		cmocka_unit_test(a_get_that_was_begun_is_not_sent_again),
 		cmocka_unit_test(what_waits_names_no_memory),
 		cmocka_unit_test(what_waits_outlives_its_session),
 		cmocka_unit_test(what_is_sent_again_outlives_its_first_lane),
