@@ -573,6 +573,7 @@ void index_look_fetch(const struct index *index, struct index_look *look)
 	const struct packed *slots = index->slots;
 	uint32_t count = look->count;
 	uint32_t some = 0;
+	uint32_t more = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t tag = tag_of(look->hashes[i].lo);
@@ -580,6 +581,7 @@ void index_look_fetch(const struct index *index, struct index_look *look)
 		uint64_t second = tag_match(&buckets[look->buckets[i][1]], tag);
 		uint64_t in_second = mask_if(first == 0);
 		uint64_t match = first | (second & in_second);
+		uint64_t others = (match & (match - 1)) | (second & ~in_second);
 		uint64_t bucket = choose(in_second, look->buckets[i][1], look->buckets[i][0]);
 		uintptr_t entry = (uintptr_t)&slots[bucket * BUCKET_SLOTS + match_slot(match)];
 
@@ -587,11 +589,15 @@ void index_look_fetch(const struct index *index, struct index_look *look)
 		__builtin_prefetch((const void *)entry);
 		look->entries[i] = (const void *)entry;
 		some |= (uint32_t)(match != 0) << i;
+		more |= (uint32_t)(others != 0) << i;
 	}
 	look->some = some;
+	look->more = more;
 }
 
-/* Of an entry whose tag agrees and that is not simply there: stale, another's, or unclear. */
+#define NOT_SIMPLY ((uint64_t)(INDEX_EXPIRES | INDEX_FORGOTTEN) << 48)
+
+/* It is not simply there, as the entry that was fetched for it. */
 static void look_closer(const struct index *index, const struct index_look *look, uint32_t i,
 			uint64_t sequence, struct index_seen *seen)
 {
@@ -601,34 +607,38 @@ static void look_closer(const struct index *index, const struct index_look *look
 	if (place.bucket == NULL)
 		return;
 	packed = slot_at(index, place.bucket, place.slot);
-	if (is_live(index, packed))
+	if (!is_live(index, packed))
+		seen->stale |= (uint32_t)(packed_sequence(packed) >= sequence) << i;
+	else if ((packed->sequence_flags & NOT_SIMPLY) != 0 || packed_sequence(packed) < sequence)
 		seen->unclear |= 1u << i;
-	else if (packed_sequence(packed) >= sequence)
-		seen->stale |= 1u << i;
+	else
+		seen->live |= 1u << i;
 }
 
 struct index_seen index_look_finish(const struct index *index, const struct index_look *look,
 				    uint64_t sequence)
 {
-	const uint64_t flags = (uint64_t)(INDEX_EXPIRES | INDEX_FORGOTTEN) << 48;
 	const uint64_t *first_sequence = index->segments->first_sequence;
 	struct index_seen seen = { 0, 0, 0 };
+	uint32_t others = 0; /* the entry is another's: nothing is, if no other tag agrees */
 
 	for (uint32_t i = 0; i < look->count; i++) {
 		const struct packed *packed = look->entries[i];
 		uint32_t segment = packed_segment(packed);
-		uint64_t difference = (packed->hash_lo ^ look->hashes[i].lo) |
-				      (packed->hash_hi ^ look->hashes[i].hi) |
-				      (packed->sequence_flags & flags);
+		uint64_t hash = (packed->hash_lo ^ look->hashes[i].lo) |
+				(packed->hash_hi ^ look->hashes[i].hi);
+		uint64_t difference = hash | (packed->sequence_flags & NOT_SIMPLY);
 		uint64_t since;
 
 		ASSERT(segment < index->segments->count);
 		since = MAX(first_sequence[segment], sequence);
 		seen.live |= (uint32_t)((difference == 0) & (packed_sequence(packed) >= since))
 			     << i;
+		others |= (uint32_t)(hash != 0) << i;
 	}
 	seen.live &= look->some;
-	for (uint32_t left = look->some & ~seen.live; left != 0; left &= left - 1)
+	for (uint32_t left = look->some & ~seen.live & (~others | look->more); left != 0;
+	     left &= left - 1)
 		look_closer(index, look, (uint32_t)__builtin_ctz(left), sequence, &seen);
 	return seen;
 }

@@ -91,14 +91,15 @@ struct index_look {
 	uint64_t buckets[INDEX_LOOK_MAX][2];
 	const void *entries[INDEX_LOOK_MAX]; /* that may be its own */
 	uint32_t count;
-	uint32_t some; /* bit i: there is such an entry for hashes[i] */
+	uint32_t some; /* bit i: there is such an entry for hashes[i], … */
+	uint32_t more; /* … and others that may be its own, too */
 };
 
 /* What was found: bit i is of hashes[i], at most one of these. */
 struct index_seen {
 	uint32_t live;
 	uint32_t stale;
-	uint32_t unclear; /* has an expiry, is before the sequence asked for, or not seen at once */
+	uint32_t unclear; /* has an expiry, or is before the sequence asked for */
 };
 
 /* What index_hash() makes of all identities of a domain and namespace. */
