@@ -32,6 +32,12 @@ static void door_rest(struct door *door)
 	env->ops->timer_set(env, &door->rest, env_now_ns(env) + DOOR_REST_NS);
 }
 
+/* One more is one too many. */
+static bool is_full(const struct door *door)
+{
+	return door->stranger_count >= DOOR_STRANGER_MAX || list_is_empty(&door->free);
+}
+
 /* Make room at the cost of the one who has been a stranger longest. */
 static bool stranger_drop(struct door *door)
 {
@@ -52,12 +58,10 @@ static void door_ready(struct env_sock *sock, void *ctx, uint32_t events)
 	for (uint32_t i = 0; i < DOOR_STRANGER_MAX; i++) {
 		struct env_sock *accepted;
 		int rc;
-		bool is_full =
-			door->stranger_count == DOOR_STRANGER_MAX || list_is_empty(&door->free);
 
-		if (is_full && i > 0)
+		if (is_full(door) && i > 0)
 			return; /* whether another one waits is not known: the event says */
-		if (is_full && !stranger_drop(door)) {
+		if (is_full(door) && !stranger_drop(door)) {
 			door_rest(door);
 			return;
 		}
@@ -111,7 +115,6 @@ void door_release(struct door *door)
 {
 	ASSERT(door->hold_count > 0);
 	door->hold_count--;
-	door_watch(door, true);
 	if (door->is_unlistened && door->hold_count == 0)
 		door_free(door);
 }
@@ -156,7 +159,7 @@ struct door_lane *door_lane_take(struct door *door, struct env_sock *sock)
 	struct env *env = door->listener.env;
 	struct door_lane *lane;
 
-	if (list_is_empty(&door->free) && !stranger_drop(door)) {
+	if (is_full(door) && !stranger_drop(door)) {
 		log_warn("listener %s has no lane left for a connection", door->listener.ops->name);
 		env->ops->sock_close(env, sock);
 		return NULL;
@@ -178,6 +181,7 @@ void door_lane_put(struct door_lane *lane)
 	door_lane_known(lane);
 	list_del(&lane->node);
 	list_add_tail(&door->free, &lane->node);
+	door_watch(door, true);
 	door_release(door);
 }
 

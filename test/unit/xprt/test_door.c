@@ -231,6 +231,9 @@ static void a_full_door_rests_until_one_leaves(void **state)
 	come(1);
 	assert_int_equal(watched, 0);
 	assert_int_equal(waiting, 1);
+	door_hold(door_here); /* as a turn of its lanes does: none has left */
+	door_release(door_here);
+	assert_int_equal(watched, 0);
 	guest_leave(guest_of(1));
 	come(0);
 	assert_int_equal(waiting, 0);
@@ -247,6 +250,8 @@ static void without_descriptors_it_rests_for_a_while(void **state)
 	accept_rc = -EMFILE;
 	come(1);
 	assert_int_equal(watched, 0);
+	door_hold(door_here);
+	door_release(door_here);
 	pass(DOOR_REST_NS - 1);
 	assert_int_equal(watched, 0);
 	pass(1);
@@ -256,6 +261,27 @@ static void without_descriptors_it_rests_for_a_while(void **state)
 	pass(DOOR_REST_NS);
 	come(0);
 	assert_int_equal(waiting, 0);
+	door_unlisten(&listener);
+	assert_int_equal(ended, 1);
+	end();
+}
+
+/* Those who came by another door are strangers like others when they are refused here. */
+static void the_refused_are_no_more_than_strangers_may_be(void **state)
+{
+	struct xprt_listener *listener = start(NULL, LANES);
+
+	for (uint32_t i = 0; i < LANES; i++) {
+		struct door_lane *lane;
+
+		socks[i].is_open = true;
+		lane = door_lane_take(door_here, &socks[i]);
+		door_lane_known(lane);
+		door_lane_stranger(lane);
+		assert_true(door_here->stranger_count <= DOOR_STRANGER_MAX);
+	}
+	assert_true(socks[LANES - 1].is_open);
+	assert_false(socks[0].is_open);
 	door_unlisten(&listener);
 	assert_int_equal(ended, 1);
 	end();
@@ -296,6 +322,7 @@ int main(void)
 		cmocka_unit_test(the_oldest_stranger_goes_for_the_next),
 		cmocka_unit_test(a_full_door_rests_until_one_leaves),
 		cmocka_unit_test(without_descriptors_it_rests_for_a_while),
+		cmocka_unit_test(the_refused_are_no_more_than_strangers_may_be),
 		cmocka_unit_test(a_shut_door_takes_whom_it_is_given),
 	};
 
