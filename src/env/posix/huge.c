@@ -3,43 +3,38 @@
 
 #include <errno.h>
 
-/* size bytes of addresses, nobody else's, that fit offset. */
-static int reserve(uint64_t offset, size_t size, size_t align, char **base_out)
+#define PLACE_TRIES 3
+
+/* Addresses that were free a moment ago, the first of which fits offset. NULL: there are none. */
+static void *place_find(uint64_t offset, size_t size, size_t align)
 {
 	size_t all = size + align;
-	char *base;
-	size_t before;
+	char *room;
 
 	if (all < size)
-		return -ENOMEM;
-	base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (base == MAP_FAILED)
-		return -errno;
-	before = (offset - (uintptr_t)base) & (align - 1);
-	if (before > 0)
-		munmap(base, before);
-	if (before < align)
-		munmap(base + before + size, align - before);
-	*base_out = base + before;
-	return 0;
+		return NULL;
+	room = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return NULL;
+	munmap(room, all);
+	return room + ((offset - (uintptr_t)room) & (align - 1));
 }
 
 int huge_map(int fd, uint64_t offset, size_t size, size_t page_size, void **base_out)
 {
-	char *base = NULL;
-	int rc;
-
 	ASSERT(offset % page_size == 0);
 	ASSERT(size % page_size == 0);
-	rc = reserve(offset, size, MAX(page_size, HUGE_PAGE_SIZE), &base);
-	if (rc < 0)
-		return rc;
-	if (mmap(base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) ==
-	    MAP_FAILED) {
-		rc = -errno;
+	for (uint32_t i = 1;; i++) {
+		void *place = place_find(offset, size, MAX(page_size, HUGE_PAGE_SIZE));
+		void *base =
+			mmap(place, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+
+		if (base == MAP_FAILED)
+			return -errno;
+		if (base == place || i == PLACE_TRIES) {
+			*base_out = base;
+			return 0;
+		}
 		munmap(base, size);
-		return rc;
 	}
-	*base_out = base;
-	return 0;
 }

@@ -330,6 +330,74 @@ static void huge_pages_stay_huge(void **state)
 	close(fd);
 }
 
+void *__real_mmap64(void *address, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *address, size_t size, int prot, int flags, int fd, off_t offset);
+
+/* Another thread, as quick as can be: it has the first page of each place that is asked for. */
+static struct {
+	uint32_t takes;    /* so often still */
+	bool is_in_kernel; /* it comes while the kernel maps, which fails */
+	char *taken[4];
+	uint32_t count;
+} other;
+
+static void other_take(void *address)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+
+	other.takes--;
+	other.taken[other.count] =
+		__real_mmap64(address, PAGE_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
+	assert_ptr_equal(other.taken[other.count++], address);
+}
+
+void *__wrap_mmap64(void *address, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	if (fd < 0 || address == NULL || other.takes == 0)
+		return __real_mmap64(address, size, prot, flags, fd, offset);
+	if (!other.is_in_kernel) {
+		other_take(address);
+		return __real_mmap64(address, size, prot, flags, fd, offset);
+	}
+	if ((flags & MAP_FIXED) != 0)
+		munmap(address, size); /* the kernel's first step, and no step back */
+	other_take(address);
+	errno = EPERM;
+	return MAP_FAILED;
+}
+
+/* What another thread maps meanwhile stays, whether the piece is mapped or not. */
+static void check_other(struct env *env, uint32_t takes, bool is_in_kernel, int expected)
+{
+	int fd = memory_make("pool");
+	void *base = NULL;
+	unsigned char there;
+
+	other.takes = takes;
+	other.is_in_kernel = is_in_kernel;
+	other.count = 0;
+	assert_int_equal(env->ops->share_map(env, fd, 0, SIZE, &base), expected);
+	other.takes = 0;
+	assert_true(other.count > 0);
+	if (expected == 0) {
+		memset(base, 'p', SIZE);
+		env->ops->share_unmap(env, base);
+	}
+	for (uint32_t i = 0; i < other.count; i++) {
+		assert_int_equal(mincore(other.taken[i], PAGE_SIZE, &there), 0);
+		assert_int_equal(*other.taken[i], 0);
+		munmap(other.taken[i], PAGE_SIZE);
+	}
+	close(fd);
+}
+
+static void what_another_thread_maps_meanwhile_stays(void **state)
+{
+	check_other(*state, 1, true, -EPERM);
+	check_other(*state, 1, false, 0);
+	check_other(*state, ARRAY_LEN(other.taken), false, 0);
+}
+
 /* What share_make() gives is seen by both sides, and keeps its size whatever either does. */
 static bool is_mapped(const char *address)
 {
@@ -885,6 +953,7 @@ static int run_all(const char *back_end)
 		T(only_memory_of_that_size_is_mapped),
 		T(a_piece_may_begin_and_end_anywhere),
 		T(huge_pages_stay_huge),
+		T(what_another_thread_maps_meanwhile_stays),
 		T(a_large_piece_goes_by_parts),
 		T(what_goes_later_is_bounded),
 		T(made_memory_keeps_its_size),
