@@ -147,7 +147,6 @@ static uint64_t moves_window(const struct session *session, bool is_pull)
 static bool moves_have_room(struct session *session, const struct op *op)
 {
 	struct reactor *reactor = session->reactor;
-
 	bool is_pull = op->kind->is_pull;
 
 	if (session->window[is_pull] >= moves_window(session, is_pull) ||

@@ -7,8 +7,8 @@
  *
  * Failure. A segment outside of what was declared: -ERR_PROTOCOL, nothing of it is touched. Memory
  * that the client took away (env put zeros there): -ERR_PEER, once, and then without touching it
- * again. The lane ends: so do its moves, with
- * what ended it. A move that has not begun is given back at once by revoke().
+ * again. The lane ends: so do its moves, with what ended it. A move that has not begun is given
+ * back at once by revoke().
  */
 #include "shm.h"
 
@@ -110,8 +110,9 @@ static int client_memory(const struct xprt_move *move, uint64_t *size_io, uint8_
 
 /*
  * Past the cache: the lines written are not read first, and who looks at them next is a GPU, a
- * drive, or a get much later. Of 64 KiB and more this is 1.4 (puts) to 1.6 (gets) times as fast as
- * memcpy() on the machine it was measured on.
+ * drive, a get much later, or, of a put that is summed, the checksum when all of the block is here:
+ * little of it would be in the cache still. Of 64 KiB and more this is 1.4 (puts, not summed)
+ * to 1.6 (gets) times as fast as memcpy() on the machine it was measured on.
  */
 static void copy(uint8_t *to, const uint8_t *from, uint64_t size)
 {
@@ -130,7 +131,7 @@ static void copy(uint8_t *to, const uint8_t *from, uint64_t size)
 			to += STREAM_LINE;
 			from += STREAM_LINE;
 		}
-		_mm_sfence(); /* before the answer is published */
+		_mm_sfence(); /* before it is published: an answer, a command to the drive */
 	}
 #endif
 	memcpy(to, from, size);
