@@ -288,12 +288,13 @@ static void a_grant_without_progress_ends(void **state)
 
 #define PULLERS 5
 
-/* Puts 8 MiB, answers no grant, and counts them: MiB. */
+/* Puts 12 MiB, answers no grant, and counts them: MiB. */
 static uint32_t granted(struct rig *rig, struct raw_client *client, uint32_t first,
 			const uint8_t *bytes)
 {
 	const struct raw_client_put puts[] = { { rig_key(first), bytes, BIG, false },
-					       { rig_key(first + 1), bytes, BIG, false } };
+					       { rig_key(first + 1), bytes, BIG, false },
+					       { rig_key(first + 2), bytes, BIG, false } };
 	uint32_t count = 0;
 	uint64_t probe;
 
@@ -321,7 +322,7 @@ static void the_window_of_puts_is_small_beside_others(void **state)
 	for (uint32_t round = 0; round < 2; round++) {
 		for (uint32_t i = 0; i < PULLERS; i++) {
 			rig_client(&rig, &clients[i]);
-			assert_int_equal(granted(&rig, &clients[i], 2 * i, bytes), i == 0 ? 4 : 1);
+			assert_int_equal(granted(&rig, &clients[i], 3 * i, bytes), i == 0 ? 4 : 1);
 		}
 		for (uint32_t i = 0; i < PULLERS; i++)
 			raw_client_close(&clients[i]);
@@ -331,7 +332,27 @@ static void the_window_of_puts_is_small_beside_others(void **state)
 	rig_stop(&rig);
 }
 
-/* A client that freezes inside a DATA_PUT loses its put, and the key is free again. */
+/* So much is queued on a lane before the next is taken: what is for two keeps two busy. */
+static void who_puts_alone_has_the_window_of_two_lanes(void **state)
+{
+	struct rig rig;
+	struct raw_client client;
+	struct raw_client second;
+	uint8_t *bytes = rig_bytes(1, BIG);
+
+	rig_init(&rig);
+	rig.memory_size = 128 * MiB;
+	rig_start(&rig, false);
+	rig_client(&rig, &client);
+	raw_client_open(&second, rig.port, rig_poll, &rig);
+	assert_int_equal(raw_client_join(&second, &client, "alice", 1), 0);
+	assert_int_equal(granted(&rig, &client, 0, bytes), 8);
+	raw_client_close(&second);
+	raw_client_close(&client);
+	free(bytes);
+	rig_stop(&rig);
+}
+
 /* A grant that is answered slowly, but answered, does not end, however large its piece is. */
 static void a_slow_client_is_not_taken_for_a_frozen_one(void **state)
 {
@@ -411,6 +432,7 @@ static void a_slow_reader_holds_no_segment(void **state)
 	rig_stop(&rig);
 }
 
+/* A client that freezes inside a DATA_PUT loses its put, and the key is free again. */
 static void a_client_frozen_inside_a_frame_loses_its_put(void **state)
 {
 	struct rig rig;
@@ -629,6 +651,7 @@ int main(void)
 		cmocka_unit_test(more_gets_than_buffers_wait_their_turn),
 		cmocka_unit_test(more_puts_than_the_window_wait_their_turn),
 		cmocka_unit_test(the_window_of_puts_is_small_beside_others),
+		cmocka_unit_test(who_puts_alone_has_the_window_of_two_lanes),
 		cmocka_unit_test(a_grant_without_progress_ends),
 		cmocka_unit_test(a_slow_client_is_not_taken_for_a_frozen_one),
 		cmocka_unit_test(a_slow_reader_holds_no_segment),
