@@ -10,6 +10,7 @@
 #include "../../src/base/log.h"
 #include "../../src/env/posix/posix.h"
 #include "../../src/xprt/shm/shm.h"
+#include "../lib/memory.h"
 #include "../lib/t.h"
 
 #include <fcntl.h>
@@ -287,23 +288,6 @@ static void an_owner_leaves_a_quarter_to_others(void **state)
 
 /* --- memory that goes away --- */
 
-/* Of this process, of a file; as /proc/self/maps has them. */
-static uint32_t mapping_count(int fd)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	uint32_t count = 0;
-	char inode[32];
-	char line[512];
-	struct stat st;
-
-	assert_int_equal(fstat(fd, &st), 0);
-	snprintf(inode, sizeof(inode), " %lu ", (unsigned long)st.st_ino);
-	while (fgets(line, sizeof(line), maps) != NULL)
-		count += strstr(line, inode) != NULL;
-	fclose(maps);
-	return count;
-}
-
 static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 {
 	static uint8_t bytes[SIZE];
@@ -337,7 +321,7 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 1, PAGE_SIZE, 0 }, bytes),
 			 -ERR_PEER);
 	assert_int_equal(memory[0].bytes[0], 1);
-	assert_int_equal(mapping_count(memory[0].fd), 1); /* the client's own */
+	assert_int_equal(memory_mapping_count(memory[0].fd), 1); /* the client's own */
 	assert_int_equal(shm_of(pair.server.group.lanes[0])->listener->mapping_count, 1);
 	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 1), 0);
 	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 2, SIZE, 0 }, bytes), 0);

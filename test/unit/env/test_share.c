@@ -24,6 +24,7 @@
 #include "../../../src/env/posix/posix.h"
 #include "../../lib/back_end.h"
 #include "../../lib/linger.h"
+#include "../../lib/memory.h"
 
 #define SIZE (16 * PAGE_SIZE)
 
@@ -43,15 +44,6 @@ static int end(void **state)
 
 	env_close(&env);
 	return 0;
-}
-
-static int memory_make(const char *name)
-{
-	int fd = memfd_create(name, MFD_CLOEXEC);
-
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
-	return fd;
 }
 
 static char *map_all(int fd)
@@ -93,7 +85,7 @@ static void check_found(struct env *env, char *base, size_t size)
 
 static void a_shared_piece_is_found_by_its_descriptor(void **state)
 {
-	int fd = memory_make("pool");
+	int fd = memory_make("pool", SIZE);
 	char *base = map_all(fd);
 
 	check_found(*state, base, SIZE);
@@ -137,7 +129,7 @@ static void a_long_name_hides_no_piece(void **state)
 {
 	char *const low = (char *)0x20000000;
 	char path[600] = "/var/tmp/ctxkv-share-XXXXXX";
-	int fd = memory_make("pool");
+	int fd = memory_make("pool", SIZE);
 	char *base = map_all(fd);
 	size_t ends[3]; /* of what was made */
 	int file;
@@ -175,8 +167,8 @@ static void what_is_not_one_shared_piece_is_not_found(void **state)
 	struct env *env = *state;
 	uint64_t offset;
 	int found = -1;
-	int fd = memory_make("pool");
-	int other = memory_make("other");
+	int fd = memory_make("pool", SIZE);
+	int other = memory_make("other", SIZE);
 	char *base = map_all(fd);
 	char *private_memory = malloc(SIZE);
 	uint32_t before = open_fds();
@@ -216,7 +208,7 @@ static void only_memory_of_that_size_is_mapped(void **state)
 	struct env *env = *state;
 	char path[] = "/var/tmp/ctxkv-share-XXXXXX";
 	void *base = NULL;
-	int fd = memory_make("pool");
+	int fd = memory_make("pool", SIZE);
 	int file = mkostemp(path, O_CLOEXEC);
 	int folder = open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int fds[2];
@@ -257,7 +249,7 @@ static void only_memory_of_that_size_is_mapped(void **state)
 static void a_piece_may_begin_and_end_anywhere(void **state)
 {
 	struct env *env = *state;
-	int fd = memory_make("pool");
+	int fd = memory_make("pool", SIZE);
 	char *all = map_all(fd);
 	void *base = NULL;
 
@@ -366,21 +358,26 @@ void *__wrap_mmap64(void *address, size_t size, int prot, int flags, int fd, off
 	return MAP_FAILED;
 }
 
-/* What another thread maps meanwhile stays, whether the piece is mapped or not. */
+/* What another thread maps meanwhile stays, whether the piece is mapped or not; and only what is
+ * given to us stays mapped of ours. */
 static void check_other(struct env *env, uint32_t takes, bool is_in_kernel, int expected)
 {
-	int fd = memory_make("pool");
+	const size_t size = HUGE_PAGE_SIZE; /* a place is looked for */
+	int fd = memory_make("pool", size);
 	void *base = NULL;
 	unsigned char there;
 
 	other.takes = takes;
 	other.is_in_kernel = is_in_kernel;
 	other.count = 0;
-	assert_int_equal(env->ops->share_map(env, fd, 0, SIZE, &base), expected);
+	assert_int_equal(env->ops->share_map(env, fd, 0, size, &base), expected);
 	other.takes = 0;
 	assert_true(other.count > 0);
+	assert_int_equal(memory_mapping_count(fd), expected == 0);
 	if (expected == 0) {
-		memset(base, 'p', SIZE);
+		if (takes == 1) /* once is tried again */
+			assert_int_equal((uintptr_t)base % HUGE_PAGE_SIZE, 0);
+		memset(base, 'p', size);
 		env->ops->share_unmap(env, base);
 	}
 	for (uint32_t i = 0; i < other.count; i++) {
@@ -411,7 +408,7 @@ static void what_goes_later_is_bounded(void **state)
 {
 	const size_t size = 1024 * GiB;
 	struct env *env = *state;
-	int fd = memory_make("pool");
+	int fd = memory_make("pool", SIZE);
 
 	assert_int_equal(ftruncate(fd, (off_t)size), 0);
 	for (int i = 0; i < 200; i++) {
@@ -431,7 +428,7 @@ static void a_large_piece_goes_by_parts(void **state)
 	const size_t size = 60 * MiB; /* in four turns */
 	struct env *env = *state;
 	void *bases[2] = { NULL, NULL };
-	int fd = memory_make("pool");
+	int fd = memory_make("pool", SIZE);
 	char *last[2];
 
 	assert_int_equal(ftruncate(fd, (off_t)size), 0);
@@ -464,7 +461,7 @@ static void made_memory_keeps_its_size(void **state)
 	void *mine = NULL;
 	void *theirs = NULL;
 	int fd = -1;
-	int plain = memory_make("plain");
+	int plain = memory_make("plain", SIZE);
 
 	assert_int_equal(env->ops->share_make(env, SIZE, &fd, &mine), 0);
 	assert_true(env->ops->share_is_fixed(env, fd));
@@ -547,8 +544,8 @@ static void the_end_of_a_process_is_seen(void **state)
 static void a_piece_that_is_cut_costs_only_itself(void **state)
 {
 	struct env *env = *state;
-	int fd = memory_make("cut");
-	int whole_fd = memory_make("whole");
+	int fd = memory_make("cut", SIZE);
+	int whole_fd = memory_make("whole", SIZE);
 	void *cut = NULL;
 	void *whole = NULL;
 	char *bytes = malloc(SIZE);
@@ -584,7 +581,7 @@ static void what_is_lost_is_not_ours_as_a_whole(void **state)
 {
 	const size_t size = 64 * MiB;
 	struct env *env = *state;
-	int fd = memory_make("large");
+	int fd = memory_make("large", SIZE);
 	char *base = NULL;
 	char *own;
 
@@ -610,7 +607,7 @@ static void a_fault_elsewhere_still_kills(void **state)
 
 	pid = fork();
 	if (pid == 0) {
-		int fd = memory_make("own");
+		int fd = memory_make("own", SIZE);
 		void *shared = NULL;
 		char *own = map_all(fd);
 
@@ -648,7 +645,7 @@ static void descriptors_come_in_order_and_not_behind_their_bytes(void **state)
 {
 	struct env *env = *state;
 	struct ends ends = ends_make(env);
-	int sent[3] = { memory_make("0"), memory_make("1"), memory_make("2") };
+	int sent[3] = { memory_make("0", SIZE), memory_make("1", SIZE), memory_make("2", SIZE) };
 	int got[ENV_FDS_MAX];
 	uint32_t count = 0;
 	uint32_t total = 0;
@@ -689,7 +686,7 @@ static void descriptors_beyond_the_limits_are_an_error_and_no_leak(void **state)
 {
 	struct env *env = *state;
 	struct ends ends = ends_make(env);
-	int fd = memory_make("one");
+	int fd = memory_make("one", SIZE);
 	int fds[ENV_FDS_MAX];
 	uint32_t count = 0;
 	uint32_t before = open_fds();
