@@ -5,13 +5,14 @@
 
 #define PLACE_TRIES 3
 
-/* Addresses that were free a moment ago, the first of which fits offset. NULL: there are none. */
+/* Addresses that were free a moment ago, the first of which fits offset. NULL: there are none, or
+ * none is needed, as what holds no huge page may lie anywhere. */
 static void *place_find(uint64_t offset, size_t size, size_t align)
 {
 	size_t all = size + align;
 	char *room;
 
-	if (all < size)
+	if (size < HUGE_PAGE_SIZE || all < size)
 		return NULL;
 	room = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (room == MAP_FAILED)
@@ -31,7 +32,7 @@ int huge_map(int fd, uint64_t offset, size_t size, size_t page_size, void **base
 
 		if (base == MAP_FAILED)
 			return -errno;
-		if (base == place || i == PLACE_TRIES) {
+		if (place == NULL || base == place || i == PLACE_TRIES) {
 			*base_out = base;
 			return 0;
 		}

@@ -3,7 +3,7 @@
  * Shared files mapped so that their huge pages are mapped as such: at an address that lies as far
  * behind a multiple of 2 MiB as offset does in the file. Anywhere else each of their 4 KiB is a
  * fault, and a place in the TLB, of its own; and mmap() looks for such a place only where
- * shmem_enabled says so.
+ * shmem_enabled says so. What is smaller than a huge page holds none, and lies anywhere.
  *
  * Such a place is looked for, and then asked for: another thread may have taken it meanwhile. It is
  * not reserved: what is mapped over a reservation (MAP_FIXED) takes it away first, and where the

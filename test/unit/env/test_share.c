@@ -332,6 +332,7 @@ static struct {
 	char *taken[4];
 	uint32_t count;
 } other;
+static uint32_t map_calls;
 
 static void other_take(void *address)
 {
@@ -345,6 +346,7 @@ static void other_take(void *address)
 
 void *__wrap_mmap64(void *address, size_t size, int prot, int flags, int fd, off_t offset)
 {
+	map_calls++;
 	if (fd < 0 || address == NULL || other.takes == 0)
 		return __real_mmap64(address, size, prot, flags, fd, offset);
 	if (!other.is_in_kernel) {
@@ -393,6 +395,24 @@ static void what_another_thread_maps_meanwhile_stays(void **state)
 	check_other(*state, 1, true, -EPERM);
 	check_other(*state, 1, false, 0);
 	check_other(*state, ARRAY_LEN(other.taken), false, 0);
+}
+
+/* What holds no huge page lies where it may: a connection's rings cost one call. */
+static void a_small_piece_is_mapped_by_one_call(void **state)
+{
+	struct env *env = *state;
+	int fd = memory_make("rings", HUGE_PAGE_SIZE);
+	void *base = NULL;
+
+	for (int is_large = 0; is_large < 2; is_large++) {
+		size_t size = HUGE_PAGE_SIZE - (is_large != 0 ? 0 : PAGE_SIZE);
+
+		map_calls = 0;
+		assert_int_equal(env->ops->share_map(env, fd, 0, size, &base), 0);
+		assert_int_equal(map_calls, is_large != 0 ? 2 : 1);
+		env->ops->share_unmap(env, base);
+	}
+	close(fd);
 }
 
 /* What share_make() gives is seen by both sides, and keeps its size whatever either does. */
@@ -951,6 +971,7 @@ static int run_all(const char *back_end)
 		T(a_piece_may_begin_and_end_anywhere),
 		T(huge_pages_stay_huge),
 		T(what_another_thread_maps_meanwhile_stays),
+		T(a_small_piece_is_mapped_by_one_call),
 		T(a_large_piece_goes_by_parts),
 		T(what_goes_later_is_bounded),
 		T(made_memory_keeps_its_size),
