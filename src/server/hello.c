@@ -99,19 +99,15 @@ static int conn_refuse(struct conn *conn, int code, const char *text)
 {
 	struct reactor *reactor = conn->reactor;
 	struct env *env = reactor->env;
-	struct wire_refuse refuse = { .code = code };
-	struct wire_header header;
 	char peer[64];
 
 	conn->lane->ops->peer_name(conn->lane, peer, sizeof(peer));
 	log_warn("connection from %s refused: %s", peer, text);
 	reactor->metrics.refusals++;
-	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", text);
-	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
 	conn->state = CONN_REFUSED;
 	env->ops->timer_set(env, &conn->timer, env_now_ns(env) + REFUSE_LINGER_NS);
 	/* When it cannot even be sent, the peer sees the end of the connection. */
-	(void)conn->lane->ops->send(conn->lane, &header, &refuse, NULL, 0);
+	(void)xprt_refuse(conn->lane, code, text);
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "xprt.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const struct xprt_ops *xprt_find(const char *name)
@@ -77,6 +78,16 @@ struct xprt_lane *xprt_group_pick(const struct xprt_group *group)
 			best = lane;
 	}
 	return best;
+}
+
+int xprt_refuse(struct xprt_lane *lane, int why, const char *text)
+{
+	struct wire_refuse refuse = { .code = why };
+	struct wire_header header;
+
+	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", text);
+	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
+	return lane->ops->send(lane, &header, &refuse, NULL, 0);
 }
 
 void xprt_secure_none(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in)

@@ -316,6 +316,9 @@ static inline bool xprt_lane_is_better(const struct xprt_lane *lane, const struc
 
 struct xprt_lane *xprt_group_pick(const struct xprt_group *group);
 
+/* Say why a connection is not wanted, as send(). Server. */
+int xprt_refuse(struct xprt_lane *lane, int why, const char *text);
+
 /* For transports whose two ends have nobody between them: their secure(). */
 void xprt_secure_none(struct xprt_lane *lane, struct auth_mac *out, struct auth_mac *in);
 /* DIRECT: the segment that a move's next bytes are in, from *offset_out on. NULL: there is none. */

@@ -452,8 +452,7 @@ static void lane_connect(struct loop_lane *lane)
 
 static void lane_accept(struct loop_lane *lane)
 {
-	struct wire_refuse refuse = { 0 };
-	struct wire_header header;
+	int sent;
 	int rc;
 
 	lane->is_accepting = false;
@@ -471,12 +470,9 @@ static void lane_accept(struct loop_lane *lane)
 		lane->is_announced = true;
 		return;
 	}
-	refuse.code = rc;
-	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", err_str(rc));
-	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
-	rc = loop_send(&lane->lane, &header, &refuse, NULL, 0);
-	ASSERT(rc == 0); /* nothing else was ever sent to it */
-	loop_break(lane, refuse.code);
+	sent = xprt_refuse(&lane->lane, rc, err_str(rc));
+	ASSERT(sent == 0); /* nothing else was ever sent to it */
+	loop_break(lane, rc);
 }
 
 static void arrival_fire(struct env_timer *timer)

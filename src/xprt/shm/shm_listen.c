@@ -14,7 +14,6 @@
 
 #include "../../base/log.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 /* --- prefaces --- */
@@ -22,13 +21,8 @@
 /* Answer a connection that is not wanted. It stays until its peer has read that and closed it. */
 static void lane_refuse(struct shm_lane *lane, int why)
 {
-	struct wire_refuse refuse = { .code = why };
-	struct wire_header header;
-	int rc;
+	int rc = xprt_refuse(&lane->lane, why, err_str(why));
 
-	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", err_str(why));
-	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
-	rc = shm_send(&lane->lane, &header, &refuse, NULL, 0);
 	ASSERT(rc == 0 || lane->broken != 0); /* the ring is empty */
 	lane->state = SHM_REFUSED;
 	door_lane_stranger(&lane->door);

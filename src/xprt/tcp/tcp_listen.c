@@ -14,8 +14,6 @@
 
 #include "../../base/log.h"
 
-#include <stdio.h>
-
 static struct tcp_lane *lane_of(struct door_lane *lane)
 {
 	return CONTAINER_OF(lane, struct tcp_lane, door);
@@ -124,12 +122,7 @@ static const char *refuse_text(int why, const struct wire_preface *preface)
 /* Answer a connection that is not wanted. */
 static void lane_refuse(struct tcp_lane *lane, int why, const struct wire_preface *preface)
 {
-	struct wire_refuse refuse = { .code = why };
-	struct wire_header header;
-
-	snprintf((char *)refuse.text, sizeof(refuse.text), "%s", refuse_text(why, preface));
-	wire_header_init(&header, WIRE_REFUSE, 0, 0, sizeof(refuse));
-	if (tcp_tx_frame(lane, &header, &refuse) < 0) {
+	if (xprt_refuse(&lane->lane, why, refuse_text(why, preface)) < 0) {
 		tcp_lane_break(lane, why);
 		return;
 	}
