@@ -12,6 +12,24 @@ int back_end_create(const struct env_posix_opts *opts, struct env **env_out)
 	return env_open(choice, opts, env_out, message);
 }
 
+int back_end_begin(void **state)
+{
+	const struct env_posix_opts opts = { .sock_max = 4, .io_thread_count = 1 };
+	struct env *env = NULL;
+	int rc = back_end_create(&opts, &env);
+
+	*state = env;
+	return rc;
+}
+
+int back_end_end(void **state)
+{
+	struct env *env = *state;
+
+	env_close(&env);
+	return 0;
+}
+
 bool back_end_is_uring(void)
 {
 	return choice == ENV_CHOICE_URING;

@@ -3,6 +3,7 @@
 
 #include "t.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,5 +33,14 @@ uint32_t memory_mapping_count(int fd)
 	while (fgets(line, sizeof(line), maps) != NULL)
 		count += strstr(line, inode) != NULL;
 	fclose(maps);
+	return count;
+}
+
+uint32_t descriptor_count(void)
+{
+	uint32_t count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
 	return count;
 }

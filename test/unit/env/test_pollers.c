@@ -62,24 +62,6 @@ static void watched_add(struct watched *watched, struct env *env)
 	env->ops->poller_add(env, &watched->poller);
 }
 
-static int begin(void **state)
-{
-	const struct env_posix_opts opts = { .sock_max = 4, .io_thread_count = 1 };
-	struct env *env = NULL;
-
-	assert_int_equal(back_end_create(&opts, &env), 0);
-	*state = env;
-	return 0;
-}
-
-static int end(void **state)
-{
-	struct env *env = *state;
-
-	env_close(&env);
-	return 0;
-}
-
 static uint64_t cpu_ns(void)
 {
 	struct rusage usage;
@@ -282,7 +264,7 @@ static void a_caller_who_waits_himself_puts_pollers_to_sleep(void **state)
 	env->ops->poller_remove(env, &watched.poller);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define T(name) cmocka_unit_test_setup_teardown(name, back_end_begin, back_end_end)
 
 static int run_all(const char *back_end)
 {
