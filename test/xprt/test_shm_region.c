@@ -1,54 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What only shm has: regions are exactly what was declared and only memory; a client that takes
- * memory away loses that region; mappings are held for others' I/O whatever ends meanwhile; a fence
- * waits for the server's word or for its death, and not longer; who sleeps is woken, and idle lanes
- * are not looked at.
+ * Regions of shm: they are exactly what was declared, and only memory; one owner leaves some to
+ * others; a client that takes memory away loses that region; and mappings are held for others' I/O
+ * whatever ends meanwhile.
  */
-#include "pair.h"
+#include "shm_held.h"
 
 #include "../../src/base/log.h"
-#include "../../src/env/posix/posix.h"
 #include "../../src/xprt/shm/shm.h"
 #include "../lib/memory.h"
 #include "../lib/t.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SIZE (4 * PAGE_SIZE)
-
-static void ping(struct pair *pair, uint64_t request)
-{
-	struct wire_header header;
-	struct {
-		struct wire_request request;
-		struct wire_key key;
-	} body = { .request = { .budget_ns = 1 } };
-
-	wire_header_init(&header, WIRE_PROBE, request, 1, sizeof(body));
-	assert_int_equal(xprt_shm.send(pair->client.group.lanes[0], &header, &body, NULL, 0), 0);
-}
+#define SIZE HELD_SIZE
 
 /* --- regions --- */
-
-static struct xprt_region region_of(struct pair *pair, struct pair_memory *memory, uint32_t id)
-{
-	struct xprt_region region = { .base = memory->bytes, .size = memory->size, .id = id };
-
-	assert_int_equal(pair->kind->ops->declare(pair->client.group.lanes[0], &region), 0);
-	return region;
-}
 
 /* One move between the server's bytes and the client's segment; what it ends with. */
 static int move_once(struct pair *pair, bool is_push, struct wire_seg seg, uint8_t *bytes)
@@ -71,15 +41,6 @@ static int move_once(struct pair *pair, bool is_push, struct wire_seg seg, uint8
 	rc = move.rc;
 	pair_move_fini(&move);
 	return rc;
-}
-
-static bool is_all(const uint8_t *bytes, uint64_t size, uint8_t value)
-{
-	for (uint64_t i = 0; i < size; i++) {
-		if (bytes[i] != value)
-			return false;
-	}
-	return true;
 }
 
 /* A region in the middle of a pool: what lies around it is out of reach, to the byte. */
@@ -123,10 +84,10 @@ static void the_bounds_of_a_region_are_exact(void **state)
 
 		memset(memory.bytes, 0, SIZE);
 		assert_int_equal(move_once(&pair, true, seg, ones), cases[i].rc);
-		assert_true(is_all(memory.bytes, 100, 0));
-		assert_true(is_all(memory.bytes + SIZE - 100, 100, 0));
+		assert_true(held_is_all(memory.bytes, 100, 0));
+		assert_true(held_is_all(memory.bytes + SIZE - 100, 100, 0));
 		if (cases[i].rc == 0)
-			assert_true(is_all(memory.bytes + 100 + seg.offset, seg.size, 1));
+			assert_true(held_is_all(memory.bytes + 100 + seg.offset, seg.size, 1));
 		rc = xprt_shm.map(&pair.server.group, &seg, 1, &iov, &hold);
 		assert_int_equal(rc, cases[i].rc);
 		if (rc == 0)
@@ -210,7 +171,7 @@ static void a_declare_must_fit_what_was_passed(void **state)
 	pair_connect(&pair, 1);
 	memory = pair_memory_make(&pair, SIZE);
 	for (uint32_t i = 1; i < 7; i++) {
-		region = region_of(&pair, &memory, i);
+		region = held_region_of(&pair, &memory, i);
 		declare = region.declare;
 		declare.size -= i == 1;
 		declare.address += i == 2 ? 8 : 0;
@@ -233,7 +194,6 @@ static uint64_t share_max_of_test(struct env *env)
 	return 4 * (uint64_t)SIZE;
 }
 
-/* The bytes that a loop maps have a bound; one owner gets three quarters, the rest is others'. */
 static uint32_t log_lines;
 
 static void log_count(void *ctx, enum log_level level, const char *line)
@@ -241,6 +201,7 @@ static void log_count(void *ctx, enum log_level level, const char *line)
 	log_lines += level <= LOG_WARN;
 }
 
+/* The bytes that a loop maps have a bound; one owner gets three quarters, the rest is others'. */
 static void an_owner_leaves_a_quarter_to_others(void **state)
 {
 	struct xprt_group other;
@@ -264,7 +225,7 @@ static void an_owner_leaves_a_quarter_to_others(void **state)
 	log_lines = 0;
 	log_sink_set(log_count, NULL);
 	for (uint32_t i = 1; i <= 5; i++) { /* each a quarter */
-		region = region_of(&pair, &memory, i);
+		region = held_region_of(&pair, &memory, i);
 		assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare),
 				 i <= 3 ? 0 : -ERR_BUSY);
 	}
@@ -278,7 +239,7 @@ static void an_owner_leaves_a_quarter_to_others(void **state)
 	log_sink_set(NULL, NULL);
 	/* What goes makes room. */
 	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 2), 0);
-	region = region_of(&pair, &memory, 11);
+	region = held_region_of(&pair, &memory, 11);
 	assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare), 0);
 	pair.server.group.lanes[1] = other.lanes[1];
 	other.lanes[1]->group = &pair.server.group;
@@ -300,7 +261,7 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 		struct xprt_region region;
 
 		memory[i] = pair_memory_make(&pair, SIZE);
-		region = region_of(&pair, &memory[i], i + 1);
+		region = held_region_of(&pair, &memory[i], i + 1);
 		assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare), 0);
 	}
 	/* A hole is zeros, and no harm. */
@@ -309,7 +270,7 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 		fallocate(memory[0].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE_SIZE),
 		0);
 	assert_int_equal(move_once(&pair, false, (struct wire_seg) { 1, SIZE, 0 }, bytes), 0);
-	assert_true(is_all(bytes, PAGE_SIZE, 0));
+	assert_true(held_is_all(bytes, PAGE_SIZE, 0));
 	assert_int_equal(ftruncate(memory[0].fd, PAGE_SIZE), 0);
 	assert_int_equal(move_once(&pair, false, (struct wire_seg) { 1, SIZE, 0 }, bytes),
 			 -ERR_PEER);
@@ -325,7 +286,7 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 	assert_int_equal(shm_of(pair.server.group.lanes[0])->listener->mapping_count, 1);
 	assert_int_equal(xprt_shm.region_remove(&pair.server.group, 1), 0);
 	assert_int_equal(move_once(&pair, true, (struct wire_seg) { 2, SIZE, 0 }, bytes), 0);
-	assert_true(is_all(memory[1].bytes, SIZE, 9));
+	assert_true(held_is_all(memory[1].bytes, SIZE, 9));
 	assert_int_equal(pair.server.closed, 0);
 	pair_memory_free(&memory[0]);
 	pair_memory_free(&memory[1]);
@@ -333,44 +294,6 @@ static void a_client_that_cuts_its_memory_loses_that_region_only(void **state)
 }
 
 /* --- holds --- */
-
-struct held {
-	struct pair pair;
-	struct pair_memory memory;
-	struct xprt_region region;
-	struct iovec iov[2];
-	void *hold;
-};
-
-static void held_init(struct held *held)
-{
-	const struct wire_seg segs[2] = { { 1, 100, 0 }, { 1, PAGE_SIZE, 2 * PAGE_SIZE } };
-
-	pair_init(&held->pair, pair_shm);
-	pair_connect(&held->pair, 1);
-	held->memory = pair_memory_make(&held->pair, SIZE);
-	held->region = region_of(&held->pair, &held->memory, 1);
-	assert_int_equal(xprt_shm.region_add(&held->pair.server.group, &held->region.declare), 0);
-	held->hold = NULL;
-	assert_int_equal(xprt_shm.map(&held->pair.server.group, segs, 2, held->iov, &held->hold),
-			 0);
-	assert_int_equal(held->iov[1].iov_len, PAGE_SIZE);
-	assert_int_equal((uintptr_t)held->iov[1].iov_base % PAGE_SIZE, 0);
-}
-
-static void held_write(struct held *held, uint8_t value)
-{
-	memset(held->iov[0].iov_base, value, held->iov[0].iov_len);
-	memset(held->iov[1].iov_base, value, held->iov[1].iov_len);
-	assert_true(is_all(held->memory.bytes, 100, value));
-	assert_true(is_all(held->memory.bytes + 2 * PAGE_SIZE, PAGE_SIZE, value));
-}
-
-static void held_fini(struct held *held)
-{
-	pair_memory_free(&held->memory);
-	pair_fini(&held->pair);
-}
 
 static void a_hold_outlives_region_lane_and_listener(void **state)
 {
@@ -410,7 +333,7 @@ static void a_hold_outlives_a_lane_closed_in_done(void **state)
 	held.pair.server.on_frame = push_in_frame;
 	held.pair.server.ctx = &move;
 	held.pair.server.frame_rc = -ERR_PROTOCOL;
-	ping(&held.pair, 1);
+	held_ping(&held.pair, 1);
 	PAIR_UNTIL(&held.pair, move.done == 1);
 	assert_int_equal(move.rc, -ERR_PROTOCOL);
 	pair_settle(&held.pair);
@@ -483,7 +406,7 @@ static void a_mapping_is_declared_from_its_first_hold_to_its_end(void **state)
 	declared_init(held.pair.env);
 	pair_connect(&held.pair, 1);
 	held.memory = pair_memory_make(&held.pair, SIZE);
-	held.region = region_of(&held.pair, &held.memory, 1);
+	held.region = held_region_of(&held.pair, &held.memory, 1);
 
 	assert_int_equal(xprt_shm.region_add(&held.pair.server.group, &held.region.declare), 0);
 	assert_int_equal(move_once(&held.pair, true, seg, bytes), 0);
@@ -517,373 +440,12 @@ static void segments_of_several_regions_are_copied(void **state)
 	void *hold = NULL;
 
 	held_init(&held);
-	other = region_of(&held.pair, &held.memory, 2);
+	other = held_region_of(&held.pair, &held.memory, 2);
 	assert_int_equal(xprt_shm.region_add(&held.pair.server.group, &other.declare), 0);
 	assert_int_equal(xprt_shm.map(&held.pair.server.group, segs, 2, iov, &hold), -EOPNOTSUPP);
 	assert_null(hold);
 	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
 	held_fini(&held);
-}
-
-/* --- fences --- */
-
-struct watched_fence {
-	struct xprt_fence fence;
-	uint32_t done;
-};
-
-static void on_fence(struct xprt_fence *fence)
-{
-	CONTAINER_OF(fence, struct watched_fence, fence)->done++;
-}
-
-static void fence_and_close(struct pair *pair, struct watched_fence *fence)
-{
-	*fence = (struct watched_fence) { .fence = { .done = on_fence } };
-	list_init(&fence->fence.node);
-	xprt_shm.fence(pair->client.group.lanes[0], &fence->fence);
-	assert_int_equal(fence->done, 0); /* from the loop */
-	xprt_shm.close(&pair->client.group.lanes[0]);
-}
-
-static void a_fence_waits_for_the_last_hold(void **state)
-{
-	struct watched_fence fence;
-	struct held held;
-
-	held_init(&held);
-	fence_and_close(&held.pair, &fence);
-	pair_settle(&held.pair);
-	assert_int_equal(held.pair.server.closed, 1);
-	assert_int_equal(fence.done, 0);
-	held_write(&held, 1); /* lands late, and the client knows that it may */
-	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
-	PAIR_UNTIL(&held.pair, fence.done == 1);
-	held_fini(&held);
-}
-
-/* That its drive writes is on its way to the client, who closes without having looked. */
-static void what_the_server_said_last_is_heard(void **state)
-{
-	struct watched_fence fence;
-	struct shm_lane *lane;
-	struct held held;
-
-	held_init(&held);
-	lane = CONTAINER_OF(held.pair.client.group.lanes[0], struct shm_lane, lane);
-	assert_int_equal(lane->client->io_ms, 0);
-	fence_and_close(&held.pair, &fence);
-	assert_int_equal(lane->client->io_ms, SHM_IO_TIMEOUT_MS);
-	assert_int_equal(xprt_shm.unmap(&held.hold), 0);
-	PAIR_UNTIL(&held.pair, fence.done == 1);
-	held_fini(&held);
-}
-
-static void a_fence_is_done_when_the_server_has_ended_the_lane(void **state)
-{
-	struct pair_memory memory;
-	struct xprt_region region;
-	struct watched_fence fence;
-	struct pair pair;
-
-	for (int server_first = 0; server_first < 2; server_first++) {
-		pair_init(&pair, pair_shm);
-		pair_connect(&pair, 1);
-		memory = pair_memory_make(&pair, SIZE);
-		region = region_of(&pair, &memory, 1);
-		assert_int_equal(xprt_shm.region_add(&pair.server.group, &region.declare), 0);
-		/* It knows the process of the server, which lives on: its word alone ends it. */
-		pair_settle(&pair);
-		if (server_first != 0)
-			xprt_shm.close(&pair.server.group.lanes[0]);
-		fence_and_close(&pair, &fence);
-		PAIR_UNTIL(&pair, fence.done == 1);
-		pair_settle(&pair);
-		assert_int_equal(fence.done, 1);
-		pair_memory_free(&memory);
-		pair_fini(&pair);
-	}
-}
-
-static void without_regions_a_fence_waits_for_nobody(void **state)
-{
-	struct watched_fence fence;
-	struct pair pair;
-
-	pair_init(&pair, pair_shm);
-	assert_non_null(pair_dial(&pair, pair.address, 0)); /* not even accepted */
-	fence_and_close(&pair, &fence);
-	PAIR_UNTIL(&pair, fence.done == 1);
-	pair_fini(&pair);
-}
-
-/* --- a server in another process --- */
-
-struct other {
-	pid_t pid;
-	char address[64];
-};
-
-static int other_accepted(struct xprt_listener *listener, struct xprt_lane *lane,
-			  const struct wire_preface *preface)
-{
-	static struct xprt_group group;
-
-	xprt_group_init(&group, NULL);
-	group.lanes[0] = lane;
-	group.lane_count = 1;
-	lane->group = &group;
-	return 0;
-}
-
-#define HELD 1000 /* id of a DECLARE whose region is to be held */
-
-/* DECLARE: note it, hold it where the client asks for that. All else is sent back as text. */
-static int other_frame(struct xprt_lane *lane, const struct xprt_frame *frame)
-{
-	struct {
-		struct wire_text text;
-		uint8_t bytes[16];
-	} body = { .text = { .size = 16 } };
-	struct wire_header header;
-
-	if (frame->header->kind == WIRE_DECLARE) {
-		const struct wire_declare *declare = wire_items(frame->header, frame->body);
-		struct wire_seg seg = { declare->region, 8, 0 };
-		struct iovec iov;
-		void *hold = NULL;
-
-		if (lane->ops->region_add(lane->group, declare) < 0)
-			return -ERR_PROTOCOL;
-		if (frame->header->request == HELD &&
-		    lane->ops->map(lane->group, &seg, 1, &iov, &hold) < 0)
-			return -ERR_PROTOCOL;
-	}
-	wire_header_init(&header, WIRE_TEXT, frame->header->request, 0, sizeof(body));
-	return lane->ops->send(lane, &header, &body, NULL, 0);
-}
-
-static void other_quiet(struct xprt_lane *lane)
-{
-}
-
-static void other_closed(struct xprt_lane *lane, int why)
-{
-}
-
-static const struct xprt_user other_user = {
-	.accepted = other_accepted,
-	.frame = other_frame,
-	.writable = other_quiet,
-	.closed = other_closed,
-};
-
-static void other_main(const char *address)
-{
-	const struct env_posix_opts opts = { .sock_max = 16 };
-	struct xprt_listener *listener = NULL;
-	struct env *env = NULL;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that failed */
-	if (env_posix_create(&opts, &env) < 0 ||
-	    xprt_shm.listen(&xprt_shm, env, address, 4, &other_user, NULL, &listener) < 0)
-		_exit(1);
-	for (;;)
-		env->ops->poll(env, ENV_FOREVER);
-}
-
-static void other_start(struct other *other)
-{
-	snprintf(other->address, sizeof(other->address), "unix:/tmp/ctxkv-test-shm-%d.sock",
-		 (int)getpid());
-	(void)unlink(other->address + 5);
-	other->pid = fork();
-	if (other->pid == 0)
-		other_main(other->address);
-	while (access(other->address + 5, F_OK) < 0)
-		usleep(1000);
-}
-
-static void other_kill(struct other *other)
-{
-	kill(other->pid, SIGKILL);
-	waitpid(other->pid, NULL, 0);
-	(void)unlink(other->address + 5);
-}
-
-/* A lane to it. It listens a moment after its socket is there. */
-static void other_dial(struct other *other, struct pair *pair)
-{
-	while (pair_dial(pair, other->address, 0) == NULL)
-		usleep(1000);
-	PAIR_UNTIL(pair, pair->client.opened > 0);
-}
-
-static void other_declare(struct pair *pair, struct pair_memory *memory, bool is_held)
-{
-	struct {
-		struct wire_request request;
-		struct wire_declare declare;
-	} body = { .request = { .budget_ns = 1 } };
-	struct xprt_region region = region_of(pair, memory, 1);
-	struct xprt_lane *lane = pair->client.group.lanes[0];
-	struct wire_header header;
-
-	body.declare = region.declare;
-	wire_header_init(&header, WIRE_DECLARE, is_held ? HELD : HELD + 1, 0, sizeof(body));
-	assert_int_equal(xprt_shm.send(lane, &header, &body, NULL, 0), 0);
-	PAIR_UNTIL(pair, pair->client.frame_count == 1);
-}
-
-/* A lane to another process, to which memory is declared. */
-static struct pair_memory other_begin(struct other *other, struct pair *pair, bool is_held)
-{
-	struct pair_memory memory;
-
-	pair_init(pair, pair_shm);
-	other_start(other);
-	other_dial(other, pair);
-	memory = pair_memory_make(pair, SIZE);
-	other_declare(pair, &memory, is_held);
-	return memory;
-}
-
-/* Copies ended with it, whatever else is still open of it. */
-static void the_death_of_a_server_that_copied_is_enough(void **state)
-{
-	struct watched_fence fence;
-	struct pair_memory memory;
-	struct other other;
-	struct pair pair;
-
-	memory = other_begin(&other, &pair, false);
-	kill(other.pid, SIGSTOP); /* frozen: it may go on */
-	fence_and_close(&pair, &fence);
-	pair_settle(&pair);
-	assert_int_equal(fence.done, 0);
-	other_kill(&other);
-	PAIR_UNTIL(&pair, fence.done == 1);
-	pair_memory_free(&memory);
-	pair_fini(&pair);
-}
-
-/* The lane's end is heard first, and the fence asked for in closed(). */
-static void a_fence_may_come_with_closed(void **state)
-{
-	struct watched_fence fence = { .fence = { .done = on_fence } };
-	struct pair_memory memory;
-	struct other other;
-	struct pair pair;
-
-	memory = other_begin(&other, &pair, false);
-	list_init(&fence.fence.node);
-	pair.client.fence = &fence.fence;
-	other_kill(&other);
-	PAIR_UNTIL(&pair, fence.done == 1);
-	assert_int_equal(pair.client.closed, 1);
-	pair_memory_free(&memory);
-	pair_fini(&pair);
-}
-
-/* What it gave to the kernel outlives it by the time it told. */
-static void a_dead_server_that_let_the_drive_write_is_waited_for(void **state)
-{
-	struct watched_fence fence;
-	struct pair_memory memory;
-	struct shm_lane *lane;
-	struct other other;
-	struct pair pair;
-	uint64_t begin_ns;
-
-	memory = other_begin(&other, &pair, true);
-	lane = CONTAINER_OF(pair.client.group.lanes[0], struct shm_lane, lane);
-	PAIR_UNTIL(&pair, lane->client->io_ms != 0);
-	assert_int_equal(lane->client->io_ms, SHM_IO_TIMEOUT_MS);
-	lane->client->io_ms = 300; /* as if it had told that: a test has not all day */
-	begin_ns = env_now_ns(pair.env);
-	other_kill(&other);
-	fence_and_close(&pair, &fence);
-	PAIR_UNTIL(&pair, fence.done == 1);
-	assert_true(env_now_ns(pair.env) - begin_ns >= 300 * NS_PER_MS);
-	pair_memory_free(&memory);
-	pair_fini(&pair);
-}
-
-/* --- sleeping --- */
-
-/* Back and forth between two processes, with pauses about as long as it takes to fall asleep. */
-static void two_processes_do_not_sleep_over_each_other(void **state)
-{
-	struct other other;
-	struct pair pair;
-	uint32_t x = 1;
-
-	pair_init(&pair, pair_shm);
-	other_start(&other);
-	other_dial(&other, &pair);
-	for (uint32_t i = 0; i < 20000; i++) {
-		uint64_t pause_ns;
-
-		ping(&pair, i + 1);
-		pair.client.frame_count = 0;
-		PAIR_UNTIL(&pair, pair.client.frame_count == 1);
-		x = x * 1664525u + 1013904223u;
-		pause_ns = env_now_ns(pair.env) + (x >> 8) % (60 * NS_PER_US);
-		while (x % 4 == 0 && env_now_ns(pair.env) < pause_ns) {
-		}
-	}
-	other_kill(&other);
-	pair_fini(&pair);
-}
-
-static uint64_t cpu_ns(int who)
-{
-	struct rusage usage;
-
-	getrusage(who, &usage);
-	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
-	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * NS_PER_US;
-}
-
-static void an_idle_pair_costs_no_cpu(void **state)
-{
-	struct other other;
-	struct pair pair;
-	uint64_t before;
-
-	pair_init(&pair, pair_shm);
-	other_start(&other);
-	other_dial(&other, &pair);
-	for (uint32_t i = 0; i < 100; i++) {
-		ping(&pair, i + 1);
-		PAIR_UNTIL(&pair, pair.client.frame_count == i + 1);
-	}
-	before = cpu_ns(RUSAGE_SELF);
-	for (uint32_t i = 0; i < 10; i++)
-		assert_int_equal(pair.env->ops->poll(pair.env, 100 * NS_PER_MS), 0);
-	assert_true(cpu_ns(RUSAGE_SELF) - before < 10 * NS_PER_MS);
-	before = cpu_ns(RUSAGE_CHILDREN);
-	other_kill(&other);
-	/* Its whole life: 100 frames, start and end, and a second of nothing. */
-	assert_true(cpu_ns(RUSAGE_CHILDREN) - before < 200 * NS_PER_MS);
-	pair_fini(&pair);
-}
-
-static void lanes_that_sleep_are_not_looked_at(void **state)
-{
-	const struct shm_listener *listener;
-	struct pair pair;
-
-	pair_init(&pair, pair_shm);
-	listener = CONTAINER_OF(pair.listener, struct shm_listener, door.listener);
-	pair_connect(&pair, 16);
-	pair_settle(&pair);
-	assert_true(list_is_empty(&listener->poll.awake));
-	ping(&pair, 1);
-	PAIR_UNTIL(&pair, pair.server.frame_count == 1);
-	assert_true(list_is_empty(&listener->poll.awake) ||
-		    listener->poll.awake.next->next == &listener->poll.awake);
-	pair_fini(&pair);
 }
 
 int main(void)
@@ -900,16 +462,6 @@ int main(void)
 		cmocka_unit_test(a_hold_tells_of_memory_that_went_away),
 		cmocka_unit_test(a_mapping_is_declared_from_its_first_hold_to_its_end),
 		cmocka_unit_test(segments_of_several_regions_are_copied),
-		cmocka_unit_test(a_fence_waits_for_the_last_hold),
-		cmocka_unit_test(what_the_server_said_last_is_heard),
-		cmocka_unit_test(a_fence_is_done_when_the_server_has_ended_the_lane),
-		cmocka_unit_test(without_regions_a_fence_waits_for_nobody),
-		cmocka_unit_test(the_death_of_a_server_that_copied_is_enough),
-		cmocka_unit_test(a_fence_may_come_with_closed),
-		cmocka_unit_test(a_dead_server_that_let_the_drive_write_is_waited_for),
-		cmocka_unit_test(two_processes_do_not_sleep_over_each_other),
-		cmocka_unit_test(an_idle_pair_costs_no_cpu),
-		cmocka_unit_test(lanes_that_sleep_are_not_looked_at),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
