@@ -11,7 +11,8 @@
  * Failure.
  *   A stranger's preface does not come in DOOR_STRANGER_NS: it is dropped (kind->drop()).
  *   There are DOOR_STRANGER_MAX of them, or no lane is left: who has been one longest is dropped
- *   for the next. There is none to drop: the door rests until a lane is free.
+ *   for the next. There is none to drop: the door rests until a lane is free, or for DOOR_REST_NS
+ *   (one may have become a stranger).
  *   The transport refuses it: it is a stranger again (door_lane_stranger()), until its peer has
  *   closed the connection or its time is over: what is closed with bytes unread (its HELLO, say)
  *   is reset, and the REFUSE with it.
@@ -66,7 +67,7 @@ struct door {
 	uint32_t hold_count; /* lanes that are not free, and door_hold() */
 	bool is_accepting;
 	bool is_unlistened;
-	struct env_timer rest; /* set while it rests */
+	struct env_timer rest; /* set when it begins to rest; a lane may end that */
 };
 
 /* Ops of every transport with doors. */

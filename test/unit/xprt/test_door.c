@@ -243,6 +243,26 @@ static void a_full_door_rests_until_one_leaves(void **state)
 	end();
 }
 
+/* Nobody leaves, but one of those who are in is refused. */
+static void a_full_door_looks_for_a_stranger_again(void **state)
+{
+	struct xprt_listener *listener = start("here", 1);
+
+	come(1);
+	door_lane_known(&guest_of(0)->lane);
+	come(1);
+	assert_int_equal(watched, 0);
+	door_lane_stranger(&guest_of(0)->lane);
+	pass(DOOR_REST_NS);
+	come(0);
+	assert_int_equal(waiting, 0);
+	assert_false(socks[0].is_open);
+	assert_true(socks[1].is_open);
+	door_unlisten(&listener);
+	assert_int_equal(ended, 1);
+	end();
+}
+
 static void without_descriptors_it_rests_for_a_while(void **state)
 {
 	struct xprt_listener *listener = start("here", 2);
@@ -321,6 +341,7 @@ int main(void)
 		cmocka_unit_test(a_stranger_has_its_time_and_no_more),
 		cmocka_unit_test(the_oldest_stranger_goes_for_the_next),
 		cmocka_unit_test(a_full_door_rests_until_one_leaves),
+		cmocka_unit_test(a_full_door_looks_for_a_stranger_again),
 		cmocka_unit_test(without_descriptors_it_rests_for_a_while),
 		cmocka_unit_test(the_refused_are_no_more_than_strangers_may_be),
 		cmocka_unit_test(a_shut_door_takes_whom_it_is_given),
