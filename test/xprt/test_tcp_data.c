@@ -559,6 +559,64 @@ static void a_client_that_stops_reading_gets_all_in_the_end(void **state)
 	pair_fini(&pair);
 }
 
+static uint64_t asked_first; /* what the first call was given; 0: there was none */
+
+static ssize_t asked_send(struct env *env, struct env_sock *sock, const struct iovec *iov,
+			  uint32_t iov_count)
+{
+	uint64_t asked = 0;
+
+	for (uint32_t i = 0; i < iov_count; i++)
+		asked += iov[i].iov_len;
+	if (asked_first == 0)
+		asked_first = asked;
+	return uncounted_ops->sock_send(env, sock, iov, iov_count);
+}
+
+/* So many blocks of 64 KiB are in the first call when count wait. */
+static uint64_t first_call(uint32_t count)
+{
+	const uint32_t size = 64 * KiB;
+	struct pair_move moves[32];
+	struct env_ops asked_ops;
+	struct pair_block *block;
+	struct pair pair;
+	struct raw raw;
+
+	start(&pair);
+	raw_connect(&raw, &pair, 0, true);
+	block = pair_block_add(&pair, 1, size, size);
+	uncounted_ops = pair.env->ops;
+	asked_ops = *uncounted_ops;
+	asked_ops.sock_send = asked_send;
+	pair.env->ops = &asked_ops;
+	asked_first = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		pair_move_init(&moves[i], &pair, block, 0, size, 3);
+		xprt_tcp.push(pair.server.group.lanes[0], &moves[i].move);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(raw_read_frame(&raw, frame, sizeof(frame)), size + 64);
+		PAIR_UNTIL(&pair, moves[i].done == 1);
+		pair_move_fini(&moves[i]);
+	}
+	pair.env->ops = uncounted_ops;
+	raw_close(&raw);
+	pair_fini(&pair);
+	assert_int_equal(asked_first % (size + 64), 0);
+	return asked_first / (size + 64);
+}
+
+/* The client is to have something to go on with while the second half is sent. */
+static void of_a_few_pushes_half_are_sent_first(void **state)
+{
+	assert_int_equal(first_call(1), 1);
+	assert_int_equal(first_call(4), 4); /* too little to share out */
+	assert_int_equal(first_call(8), 4);
+	assert_int_equal(first_call(12), 6);
+	assert_int_equal(first_call(32), 9);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -577,6 +635,7 @@ int main(void)
 		cmocka_unit_test(a_push_on_a_dying_lane_fails),
 		cmocka_unit_test(a_push_on_a_closing_lane_fails),
 		cmocka_unit_test(a_client_that_stops_reading_gets_all_in_the_end),
+		cmocka_unit_test(of_a_few_pushes_half_are_sent_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

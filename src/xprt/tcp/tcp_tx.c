@@ -8,8 +8,9 @@
  * one sendmsg of about TCP_GATHER_SIZE, and advances past what the kernel took. When that has ended
  * moves of a server, the loop goes round before more is sent: its answers, on which the client goes
  * on, leave with the next moves and need not wait behind all that are queued. So a few small moves
- * a call are faster than many: the client takes in the first while the next are sent. A client does
- * so when TCP_ROUND_SIZE has been taken: grants and results that came in the meantime are the
+ * a call are faster than many, and of a few that wait half are sent first: the client takes them in
+ * and asks for more while the next are sent, or both would wait for each other in turn. A client
+ * does so when TCP_ROUND_SIZE has been taken: grants and results that came in the meantime are the
  * next work of both sides, and one that first sends all it has would then wait for the server.
  *
  * No call is given more than TCP_SEND_SIZE. Linux cuts what it is given into segments of 64 KiB,
@@ -36,6 +37,7 @@
 #include <string.h>
 
 #define TCP_GATHER_SIZE (576 * KiB) /* nine blocks of 64 KiB, or parts of two larger ones */
+#define TCP_GATHER_MIN  (256 * KiB)
 #define TCP_SEND_SIZE   (896 * KiB)
 #define TCP_ROUND_SIZE  (256 * KiB)
 
@@ -265,9 +267,18 @@ static bool gather_move(struct tcp_lane *lane, struct gather *gather, struct xpr
 	return size == move->size - offset;
 }
 
+/* So many bytes are enough for one call. */
+static uint64_t gather_enough(const struct tcp_lane *lane)
+{
+	if (lane->client != NULL)
+		return TCP_GATHER_SIZE;
+	return MIN(MAX(lane->lane.backlog_size / 2, TCP_GATHER_MIN), TCP_GATHER_SIZE);
+}
+
 static void tx_gather(struct tcp_lane *lane, struct gather *gather)
 {
 	struct tcp_tx *tx = &lane->tx;
+	uint64_t enough = gather_enough(lane);
 	uint64_t position = tx->position;
 
 	gather->iov_count = 0;
@@ -276,7 +287,7 @@ static void tx_gather(struct tcp_lane *lane, struct gather *gather)
 		struct xprt_move *move = list_entry(node, struct xprt_move, node);
 
 		/* A move takes a piece of control bytes, its head, and one of payload at least. */
-		if (gather->size >= TCP_GATHER_SIZE || gather->iov_count + 3 > TCP_IOV_MAX)
+		if (gather->size >= enough || gather->iov_count + 3 > TCP_IOV_MAX)
 			return;
 		if (move->state == TCP_PUSH_QUEUED)
 			move->order = tx_end_position(tx);
