@@ -406,7 +406,8 @@ int shard_put_commit(struct shard *shard, struct shard_put *put)
 		shard_put_abort(shard, put, -ERR_OFFLINE);
 		return 0;
 	}
-	if (is_memory(shard) && shard->opts.verify == STORE_VERIFY_NONE) {
+	if (is_memory(shard) && shard->opts.verify != STORE_VERIFY_ALL) {
+		/* Nothing is read from a medium, and nobody else asks. */
 		put->entry_flags |= DISK_ENTRY_NO_CRC;
 	} else if ((put->due & PUT_IS_SUMMED) == 0) {
 		put_sum(shard, put);

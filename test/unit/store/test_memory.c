@@ -57,6 +57,26 @@ static void a_payload_is_received_where_it_stays(void **state)
 	closed(&bench);
 }
 
+/* Sums are made for who looks at them: what stays in memory is checked with verify = all only. */
+static void payloads_are_summed_only_where_they_are_checked(void **state)
+{
+	for (uint32_t verify = STORE_VERIFY_NONE; verify <= STORE_VERIFY_ALL; verify++) {
+		struct store_bench bench;
+		struct shard_ref ref;
+		struct store_id id;
+
+		bench_init_memory(&bench, 8 * ROOM, ROOM);
+		bench.opts.verify = (enum store_verify)verify;
+		assert_int_equal(bench_open(&bench), 0);
+		assert_int_equal(bench_put(&bench, 1, 5000, false), 0);
+		bench_id(1, &id);
+		assert_true(shard_find(bench.shard, &id, &ref));
+		assert_int_equal((ref.flags & SHARD_REF_NO_CRC) == 0, verify == STORE_VERIFY_ALL);
+		assert_int_equal(bench_get(&bench, 1, 5000, NULL), BENCH_WHOLE);
+		closed(&bench);
+	}
+}
+
 /* A record's name says which bytes: one of before a restart must not fit other bytes behind it. */
 static void a_record_of_before_a_restart_is_not_named_again(void **state)
 {
@@ -191,6 +211,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_payload_is_received_where_it_stays),
+		cmocka_unit_test(payloads_are_summed_only_where_they_are_checked),
 		cmocka_unit_test(a_record_of_before_a_restart_is_not_named_again),
 		cmocka_unit_test(the_oldest_are_forgotten),
 		cmocka_unit_test(readers_and_fillers_keep_their_memory),
