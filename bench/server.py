@@ -59,8 +59,9 @@ class Server:
         log = self.folder / "server.log"
         begin = time.monotonic()
         with open(log, "w", encoding="utf-8") as out:
+            # Figures are of one reactor, unless they ask for more.
             words = ["start", "--no-supervise", "--dir", self.folder, "--listen", "127.0.0.1:0",
-                     *map(str, self.options)]
+                     *([] if "--reactors" in self.options else ["--reactors", "1"]), *map(str, self.options)]
             self.note(*words)
             self.process = subprocess.Popen([self.binary, *words], stdout=out, stderr=subprocess.STDOUT)
         self.running.append(self)

@@ -79,8 +79,8 @@ static int reactors_choose(struct start *start)
 
 	opts->reactor_count = (uint32_t)start->options->reactors;
 	if (opts->reactor_count == 0)
-		opts->reactor_count = server_reactor_default(opts->medium_count,
-							     (uint32_t)CPU_COUNT(&start->all_cpus));
+		opts->reactor_count =
+			server_reactor_default(opts, (uint32_t)CPU_COUNT(&start->all_cpus));
 	if (start->cpu_count != 0 && start->cpu_count < opts->reactor_count)
 		return cmd_fail(-EINVAL, "%u CPUs are named for %u reactors: name one for each",
 				start->cpu_count, opts->reactor_count);
@@ -224,6 +224,7 @@ int start_opts_plan(struct start *start)
 	int rc;
 
 	reactor_opts_init(&opts->reactor);
+	limits_set(start);
 	if (sched_getaffinity(0, sizeof(start->all_cpus), &start->all_cpus) < 0)
 		return cmd_fail(-errno, "cannot see the CPUs: %s", err_str(errno));
 	rc = media_cut(start);
@@ -233,7 +234,6 @@ int start_opts_plan(struct start *start)
 		rc = reactors_choose(start);
 	if (rc < 0)
 		return rc;
-	limits_set(start);
 	start->listens[0] =
 		(struct reactor_listen) { .ops = &xprt_tcp, .address = options->listen };
 	opts->reactor.listens = start->listens;

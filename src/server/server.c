@@ -26,11 +26,15 @@
 #include "../base/text.h"
 #include "server_priv.h"
 
-#define STOP_NS (10 * NS_PER_S)
+#define STOP_NS     (10 * NS_PER_S)
 
-uint32_t server_reactor_default(uint32_t medium_count, uint32_t core_count)
+#define MEMORY_EACH (4 * GiB) /* memory mode: a reactor for so much; blocks of 16 MiB fit */
+
+uint32_t server_reactor_default(const struct server_opts *opts, uint32_t core_count)
 {
-	return MAX(MIN(MIN(MAX(medium_count, 1), 4), core_count / 8), 1);
+	if (opts->medium_count > 0)
+		return MAX(MIN(MIN(opts->medium_count, 4), core_count / 8), 1);
+	return (uint32_t)MAX(MIN(MIN(opts->memory.size / MEMORY_EACH, 4), core_count / 4), 1);
 }
 
 int server_say(char *message, int rc, const char *format, ...)

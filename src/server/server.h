@@ -105,8 +105,10 @@ struct server_info {
 	struct server_memory memory;
 };
 
-/* One for each medium, at most 4 and an eighth of the cores, at least 1. */
-uint32_t server_reactor_default(uint32_t medium_count, uint32_t core_count);
+/* One for each medium, at most 4 and an eighth of the cores; in memory mode, where a reactor copies
+ * instead of keeping up with a drive, one for each 4 GiB, at most 4 and a quarter of the cores. At
+ * least 1. */
+uint32_t server_reactor_default(const struct server_opts *opts, uint32_t core_count);
 
 /*
  * The weight of a server with so many bytes for blocks: one for each SERVER_WEIGHT_UNIT, as the

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ctxkv itself: server and library of this tree."""
+import os
 import re
 import subprocess
 
@@ -37,7 +38,10 @@ class Tcp(Peer):
                 capture_output=True, text=True, check=False, timeout=300)
             if done.returncode != 0:
                 raise PeerFailed(f"setup: {done.stderr.strip()[-300:]}")
-        words = [] if self.setup.mode == "memory" else ["--buffers", self.setup.memory]
+        # In memory as many threads as memcached has, where cores are there: what start takes by
+        # default for a store of 16 GiB.
+        words = (["--reactors", min(4, max(1, len(os.sched_getaffinity(0)) // 4))]
+                 if self.setup.mode == "memory" else ["--buffers", self.setup.memory])
         log = self.spawn([self.context.binary, "start", "--no-supervise", "--dir", folder,
                           "--listen", "127.0.0.1:0", *words, *self.start_words])
         self.wait_for(lambda: re.search(rb"^ready\s+(\S+)", log.read_bytes(), re.M), log)

@@ -476,14 +476,33 @@ static void a_plan_refuses_as_start_does(void **state)
 	server_rig_fini(&rig);
 }
 
+static uint32_t default_for(uint32_t medium_count, uint64_t memory, uint32_t core_count)
+{
+	const struct server_opts opts = { .medium_count = medium_count, .memory.size = memory };
+
+	return server_reactor_default(&opts, core_count);
+}
+
 static void reactors_are_few_by_default(void **state)
 {
-	assert_int_equal(server_reactor_default(1, 128), 1);
-	assert_int_equal(server_reactor_default(3, 128), 3);
-	assert_int_equal(server_reactor_default(8, 128), 4);
-	assert_int_equal(server_reactor_default(8, 16), 2);
-	assert_int_equal(server_reactor_default(8, 2), 1);
-	assert_int_equal(server_reactor_default(0, 128), 1);
+	assert_int_equal(default_for(1, 0, 128), 1);
+	assert_int_equal(default_for(3, 0, 128), 3);
+	assert_int_equal(default_for(8, 0, 128), 4);
+	assert_int_equal(default_for(8, 0, 16), 2);
+	assert_int_equal(default_for(8, 0, 2), 1);
+	assert_int_equal(default_for(0, 64 * GiB, 128), 4);
+	assert_int_equal(default_for(0, 64 * GiB, 8), 2);
+	assert_int_equal(default_for(0, 9 * GiB, 128), 2);
+	assert_int_equal(default_for(0, 64 * MiB, 128), 1);
+	assert_int_equal(default_for(0, 64 * GiB, 2), 1);
+}
+
+/* Blocks are as large as users expect, however many share the memory. */
+static void several_reactors_leave_room_for_blocks(void **state)
+{
+	const struct shard_memory share = { .size = 12 * GiB / default_for(0, 12 * GiB, 128) };
+
+	assert_true(shard_memory_block_max(&share) >= 16 * MiB);
 }
 
 static void a_table_of_tenants_reaches_every_reactor(void **state)
@@ -568,6 +587,7 @@ int main(void)
 		cmocka_unit_test(a_plan_is_what_start_makes),
 		cmocka_unit_test(a_plan_refuses_as_start_does),
 		cmocka_unit_test(reactors_are_few_by_default),
+		cmocka_unit_test(several_reactors_leave_room_for_blocks),
 		cmocka_unit_test(the_weight_of_a_server_follows_its_capacity_in_steps),
 	};
 
