@@ -40,6 +40,28 @@ DEAD = """#!/bin/sh
 case $* in --version) echo memcached 0.0.1 ;; *) echo "of no use today"; exit 3 ;; esac
 """
 
+TURNS = """
+import subprocess, time
+from harness.peer import Peer
+
+def state(process):
+    time.sleep(0.1)
+    with open(f"/proc/{process.pid}/stat", encoding="utf-8") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0]
+
+class Restless(Peer):
+    works_on = True
+
+for kind in Peer, Restless:
+    peer = kind(None)
+    peer.servers = [subprocess.Popen(["sleep", "60"])]
+    with peer.turn():
+        within = state(peer.servers[0])
+    print(within, state(peer.servers[0]))
+    with peer.turn():
+        peer.stop()
+"""
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -121,3 +143,9 @@ def test_nothing_is_left_behind(run):
     del run
     for folder in ("/dev/shm", "/var/tmp"):
         assert not [name for name in os.listdir(folder) if name.startswith("ctxkv-peers-")]
+
+
+def test_who_works_on_between_its_turns_stands_still():
+    done = subprocess.run([sys.executable, "-c", TURNS], cwd=TOP / "bench" / "peers", capture_output=True, text=True,
+                          timeout=60, check=True)
+    assert done.stdout.split() == ["S", "S", "S", "T"], done.stderr

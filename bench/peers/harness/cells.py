@@ -12,6 +12,7 @@ that reads into small pages can be three times as slow), written in the same run
 order, in memory of the same size. What is not alike stands in docs/peers.md.
 """
 import dataclasses
+import os
 import pathlib
 import shutil
 import time
@@ -77,7 +78,8 @@ class Field:
     def attempt(self, peer, step, *arguments):
         """step(peer, ...), or None when the peer fails; what it raises never ends the run."""
         try:
-            return step(peer, *arguments)
+            with peer.turn():
+                return step(peer, *arguments)
         except Exception as error:  # a peer's module is not trusted either
             if not isinstance(error, PeerFailed):
                 traceback.print_exc()
@@ -293,6 +295,7 @@ def medium_cells(peers, options, results, folder):
         parts = max(1, options.data // len(options.clients) // options.working_set)
         puts = {clients: rounds_run(field, data_put, clients, size, options, parts)
                 for clients in options.clients}
+        os.sync()  # what the page cache owes the drive is not written while others read
         gets = {clients: rounds_run(field, data_get, clients, size, options, options.rounds)
                 for clients in options.clients}
         for clients in options.clients:

@@ -49,6 +49,7 @@ class Extstore(Memcached):
     modes = ("medium",)
     why_not = "without a drive it is memcached"
     is_cached = True
+    works_on = True  # it goes on writing and moving items, with up to half a core and the drive
 
     def options(self):
         size = -(-self.setup.room * 11 // 10 // MIB)

@@ -149,6 +149,7 @@ class Peer:
     has_server = True
     forgets = True  # makes room by itself; else the harness drops what it no longer needs
     maps_clients = False  # the shared memory in its processes is the memory of its clients
+    works_on = False  # its servers have work of their own between its turns: they stand still then
     is_cached = False  # the kernel's page cache counts as its memory: bounded by a cgroup
 
     def __init__(self, context):
@@ -174,6 +175,22 @@ class Peer:
     def client(self, index):
         """(command, environment) of a client."""
         raise NotImplementedError
+
+    # --- turns ---
+
+    @contextlib.contextmanager
+    def turn(self):
+        """What it does is done in its own time, not in the others'."""
+        self.tell(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.tell(signal.SIGSTOP)
+
+    def tell(self, number):
+        for process in self.servers if self.works_on else ():
+            if process.poll() is None:
+                process.send_signal(number)
 
     # --- starting and ending ---
 
