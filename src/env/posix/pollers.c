@@ -19,7 +19,8 @@
  *
  * The drive is busy for longer than the window (a back end says so): its completion ends the wait,
  * and who asks meanwhile for what it has yet to bring waits for it anyway. Then looking goes on for
- * SPIN_DRIVE_NS only, and says nothing of the window.
+ * SPIN_DRIVE_NS only, and says nothing of the window. Likewise SPIN_BULK_NS while a socket waits
+ * for many bytes: whoever sends them is not to be answered soon, and a look holds his socket.
  *
  * Others want the core: a sched_yield() that returns late says that somebody else ran, and the loop
  * goes to sleep. A loop with nothing to do sleeps in one call, however many pollers there are.
@@ -36,6 +37,7 @@
 #define SPIN_MIN_NS   (2 * NS_PER_US) /* less than this is not worth a turn */
 #define EVENTS_NS     (10 * NS_PER_US)
 #define SPIN_DRIVE_NS (3 * NS_PER_US)
+#define SPIN_BULK_NS  (15 * NS_PER_US)
 #define RELAX_NS      NS_PER_US        /* after so long in vain */
 #define RELAX_COUNT   4                /* of 10 to 50 ns each */
 #define YIELD_NS      (10 * NS_PER_US) /* nobody else ran in less: about 0.5 us are usual */
@@ -114,6 +116,8 @@ static bool is_spin_over(struct posix *posix, uint64_t now_ns)
 	if (!spin->is_spinning)
 		return true;
 	if (spin->is_drive_busy && now_ns - spin->busy_ns >= SPIN_DRIVE_NS)
+		return true;
+	if (spin->patient > 0 && now_ns - spin->busy_ns >= SPIN_BULK_NS)
 		return true;
 	if (now_ns - spin->busy_ns < spin->window_ns &&
 	    (now_ns - spin->yielded_ns < EVENTS_NS || !has_given_way(posix, now_ns)))

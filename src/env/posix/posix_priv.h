@@ -89,6 +89,7 @@ struct posix_spin {
 	bool is_spinning;    /* since something was done, … */
 	bool is_sock_busy;   /* … with a socket */
 	bool is_drive_busy;  /* for a while: set by a back end */
+	uint32_t patient;    /* sockets that wait for more than a byte */
 	uint64_t busy_ns;    /* when that was, last */
 	uint64_t events_ns;  /* when descriptors were last looked at meanwhile */
 	uint64_t window_ns;  /* so long behind busy_ns it goes on looking */

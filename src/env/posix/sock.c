@@ -196,7 +196,7 @@ static int sock_take(struct posix *posix, int fd, struct env_sock **sock_out)
 	sock->ready = NULL;
 	sock->is_pause_told = false;
 	sock->is_stream = false;
-	sock->is_patient = false;
+	ASSERT(!sock->is_patient);
 	sock->is_peers = false;
 	rc = watch_apply(sock, EPOLL_CTL_ADD);
 	if (rc < 0) {
@@ -396,6 +396,17 @@ void posix_sock_watch(struct env *env, struct env_sock *sock, uint32_t events, e
 		log_error("socket watch lost");
 }
 
+static void set_patient(struct env *env, struct env_sock *sock, bool is_patient)
+{
+	struct posix_spin *spin = &posix_of(env)->spin;
+
+	if (sock->is_patient && !is_patient)
+		spin->patient--;
+	else if (!sock->is_patient && is_patient)
+		spin->patient++;
+	sock->is_patient = is_patient;
+}
+
 int posix_sock_detach(struct env *env, struct env_sock *sock)
 {
 	struct posix *posix = posix_of(env);
@@ -403,6 +414,7 @@ int posix_sock_detach(struct env *env, struct env_sock *sock)
 
 	ASSERT(fd >= 0);
 	timers_clear(&posix->timers, &sock->pause);
+	set_patient(env, sock, false);
 	posix_epoll_remove(posix, fd, &sock->source);
 	if (posix->ready_sock == sock) {
 		posix->ready_sock = NULL;
@@ -466,8 +478,7 @@ void posix_sock_want(struct env *env, struct env_sock *sock, uint32_t size)
 {
 	const int low = (int)MIN(size, (uint32_t)INT32_MAX);
 
-	(void)env;
-	sock->is_patient = size > 1;
+	set_patient(env, sock, size > 1);
 	(void)setsockopt(sock->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)); /* or it need not */
 }
 

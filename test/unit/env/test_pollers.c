@@ -148,6 +148,29 @@ static void beside_a_busy_drive_it_sleeps_soon(void **state)
 	env->ops->poller_remove(env, &watched.poller);
 }
 
+/* Likewise while a socket waits for many bytes, and no longer than it does. */
+static void beside_a_payload_it_sleeps_soon(void **state)
+{
+	struct env *env = *state;
+	struct posix_spin *spin = &posix_of(env)->spin;
+	struct env_sock *sock = NULL;
+	struct watched watched;
+
+	watched_add(&watched, env);
+	assert_int_equal(env->ops->sock_listen(env, "127.0.0.1:0", &sock), 0);
+	env->ops->sock_want(env, sock, 128 * KiB);
+	env->ops->sock_want(env, sock, 64 * KiB);
+	assert_int_equal(spin->patient, 1);
+	assert_true(windows_kept(env, &watched) >= 5);
+	env->ops->sock_want(env, sock, 1);
+	assert_int_equal(spin->patient, 0);
+	assert_int_equal(windows_kept(env, &watched), 0);
+	env->ops->sock_want(env, sock, 128 * KiB);
+	env->ops->sock_close(env, sock);
+	assert_int_equal(spin->patient, 0);
+	env->ops->poller_remove(env, &watched.poller);
+}
+
 static void what_comes_at_the_last_moment_is_not_slept_over(void **state)
 {
 	struct env *env = *state;
@@ -272,6 +295,7 @@ static int run_all(const char *back_end)
 		T(an_idle_poller_sleeps_and_costs_nothing),
 		T(a_poller_is_looked_at_while_it_works_and_a_little_longer),
 		T(beside_a_busy_drive_it_sleeps_soon),
+		T(beside_a_payload_it_sleeps_soon),
 		T(what_comes_at_the_last_moment_is_not_slept_over),
 		T(a_poller_may_leave_while_it_is_looked_at),
 		T(a_busy_poller_keeps_nobody_waiting),
