@@ -138,6 +138,8 @@ static void put_committed(const struct put_op *op)
 
 	model_commit(model, op->ident, op->version);
 	version->sequence = op->put.sequence_out;
+	if (op->put.rc == 0)
+		lease_replaced(op->world, op->ident, op->put.size);
 }
 
 /* Bring the payload and commit; or change the mind. */

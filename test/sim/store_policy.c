@@ -72,6 +72,16 @@ void lease_void(struct world *world, uint32_t ident)
 	}
 }
 
+void lease_replaced(struct world *world, uint32_t ident, uint32_t size)
+{
+	list_for_each (pos, &world->leases) {
+		struct lease_op *op = list_entry(pos, struct lease_op, node);
+
+		if (op->ident == ident)
+			op->size = size;
+	}
+}
+
 void lease_missed(struct world *world, uint32_t ident)
 {
 	if (world_may_lose(world) || world->disk->is_dead)

@@ -127,6 +127,8 @@ bool lease_holds(const struct world *world, uint32_t ident);
 void lease_missed(struct world *world, uint32_t ident);
 /* It was dropped, replaced by a put of unknown fate, or found corrupt: no promise is left. */
 void lease_void(struct world *world, uint32_t ident);
+/* A put in place of a block whose time was over: it has its leases, whatever its size. */
+void lease_replaced(struct world *world, uint32_t ident, uint32_t size);
 /* All of them end; is_gone: with the process. */
 void lease_end_all(struct world *world, bool is_gone);
 
