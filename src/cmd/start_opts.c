@@ -78,9 +78,12 @@ static int reactors_choose(struct start *start)
 	struct server_opts *opts = &start->server_opts;
 
 	opts->reactor_count = (uint32_t)start->options->reactors;
-	if (opts->reactor_count == 0)
+	if (opts->reactor_count == 0) {
 		opts->reactor_count =
 			server_reactor_default(opts, (uint32_t)CPU_COUNT(&start->all_cpus));
+		if (start->cpu_count != 0)
+			opts->reactor_count = MIN(opts->reactor_count, start->cpu_count);
+	}
 	if (start->cpu_count != 0 && start->cpu_count < opts->reactor_count)
 		return cmd_fail(-EINVAL, "%u CPUs are named for %u reactors: name one for each",
 				start->cpu_count, opts->reactor_count);

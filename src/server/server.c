@@ -26,9 +26,9 @@
 #include "../base/text.h"
 #include "server_priv.h"
 
-#define STOP_NS     (10 * NS_PER_S)
-
-#define MEMORY_EACH (4 * GiB) /* memory mode: a reactor for so much; blocks of 16 MiB fit */
+#define STOP_NS (10 * NS_PER_S)
+/* Memory mode: a reactor for so much, in which a block may be as large as in all of it. */
+#define MEMORY_EACH (16 * GiB)
 
 uint32_t server_reactor_default(const struct server_opts *opts, uint32_t core_count)
 {

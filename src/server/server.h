@@ -106,8 +106,8 @@ struct server_info {
 };
 
 /* One for each medium, at most 4 and an eighth of the cores; in memory mode, where a reactor copies
- * instead of keeping up with a drive, one for each 4 GiB, at most 4 and a quarter of the cores. At
- * least 1. */
+ * instead of keeping up with a drive, one for each 16 GiB, at most 4 and a quarter of the cores.
+ * At least 1. */
 uint32_t server_reactor_default(const struct server_opts *opts, uint32_t core_count);
 
 /*

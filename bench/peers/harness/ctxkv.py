@@ -39,7 +39,7 @@ class Tcp(Peer):
             if done.returncode != 0:
                 raise PeerFailed(f"setup: {done.stderr.strip()[-300:]}")
         # In memory as many threads as memcached has, where cores are there: what start takes by
-        # default for a store of 16 GiB.
+        # default for a store of 64 GiB.
         words = (["--reactors", min(4, max(1, len(os.sched_getaffinity(0)) // 4))]
                  if self.setup.mode == "memory" else ["--buffers", self.setup.memory])
         log = self.spawn([self.context.binary, "start", "--no-supervise", "--dir", folder,

@@ -492,17 +492,24 @@ static void reactors_are_few_by_default(void **state)
 	assert_int_equal(default_for(8, 0, 2), 1);
 	assert_int_equal(default_for(0, 64 * GiB, 128), 4);
 	assert_int_equal(default_for(0, 64 * GiB, 8), 2);
-	assert_int_equal(default_for(0, 9 * GiB, 128), 2);
-	assert_int_equal(default_for(0, 64 * MiB, 128), 1);
+	assert_int_equal(default_for(0, 35 * GiB, 128), 2);
+	assert_int_equal(default_for(0, 31 * GiB, 128), 1);
 	assert_int_equal(default_for(0, 64 * GiB, 2), 1);
 }
 
-/* Blocks are as large as users expect, however many share the memory. */
+/* A block may be as large as in one that has all of the memory: as setup has printed it. */
 static void several_reactors_leave_room_for_blocks(void **state)
 {
-	const struct shard_memory share = { .size = 12 * GiB / default_for(0, 12 * GiB, 128) };
+	const uint64_t sizes[] = { 32 * GiB, 48 * GiB, 64 * GiB, 1024 * GiB };
 
-	assert_true(shard_memory_block_max(&share) >= 16 * MiB);
+	for (uint32_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		const struct shard_memory all = { .size = sizes[i] };
+		uint32_t count = default_for(0, sizes[i], 128);
+		const struct shard_memory share = { .size = sizes[i] / count };
+
+		assert_true(count > 1);
+		assert_int_equal(shard_memory_block_max(&share), shard_memory_block_max(&all));
+	}
 }
 
 static void a_table_of_tenants_reaches_every_reactor(void **state)
